@@ -1,0 +1,1 @@
+"""An LLM learning lab for one person with one GPU: specs, a queue, measured results, answers."""

@@ -1,0 +1,160 @@
+"""The contract between the lab and a kind of experiment. Knows no database, no queue and no model.
+
+A kind is one module in ``labqueue/kinds``. Its docstring's first line says what it is; ``Params`` says what can be
+set; ``run(params, rec)`` does the work and sees the world through the recorder only. Optional functions:
+
+- ``smaller(params) -> Params | None``: the same experiment in less memory (same effective batch), or None;
+- ``assets(params) -> list[str]``: names of models and data that must be on this machine before the night;
+- ``estimate(params, device) -> dict[str, float] | None``: predicted peak memory by item, GiB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from labqueue.domain.artifacts import Artifact
+
+
+class Params(BaseModel):
+    """Parameters of a kind. Unknown keys are errors; docstrings beneath fields are their help.
+
+    Types are strict (the text "1" is not a number), and numbers must be finite.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        # A tuple in Python is a list in YAML and JSON.
+        validate_default=True,
+    )
+
+
+class UserError(Exception):
+    """A parameter that only the running kind could find wrong. The run fails and is never retried."""
+
+
+class Diverged(Exception):
+    """A value that must be finite was not. Ends the run as ``diverged``."""
+
+    def __init__(self, name: str, step: int, last_good_step: int | None) -> None:
+        good = f"last finite at step {last_good_step}" if last_good_step is not None else "never finite"
+        super().__init__(f"{name} is not finite at step {step} ({good})")
+        self.name = name
+        self.step = step
+        self.last_good_step = last_good_step
+
+
+class Stopped(Exception):
+    """The kind was asked to stop and has checkpointed. Whoever asked decides what the run becomes."""
+
+
+class Pruned(Exception):
+    """A search ended this run early. Ends it as ``pruned``."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint to go on from: ``step`` is the last step whose every effect is recorded."""
+
+    step: int
+    path: Path
+
+
+class Recorder(Protocol):
+    """Everything a kind may know of the world and all it may do to it."""
+
+    @property
+    def run_id(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda:N``; the process already holds it."""
+        ...
+
+    @property
+    def directory(self) -> Path:
+        """A folder of this run alone, kept between its attempts; scratch, never believed by the lab."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first execution of this run."""
+        ...
+
+    @property
+    def resume_from(self) -> Checkpoint | None:
+        """The newest checkpoint whose hashes hold; None at a fresh start."""
+        ...
+
+    @property
+    def should_stop(self) -> str | None:
+        """Why the run must stop now (``cancel``, ``pause``, ``timeout``, ``shutdown``), or None.
+
+        A kind asks at least once a step; when it is not None it calls ``checkpoint`` and raises ``Stopped``.
+        """
+        ...
+
+    def metric(self, name: str, value: float | None, step: int) -> None:
+        """Records a value at a step (None: not measured). A value that is not finite is stored as null and
+        raises ``Diverged``. A repeated (name, step) replaces the earlier value."""
+        ...
+
+    def artifact(self, name: str, value: Artifact) -> None:
+        """Stores a typed value or a file under a name, synced and hashed; the same name replaces."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Tells the reader of the run something that is neither a number nor a file."""
+        ...
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        """Calls ``save`` with an empty folder and makes it durable: all metrics up to ``step`` are committed with it.
+
+        Call it after everything of ``step`` is recorded: a resume forgets metrics of later steps. Pickle is not
+        allowed in it: safetensors, JSON, or ``torch.save`` of tensors that ``weights_only=True`` can read.
+        """
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """Says how far the run is, in steps; rate and time left are derived from it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of experiment as found on disk."""
+
+    name: str
+    about: str
+    params: type[Params]
+    module: ModuleType
+
+    def run(self, params: Params, rec: Recorder) -> None:
+        self.module.run(params, rec)
+
+    def smaller(self, params: Params) -> Params | None:
+        """The same experiment in less memory, or None when the kind knows none."""
+        make = getattr(self.module, "smaller", None)
+        return cast("Params | None", make(params)) if make else None
+
+    def assets(self, params: Params) -> list[str]:
+        """Names of the models and data that a run needs on this machine."""
+        find = getattr(self.module, "assets", None)
+        return cast("list[str]", find(params)) if find else []
+
+    def estimate(self, params: Params, device: str) -> dict[str, float] | None:
+        """Predicted peak device memory by item, GiB; None when the kind cannot say."""
+        predict = getattr(self.module, "estimate", None)
+        return cast("dict[str, float] | None", predict(params, device)) if predict else None

@@ -1,0 +1,175 @@
+"""The spec: what a YAML file says of one experiment. Knows nothing of files, kinds' parameters or the database."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.predictions import Prediction
+
+Device = Literal["cpu", "cuda"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class RandomSweep(_Strict):
+    """``samples`` points drawn once, at submission, with ``seed``.
+
+    Each key of ``space`` is ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``, ``{int: [low, high]}``
+    (both ends included) or ``{choice: [...]}``.
+    """
+
+    samples: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0)
+    space: dict[str, dict[Literal["uniform", "log_uniform", "int", "choice"], list[Any]]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _drawable(self) -> Self:
+        for key, how in self.space.items():
+            if len(how) != 1:
+                raise ValueError(f"{key} needs exactly one of uniform, log_uniform, int, choice")
+            ((name, values),) = how.items()
+            if name == "choice":
+                if not values:
+                    raise ValueError(f"{key}: choice is empty")
+                continue
+            number = int if name == "int" else (int, float)
+            if len(values) != 2 or not all(isinstance(v, number) and not isinstance(v, bool) for v in values):
+                raise ValueError(f"{key}: {name} needs [low, high], got {values}")
+            low, high = values
+            if not low <= high or not math.isfinite(high) or (name == "log_uniform" and low <= 0):
+                raise ValueError(f"{key}: {name} needs low <= high (and low > 0 for log_uniform), got {values}")
+        return self
+
+
+class Sweep(_Strict):
+    """What is varied. The blocks given are combined: every point of one with every point of the others."""
+
+    grid: dict[str, list[Any]] | None = Field(default=None, min_length=1)
+    """Every combination of the values of each key."""
+    zip: dict[str, list[Any]] | None = Field(default=None, min_length=1)
+    """The first values together, the second values together, and so on; all lists equally long."""
+    list: list[dict[str, Any]] | None = Field(default=None, min_length=1)
+    """The points themselves."""
+    random: RandomSweep | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.grid or self.zip or self.list or self.random):
+            raise ValueError("is empty: give one of grid, zip, list, random, or leave the sweep out")
+        return self
+
+
+class Limits(_Strict):
+    """What a run may use before it is ended."""
+
+    memory_gib: float | Literal["auto"] = "auto"
+    """Device memory of one run; ``auto`` is what is free at start, less the CUDA context."""
+    wall_minutes: float | None = Field(default=None, gt=0)
+    attempts: int = Field(default=3, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if self.memory_gib != "auto" and not self.memory_gib > 0:
+            raise ValueError(f"memory_gib must be auto or above 0, got {self.memory_gib}")
+        return self
+
+
+class Need(_Strict):
+    """Another experiment that must be done first; only the runs that ``where`` matches, when it is given."""
+
+    experiment: Name
+    where: dict[str, Any] = {}
+    accept: tuple[
+        Literal["failed", "cancelled", "out_of_memory", "diverged", "timed_out", "crashed"], ...
+    ] = ()
+
+
+class Override(_Strict):
+    """What a profile changes. ``params`` and ``limits`` are merged key by key; the others replace."""
+
+    device: Device | None = None
+    params: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
+    sweep: Sweep | None = None
+    seeds: tuple[Seed, ...] | None = None
+
+
+class Spec(_Strict):
+    """One experiment, as registered before it ran."""
+
+    name: Name
+    kind: str
+    track: Name = "other"
+    questions: tuple[str, ...] = ()
+    hypothesis: str = ""
+    methodology: str = ""
+    params: dict[str, Any] = {}
+    sweep: Sweep | None = None
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    profiles: dict[Name, Override] = {}
+    limits: Limits = Limits()
+    needs: tuple[Name | Need, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> Self:
+        for what, values in (
+            ("seeds", self.seeds),
+            ("prediction ids", [p.id for p in self.predictions]),
+        ):
+            twice = {value for value in values if list(values).count(value) > 1}
+            if twice:
+                raise ValueError(f"{what} repeat {sorted(twice)}")
+        return self
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid on it, folder by folder; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict) and "from_run" not in value
+        merged[key] = merge(old, value) if both and isinstance(old, dict) else value
+    return merged
+
+
+def assign(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """``tree`` with the dotted key set; folders on the way are made. The original is not changed."""
+    head, _, rest = dotted.partition(".")
+    if not rest:
+        return {**tree, head: value}
+    inner = tree.get(head)
+    return {**tree, head: assign(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def with_profile(spec: Spec, profile: str) -> tuple[Spec, Device]:
+    """Returns the spec with the profile's overrides in it (and no profiles left), and the device it asks for.
+
+    Raises:
+        LabError: the spec names no such profile (``cpu`` and ``gpu`` always exist).
+    """
+    over = spec.profiles.get(profile)
+    if over is None:
+        if profile not in ("cpu", "gpu"):
+            known = nearest(profile, {*spec.profiles, "cpu", "gpu"})
+            raise LabError(f"unknown profile {profile!r} of experiment {spec.name!r}: {known}", key="profiles")
+        over = Override()
+    limits = spec.limits.model_dump(exclude_unset=True) | over.limits
+    changed = spec.model_copy(
+        update={
+            "params": merge(spec.params, over.params),
+            "limits": Limits.model_validate(limits),
+            "sweep": over.sweep or spec.sweep,
+            "seeds": over.seeds or spec.seeds,
+            "profiles": {},
+        }
+    )
+    return changed, over.device or ("cpu" if profile == "cpu" else "cuda")

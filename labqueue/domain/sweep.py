@@ -1,0 +1,140 @@
+"""From a spec to its runs: every sweep point with every seed, seed by seed. Knows no kind and no database."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from labqueue.domain.errors import LabError
+from labqueue.domain.spec import RandomSweep, Spec, Sweep, assign
+
+MAX_RUNS = 100_000
+"""More runs than one person reads in a lifetime; past it a sweep is a typing error. Assumption."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run to be: the raw parameters of a sweep point, and a seed."""
+
+    varied: dict[str, Any]
+    params: dict[str, Any]
+    seed: int
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinities raise ValueError."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def count(sweep: Sweep | None) -> int:
+    """How many points a sweep has, without making them."""
+    if sweep is None:
+        return 1
+    sizes = [len(values) for values in (sweep.grid or {}).values()]
+    if sweep.zip:
+        sizes.append(max(len(values) for values in sweep.zip.values()))
+    if sweep.list:
+        sizes.append(len(sweep.list))
+    if sweep.random:
+        sizes.append(sweep.random.samples)
+    return math.prod(sizes)
+
+
+def expand(spec: Spec) -> list[RunPlan]:
+    """All runs of a spec, ordered seed by seed so that half a night is still a comparison.
+
+    Raises:
+        LabError: an axis is empty, repeats a value or stands in two blocks; zipped axes differ in length; or the
+            sweep has more than MAX_RUNS runs (the message gives the count).
+    """
+    total = count(spec.sweep) * len(spec.seeds)
+    if total > MAX_RUNS:
+        raise LabError(
+            f"sweep of experiment {spec.name!r} has {total:,} runs; at most {MAX_RUNS:,} are accepted. "
+            "Sweep fewer keys, or draw from the space with sweep.random.",
+            key="sweep",
+        )
+    points = _points(spec.sweep) if spec.sweep else [{}]
+    planned = []
+    for point in points:
+        params = spec.params
+        for key, value in point.items():
+            params = assign(params, key, value)
+        planned.append((point, params))
+    return [RunPlan(point, params, seed) for seed in spec.seeds for point, params in planned]
+
+
+def axes(sweep: Sweep | None) -> list[str]:
+    """The varied keys, in the order written."""
+    if sweep is None:
+        return []
+    keys = [*(sweep.grid or {}), *(sweep.zip or {})]
+    keys += [key for point in sweep.list or [] for key in point]
+    keys += list(sweep.random.space) if sweep.random else []
+    return list(dict.fromkeys(keys))
+
+
+def _points(sweep: Sweep) -> list[dict[str, Any]]:
+    blocks: list[list[dict[str, Any]]] = []
+    for key, values in (sweep.grid or {}).items():
+        _check_axis(f"sweep.grid.{key}", values)
+        blocks.append([{key: value} for value in values])
+    if sweep.zip:
+        lengths = {key: len(values) for key, values in sweep.zip.items()}
+        if len(set(lengths.values())) > 1:
+            raise LabError(f"sweep.zip needs lists of equal length, got {lengths}", key="sweep.zip")
+        if not min(lengths.values()):
+            raise LabError("sweep.zip has no values", key="sweep.zip")
+        blocks.append([dict(zip(sweep.zip, row, strict=True)) for row in zip(*sweep.zip.values(), strict=True)])
+    if sweep.list:
+        blocks.append(sweep.list)
+    if sweep.random:
+        blocks.append(list(_draw(sweep.random)))
+    seen: dict[str, int] = {}
+    for number, block in enumerate(blocks):
+        for key in {key for point in block for key in point}:
+            if seen.setdefault(key, number) != number:
+                raise LabError(f"sweep axis {key!r} stands in two places of the sweep; keep one", key=f"sweep.{key}")
+    points = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*blocks)]
+    texts = [canonical(point) for point in points]
+    if len(set(texts)) != len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise LabError(f"sweep has the point {twice} twice; each is run once per seed", key="sweep")
+    return points
+
+
+def _check_axis(key: str, values: list[Any]) -> None:
+    if not values:
+        raise LabError(f"{key} is an empty axis; give it at least one value", key=key)
+    texts = [canonical(value) for value in values]
+    if len(set(texts)) != len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise LabError(f"{key} has the value {twice} twice", key=key)
+
+
+def _draw(sweep: RandomSweep) -> Iterator[dict[str, Any]]:
+    source = random.Random(sweep.seed)
+    for _ in range(sweep.samples):
+        point: dict[str, Any] = {}
+        for key, how in sweep.space.items():
+            ((name, values),) = how.items()
+            if name == "choice":
+                point[key] = source.choice(values)
+            elif name == "int":
+                point[key] = source.randint(*values)
+            elif name == "uniform":
+                point[key] = source.uniform(*values)
+            else:
+                point[key] = math.exp(source.uniform(math.log(values[0]), math.log(values[1])))
+        yield point

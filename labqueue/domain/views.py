@@ -1,0 +1,161 @@
+"""Answers to questions about the ledger, as the command line, the API and the report all give them.
+
+Plain dataclasses, since the commands that people type most must not wait for a validation library. Field names are
+the JSON contract. Times are UTC ISO 8601; paths are relative to the workspace; None is "not measured".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class WaitingView:
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    number: int
+    outcome: str | None
+    reason: str | None
+    started_at: str
+    finished_at: str | None
+    log: str | None = None
+    resumed_from_step: int | None = None
+    last_step: int | None = None
+    adjusted: dict[str, Any] | None = None
+    """What the memory ladder changed for this attempt."""
+    environment: int | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+@dataclass(frozen=True)
+class MetricView:
+    last: float | None
+    last_step: int
+    min: float | None
+    min_step: int | None
+    max: float | None
+    first: float | None
+    points: int
+
+
+@dataclass(frozen=True)
+class ArtifactView:
+    name: str
+    type: str
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RunView:
+    id: int
+    job: int
+    experiment: str
+    kind: str
+    state: str
+    outcome: str | None
+    reason: str | None
+    waiting: WaitingView | None
+    profile: str
+    device: str
+    priority: int
+    params: dict[str, Any]
+    varied: dict[str, Any]
+    seed: int
+    progress: ProgressView | None
+    eta_s: float | None
+    queued_at: str
+    started_at: str | None
+    finished_at: str | None
+    wall_s: float | None
+    peak_memory_gib: float | None
+    estimated_memory_gib: float | None
+    context_gib: float | None
+    spec_hash: str
+    commit: str | None
+    dirty: bool | None
+    attempts: list[AttemptView] = field(default_factory=list)
+    metrics: dict[str, MetricView] = field(default_factory=dict)
+    artifacts: list[ArtifactView] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StatusView:
+    running: list[RunView]
+    queued: list[RunView]
+    finished: dict[str, int]
+    eta_s: float | None
+    paused: str | None
+    """Why the whole queue is paused, or None."""
+    workers: list[WorkerView] = field(default_factory=list)
+    schema: int = 1
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    device: str
+    host: str
+    pid: int
+    started_at: str
+    alive: bool
+
+
+@dataclass(frozen=True)
+class ExperimentView:
+    """What was registered (the newest spec) and the runs that a report may use."""
+
+    experiment: str
+    track: str
+    kind: str
+    hypothesis: str
+    methodology: str
+    questions: list[str]
+    predictions: list[dict[str, Any]]
+    axes: list[str]
+    job: int
+    profile: str
+    device: str
+    spec_version: str
+    runs: list[RunView]
+    left_out: list[str]
+    """In sentences: runs that are not counted, and why."""
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """One line of the list of experiments."""
+
+    experiment: str
+    track: str
+    kind: str
+    jobs: int
+    runs: int
+    queued: int
+    running: int
+    finished: dict[str, int]
+    last_at: str | None
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    id: str
+    claim: str
+    verdict: str
+    estimate: float | None
+    ci: list[float] | None
+    n: int
+    why: str
