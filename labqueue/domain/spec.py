@@ -54,15 +54,15 @@ class Sweep(_Strict):
 
     grid: dict[str, list[Any]] | None = Field(default=None, min_length=1)
     """Every combination of the values of each key."""
-    zip: dict[str, list[Any]] | None = Field(default=None, min_length=1)
+    zipped: dict[str, list[Any]] | None = Field(default=None, min_length=1, alias="zip")
     """The first values together, the second values together, and so on; all lists equally long."""
-    list: list[dict[str, Any]] | None = Field(default=None, min_length=1)
+    points: list[dict[str, Any]] | None = Field(default=None, min_length=1, alias="list")
     """The points themselves."""
     random: RandomSweep | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if not (self.grid or self.zip or self.list or self.random):
+        if not (self.grid or self.zipped or self.points or self.random):
             raise ValueError("is empty: give one of grid, zip, list, random, or leave the sweep out")
         return self
 

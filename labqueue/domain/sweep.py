@@ -42,10 +42,10 @@ def count(sweep: Sweep | None) -> int:
     if sweep is None:
         return 1
     sizes = [len(values) for values in (sweep.grid or {}).values()]
-    if sweep.zip:
-        sizes.append(max(len(values) for values in sweep.zip.values()))
-    if sweep.list:
-        sizes.append(len(sweep.list))
+    if sweep.zipped:
+        sizes.append(max(len(values) for values in sweep.zipped.values()))
+    if sweep.points:
+        sizes.append(len(sweep.points))
     if sweep.random:
         sizes.append(sweep.random.samples)
     return math.prod(sizes)
@@ -79,8 +79,8 @@ def axes(sweep: Sweep | None) -> list[str]:
     """The varied keys, in the order written."""
     if sweep is None:
         return []
-    keys = [*(sweep.grid or {}), *(sweep.zip or {})]
-    keys += [key for point in sweep.list or [] for key in point]
+    keys = [*(sweep.grid or {}), *(sweep.zipped or {})]
+    keys += [key for point in sweep.points or [] for key in point]
     keys += list(sweep.random.space) if sweep.random else []
     return list(dict.fromkeys(keys))
 
@@ -90,15 +90,15 @@ def _points(sweep: Sweep) -> list[dict[str, Any]]:
     for key, values in (sweep.grid or {}).items():
         _check_axis(f"sweep.grid.{key}", values)
         blocks.append([{key: value} for value in values])
-    if sweep.zip:
-        lengths = {key: len(values) for key, values in sweep.zip.items()}
+    if sweep.zipped:
+        lengths = {key: len(values) for key, values in sweep.zipped.items()}
         if len(set(lengths.values())) > 1:
             raise LabError(f"sweep.zip needs lists of equal length, got {lengths}", key="sweep.zip")
         if not min(lengths.values()):
             raise LabError("sweep.zip has no values", key="sweep.zip")
-        blocks.append([dict(zip(sweep.zip, row, strict=True)) for row in zip(*sweep.zip.values(), strict=True)])
-    if sweep.list:
-        blocks.append(sweep.list)
+        blocks.append([dict(zip(sweep.zipped, row, strict=True)) for row in zip(*sweep.zipped.values(), strict=True)])
+    if sweep.points:
+        blocks.append(sweep.points)
     if sweep.random:
         blocks.append(list(_draw(sweep.random)))
     seen: dict[str, int] = {}
