@@ -87,9 +87,7 @@ class Need(_Strict):
 
     experiment: Name
     where: dict[str, Any] = {}
-    accept: tuple[
-        Literal["failed", "cancelled", "out_of_memory", "diverged", "timed_out", "crashed"], ...
-    ] = ()
+    accept: tuple[Literal["failed", "cancelled", "out_of_memory", "diverged", "timed_out", "crashed"], ...] = ()
 
 
 class Override(_Strict):

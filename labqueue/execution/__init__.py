@@ -1,0 +1,1 @@
+"""Running what was submitted: queue, worker, child process, recovery."""

@@ -1,0 +1,1 @@
+"""Models, data and training: the only torch. Knows nothing of runs, queues or files of the lab."""

@@ -1,0 +1,1 @@
+"""The ledger: the only SQLAlchemy. Knows nothing of processes, models or pages."""
