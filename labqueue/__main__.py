@@ -1,0 +1,5 @@
+"""``python -m labqueue``."""
+
+from labqueue.cli.main import main
+
+main()

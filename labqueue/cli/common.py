@@ -1,0 +1,68 @@
+"""What the subcommands share: the workspace, the ledger, JSON out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from labqueue.domain.errors import LabError
+from labqueue.settings import Settings, find_root
+
+if TYPE_CHECKING:
+    from labqueue.store.db import Database
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+
+
+def root_option(command: F) -> F:
+    """``--root`` also after the subcommand, where people type it."""
+    return click.option("--root", "own_root", metavar="DIR", help="The workspace.")(command)
+
+
+def settings(own_root: str | None, **fields: Any) -> Settings:
+    """The settings of this call: the subcommand's ``--root``, else the group's, else the environment's."""
+    ctx = click.get_current_context()
+    return Settings(find_root(own_root or (ctx.find_root().obj or {}).get("root")), **fields)
+
+
+def ledger(own_root: str | None) -> Database:
+    """The workspace's ledger, to look at or to control.
+
+    Raises:
+        LabError: there is none yet.
+    """
+    from labqueue.store.db import open_existing
+
+    chosen = settings(own_root)
+    db = open_existing(chosen.database)
+    if db is None:
+        raise LabError(
+            f"there is no results.db in {chosen.root}: submit something first "
+            "(labqueue submit jobs/quickstart.yaml), or choose the workspace with --root"
+        )
+    return db
+
+
+def dump(value: Any) -> None:
+    """Prints one JSON document; numbers that are not finite become null."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def plain(value: Any) -> Any:
+    """Views and their parts as plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

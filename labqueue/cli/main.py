@@ -1,0 +1,108 @@
+"""The command ``labqueue``. Subcommands are imported only when they are called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+COMMANDS = {
+    # name: (module, attribute, one line of help: here so that --help imports nothing)
+    "submit": ("labqueue.cli.submit", "submit", "Validate specs, record their runs, and wake the worker."),
+    "worker": ("labqueue.cli.worker", "worker", "Execute queued runs of one device, one at a time."),
+    "status": ("labqueue.cli.status", "status", "What runs, what waits, when all will be done."),
+    "queue": ("labqueue.cli.status", "queue", "The queue in the order in which it will run."),
+    "show": ("labqueue.cli.runs", "show", "One run with everything known of it."),
+    "metrics": ("labqueue.cli.runs", "metrics", "One metric's whole series."),
+    "logs": ("labqueue.cli.runs", "logs", "What a run printed."),
+    "compare": ("labqueue.cli.runs", "compare", "Several runs side by side, with what differs in their parameters."),
+    "report": ("labqueue.cli.report", "report", "Tables, plots and verdicts of one experiment."),
+    "cancel": ("labqueue.cli.control", "cancel", "End runs; running ones checkpoint first."),
+    "pause": ("labqueue.cli.control", "pause", "Hold runs; running ones checkpoint and give the device back."),
+    "resume": ("labqueue.cli.control", "resume", "End a pause."),
+    "retry": ("labqueue.cli.control", "retry", "Queue finished runs again under their ids; never a succeeded one."),
+    "release": ("labqueue.cli.control", "release", "Free runs from what they wait for."),
+    "prioritize": ("labqueue.cli.control", "prioritize", "Change the priority of unfinished runs."),
+    "estimate": ("labqueue.cli.catalogue", "estimate", "Predicted device memory of a spec's runs."),
+    "kinds": ("labqueue.cli.catalogue", "kinds", "Kinds of experiment and their parameters."),
+    "models": ("labqueue.cli.catalogue", "models", "Models that specs can name."),
+    "corpora": ("labqueue.cli.catalogue", "corpora", "Data that specs can name."),
+    "new": ("labqueue.cli.new", "new", "Write a commented spec to start from."),
+    "doctor": ("labqueue.cli.doctor", "doctor", "Check this machine, and say what to do about each problem."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command when it is called, and prints its list without importing any."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, _, about) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--root", metavar="DIR", help="The workspace; default LABQUEUE_ROOT, else the current folder.")
+@click.version_option(package_name="labqueue")
+@click.pass_context
+def cli(ctx: click.Context, root: str | None) -> None:
+    """An LLM learning lab for one person with one GPU.
+
+    \b
+    Start:       labqueue submit jobs/quickstart.yaml --run
+    Completion:  eval "$(_LABQUEUE_COMPLETE=bash_source labqueue)"
+    """
+    ctx.obj = {"root": root}
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Runs a command line and exits: 0 done, 1 work failed, 2 the request is wrong."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        code = cli.main(words, prog_name="labqueue", standalone_mode=False)
+        _leave(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as error:
+        _leave(error.exit_code)
+    except click.Abort:
+        _leave(1)
+    except BrokenPipeError:
+        # `labqueue status | head`: the reader has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(0)
+    except click.ClickException as error:
+        _fail(words, error.format_message(), {}, 2)
+    except Exception as error:
+        from labqueue.domain.errors import LabError, WorkFailed
+
+        if not isinstance(error, LabError):
+            raise
+        place = {"file": error.file, "line": error.line, "key": error.key}
+        _fail(words, error.message, place, 1 if isinstance(error, WorkFailed) else 2)
+
+
+def _fail(words: list[str], message: str, place: dict[str, Any], code: int) -> NoReturn:
+    where = place.get("file") or ""
+    if place.get("line") is not None:
+        where += f":{place['line']}"
+    click.echo(f"labqueue: {where + ': ' if where else ''}{message}", err=True)
+    if "--json" in words:
+        error = {"message": message, "file": None, "line": None, "key": None} | place
+        click.echo(json.dumps({"schema": 1, "error": error}))
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    sys.exit(code)

@@ -1,0 +1,191 @@
+"""``labqueue submit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.domain.errors import LabError
+
+if TYPE_CHECKING:
+    from labqueue.execution.plan import Plan
+    from labqueue.store.write import Submitted
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC…", type=click.Path(path_type=Path))
+@root_option
+@click.option("--profile", help="Which overrides to take; default gpu when a GPU is there, else cpu.")
+@click.option("--set", "sets", multiple=True, metavar="a.b=v", help="Set one parameter, or limits.KEY.")
+@click.option("--sweep", "sweeps", multiple=True, metavar="a.b=v1,v2", help="Vary one parameter (a grid axis).")
+@click.option("--seeds", metavar="0,1,2", help="Seeds instead of the spec's.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Higher starts earlier.")
+@click.option("--after", multiple=True, metavar="EXPERIMENT", help="Wait until it has finished, however it ends.")
+@click.option("--with-needs", is_flag=True, help="Submit the experiments that these need, too.")
+@click.option("--dry-run", is_flag=True, help="Print the runs and record nothing.")
+@click.option("--force", is_flag=True, help="Execute also what has already succeeded.")
+@click.option("--run", "run_now", is_flag=True, help="Also drain the queue here, then print the report.")
+@json_option
+@click.pass_context
+def submit(
+    ctx: click.Context,
+    specs: Sequence[Path],
+    own_root: str | None,
+    profile: str | None,
+    sets: Sequence[str],
+    sweeps: Sequence[str],
+    seeds: str | None,
+    priority: int,
+    after: Sequence[str],
+    with_needs: bool,
+    dry_run: bool,
+    force: bool,
+    run_now: bool,
+    as_json: bool,
+) -> None:
+    """Validate specs, record their runs in one transaction, and wake the worker."""
+    from labqueue.execution import plan as planning
+    from labqueue.execution import specfile
+    from labqueue.execution import submit as submitting
+
+    request = planning.Request(
+        profile=profile,
+        set={key: _value(text) for key, text in map(_pair, sets)},
+        sweep={key: _values(text) for key, text in map(_pair, sweeps)},
+        seeds=_seeds(seeds),
+        priority=priority,
+        after=tuple(after),
+        with_needs=with_needs,
+        force=force,
+    )
+    plans = [planning.plan(specfile.read(path), request) for path in specs]
+    if with_needs:
+        while more := submitting.needed_specs(plans, sorted({_jobs_folder(path) for path in specs})):
+            plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
+    if dry_run:
+        _dry_run(plans, as_json)
+        return
+    chosen = settings(own_root)
+    submitting.prepare(plans, _tell)
+    answers = submitting.submit(chosen, plans, request)
+    documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
+    if as_json:
+        # A document per experiment would not be one document: several specs give a list under "jobs".
+        dump(documents[0] if len(documents) == 1 else {"schema": 1, "jobs": documents})
+    else:
+        for document in documents:
+            _say(document)
+    if run_now:
+        from labqueue.cli.follow import drain_and_report
+
+        ctx.exit(drain_and_report(chosen, plans, quiet=as_json))
+
+
+def _document(planned: Plan, answer: Submitted) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "job": answer.job,
+        "experiment": planned.job.experiment,
+        "profile": planned.job.profile,
+        "runs": answer.runs,
+        "reused": answer.reused,
+    }
+
+
+def _say(document: dict[str, Any]) -> None:
+    runs, reused = document["runs"], document["reused"]
+    fresh = [run for run in runs if run not in set(reused)]
+    parts = [f"{len(fresh)} queued" + (f" ({_span(fresh)})" if fresh else "")]
+    if reused:
+        parts.append(f"{len(reused)} reused ({_span(reused)})")
+    click.echo(
+        f"{document['experiment']}: job {document['job']}, profile {document['profile']}, {len(runs)} runs: "
+        + ", ".join(parts)
+    )
+
+
+def _span(ids: list[int]) -> str:
+    if len(ids) == 1:
+        return f"run {ids[0]}"
+    if ids == list(range(ids[0], ids[-1] + 1)):
+        return f"runs {ids[0]}–{ids[-1]}"
+    return "runs " + ", ".join(map(str, ids[:8])) + ("…" if len(ids) > 8 else "")
+
+
+def _dry_run(plans: list[Plan], as_json: bool) -> None:
+    documents = [
+        {
+            "schema": 1,
+            "experiment": planned.job.experiment,
+            "profile": planned.job.profile,
+            "device": planned.job.device,
+            "runs": [
+                {
+                    "seed": run.seed,
+                    "varied": run.varied,
+                    "params": run.params,
+                    "estimated_memory_gib": run.estimated_memory_gib,
+                }
+                for run in planned.job.runs
+            ],
+        }
+        for planned in plans
+    ]
+    if as_json:
+        dump(documents[0] if len(documents) == 1 else {"schema": 1, "experiments": documents})
+        return
+    from labqueue.cli.render import table
+
+    for planned in plans:
+        keys = list(dict.fromkeys(key for run in planned.job.runs for key in run.varied))
+        rows = [
+            [run.seed, *(run.varied.get(key, "") for key in keys), run.estimated_memory_gib] for run in planned.job.runs
+        ]
+        click.echo(
+            f"{planned.job.experiment}: {len(rows)} runs, profile {planned.job.profile}, "
+            f"device {planned.job.device}; nothing was recorded"
+        )
+        table(["seed", *keys, "estimated GiB"], rows[:200])
+        if len(rows) > 200:
+            click.echo(f"… and {len(rows) - 200} more")
+
+
+def _tell(words: str) -> None:
+    click.echo(words, err=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise LabError(f"{text!r} on the command line is not KEY=VALUE")
+    return key.strip().removeprefix("params."), value
+
+
+def _value(text: str) -> Any:
+    from labqueue.execution import specfile
+
+    return specfile.parse(f"value: {text}" if text else "value:", "command line").data["value"]
+
+
+def _values(text: str) -> list[Any]:
+    value = _value(f"[{text}]")
+    assert isinstance(value, list)
+    return value
+
+
+def _seeds(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    values = _values(text)
+    if not values or not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values):
+        raise LabError(f"--seeds {text!r}: give whole numbers of 0 or more, for example --seeds 0,1,2")
+    return tuple(values)
+
+
+def _jobs_folder(path: Path) -> Path:
+    """The folder in which other experiments are looked for: the nearest ``jobs`` above a spec, else its own."""
+    return next((parent for parent in path.resolve().parents if parent.name == "jobs"), path.resolve().parent)

@@ -1,0 +1,111 @@
+"""Starting, watching and ending the process that executes one attempt. Knows nothing of what it computes."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labqueue.execution.process import end_group
+from labqueue.settings import Settings
+
+LOG_CAP_BYTES = 64 * 1024**2
+"""A log that grows past this keeps its first half; a runaway print must not fill the disk."""
+
+
+@dataclass
+class Child:
+    """A running attempt's process, leader of its own group."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    handle: int
+    """A pidfd: readable once the process has ended."""
+    started_s: float = field(default_factory=time.monotonic)
+    ending: str | None = None
+    """Why we are ending it: ``cancel``, ``pause``, ``timeout`` or ``shutdown``."""
+    kill_at_s: float | None = None
+    killed: bool = False
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started_s
+
+    def end(self, why: str, grace_s: float) -> None:
+        """Asks it to checkpoint and stop; after ``grace_s`` seconds ``enforce`` kills its group."""
+        if self.ending is None:
+            self.ending = why
+            self.kill_at_s = time.monotonic() + grace_s
+            end_group(self.process.pid, signal.SIGTERM)
+
+    def enforce(self) -> None:
+        """Kills the group once the grace period is over, and keeps the log within its cap."""
+        if self.kill_at_s is not None and time.monotonic() >= self.kill_at_s:
+            self.killed = True
+            end_group(self.process.pid, signal.SIGKILL)
+        if self.log.stat().st_size > LOG_CAP_BYTES:
+            os.truncate(self.log, LOG_CAP_BYTES // 2)
+            with self.log.open("ab") as file:
+                file.write(f"\n[labqueue: log passed {LOG_CAP_BYTES >> 20} MiB; its later part was cut]\n".encode())
+
+    def wait(self, wakeup: int, timeout_s: float) -> int | None:
+        """Waits for its end, at most ``timeout_s``, or until ``wakeup`` is readable; returns the exit status."""
+        ready, _, _ = select.select([self.handle, wakeup], [], [], timeout_s)
+        if self.handle not in ready:
+            return None
+        # It is dead but not yet reaped, so its number is still its own: what it left in its group ends now.
+        end_group(self.process.pid, signal.SIGKILL)
+        os.close(self.handle)
+        return self.process.wait()
+
+
+def start(settings: Settings, run_id: int, token: int, device: str, lock: Path, log: Path) -> Child:
+    """Starts the child of a claimed attempt. Call it from the main thread: the child dies with the calling thread."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "labqueue.execution.runner",
+        "--root", str(settings.root), "--run", str(run_id), "--token", str(token),
+        "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
+    ]  # fmt: skip
+    if settings.memory_gib is not None:
+        command += ["--memory-gib", str(settings.memory_gib)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # Appending, so that cutting the file does not leave a hole for the child to write behind.
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    return Child(process, log, os.pidfd_open(process.pid))
+
+
+def oom_kills() -> int | None:
+    """How often the kernel has killed a process for memory since boot: ``/proc/vmstat``, oom_kill."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def last_words(log: Path, limit: int = 300) -> str:
+    """The last line of a log that says something; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 8192))
+            tail = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    return lines[-1][-limit:] if lines else ""

@@ -1,0 +1,81 @@
+"""Files that survive a power cut, and their hashes. Knows nothing of runs.
+
+Whatever is believed later is written aside, synced, renamed into place, and its folder synced: a reader finds the
+whole file or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Forces a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Forces every file below a folder, then every folder, then itself to the disk."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync(Path(parent) / name)
+        sync(Path(parent))
+
+
+def publish(aside: Path, target: Path) -> None:
+    """Moves a complete file or folder into its place, durably; what stood there before is replaced."""
+    if aside.is_dir():
+        sync_tree(aside)
+        if target.exists():
+            old = target.with_name(f".{target.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            target.rename(old)
+            aside.rename(target)
+            sync(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
+            return
+    else:
+        sync(aside)
+    os.replace(aside, target)
+    sync(target.parent)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Writes a whole file, durably."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.partial")
+    aside.write_bytes(content)
+    publish(aside, target)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file; of a folder, that of its sorted ``relative path, file hash`` lines."""
+    if path.is_dir():
+        lines = [f"{name}\0{sha256(path / name)}\n" for name in tree(path)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree(folder: Path) -> list[str]:
+    """Relative paths of all files below a folder, sorted."""
+    return sorted(
+        (Path(parent) / name).relative_to(folder).as_posix() for parent, _, names in os.walk(folder) for name in names
+    )
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return sum((path / name).stat().st_size for name in tree(path)) if path.is_dir() else path.stat().st_size
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write on the disk of ``path``."""
+    return shutil.disk_usage(path).free

@@ -1,0 +1,172 @@
+"""Who holds a device. Knows processes and locks; knows nothing of runs' content.
+
+A process is named by boot id, process id and start time together: ids are used again, and after a reboot they mean
+nothing. The lock is a flock on a file per device that the kernel gives back when its holder dies; for a GPU the file
+is one for the whole machine, since two workspaces share the card.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from labqueue.clock import Deadline, boot_id
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process that cannot be mistaken for a later one with the same number."""
+
+    boot_id: str
+    pid: int
+    start: int
+    """Clock ticks from boot to the process's start: field 22 of ``/proc/PID/stat``, proc(5)."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process still exists; a zombie is dead."""
+        return self.boot_id == boot_id() and start_of(self.pid) == self.start
+
+
+def start_of(pid: int) -> int | None:
+    """Start time of a living process in clock ticks after boot; None when there is none, or a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command name may hold spaces and brackets, so fields are counted from its closing bracket.
+    fields = stat[stat.rindex(")") + 2 :].split(" ")
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def myself() -> Identity:
+    """The identity of this process."""
+    pid = os.getpid()
+    start = start_of(pid)
+    assert start is not None, "this process is alive"
+    return Identity(boot_id(), pid, start)
+
+
+def die_with_parent(parent: int) -> None:
+    """Asks the kernel for SIGTERM when the parent dies (prctl(2), PR_SET_PDEATHSIG = 1); raises if it already has.
+
+    The signal comes when the parent's *thread* ends, so whoever spawns this process does so from its main thread.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit(f"the worker (process {parent}) died before its child started")
+
+
+def end_group(pid: int, signum: int) -> None:
+    """Sends a signal to a process group; one that is gone already is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signum)
+
+
+@dataclass
+class Lock:
+    """An exclusive flock on a device that tells others who holds it."""
+
+    path: Path
+    handle: int
+
+    def describe(self, words: dict[str, str | int | float]) -> None:
+        """Writes who holds the lock; ``lease`` among the words says until when the holder is believed alive."""
+        text = json.dumps({**asdict(myself()), **words}).encode()
+        os.pwrite(self.handle, text.ljust(4096), 0)
+
+    def release(self) -> None:
+        """Gives the device back."""
+        os.close(self.handle)
+        _held.discard(self.handle)
+
+
+_held: set[int] = set()
+
+
+def _close_in_fork() -> None:
+    # A forked helper (a data loader's worker, say) would keep the flock after its parent's death.
+    for handle in list(_held):
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_fork)
+
+
+def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
+    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    give_up = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                os.close(handle)
+                return None
+            time.sleep(0.02)
+        else:
+            _held.add(handle)
+            return Lock(path, handle)
+
+
+def holder(path: Path) -> dict[str, str | int | float]:
+    """What the lock file says of its holder; empty when it says nothing readable."""
+    try:
+        words = json.loads(path.read_bytes().split(b"\0")[0].strip() or b"{}")
+    except (OSError, ValueError):
+        return {}
+    return words if isinstance(words, dict) else {}
+
+
+def holders(path: Path) -> list[int]:
+    """Process ids that have the lock file open: after a fork, ``/proc/locks`` can name a process that is dead."""
+    found = []
+    try:
+        wanted = path.stat()
+    except FileNotFoundError:
+        return []
+    for entry in os.listdir("/proc"):
+        if not entry.isdecimal() or int(entry) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{entry}/fd"):
+                with contextlib.suppress(OSError):
+                    seen = os.stat(f"/proc/{entry}/fd/{name}")
+                    if (seen.st_dev, seen.st_ino) == (wanted.st_dev, wanted.st_ino):
+                        found.append(int(entry))
+                        break
+    return found
+
+
+def identity_in(words: dict[str, str | int | float]) -> Identity | None:
+    """The identity that a lock file names, or None."""
+    try:
+        return Identity(str(words["boot_id"]), int(words["pid"]), int(words["start"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def lease_left_s(words: dict[str, str | int | float]) -> float:
+    """Seconds for which a holder is still to be believed alive; 0 or less once its lease has lapsed."""
+    try:
+        return Deadline.parse(str(words["lease"])).left_s
+    except (KeyError, ValueError):
+        return 0.0
+
+
+def lock_folder() -> Path:
+    """Where the machine's GPU locks live: one place for every workspace of this user's machine."""
+    given = os.environ.get("LABQUEUE_LOCKS")
+    return Path(given) if given else Path(tempfile.gettempdir()) / "labqueue-locks"

@@ -1,0 +1,247 @@
+"""What a running kind measures, on its way to the ledger and the disk. The only ``Recorder`` of real runs.
+
+Values are buffered and committed by a thread every quarter of a second, so that measuring costs microseconds and a
+killed process loses little. Everything carries the attempt's token; once the ledger refuses it, this process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from labqueue.domain.artifacts import Artifact, Files
+from labqueue.domain.errors import LabError
+from labqueue.domain.kind import Checkpoint, Diverged
+from labqueue.execution import files
+from labqueue.settings import Settings
+from labqueue.store import claims, read, write
+from labqueue.store.db import Database
+
+FLUSH_S = 0.25
+"""Between commits of buffered values. The contract allows 0.5 s."""
+
+KEEP_CHECKPOINTS = 2
+"""The last one, and the one before in case the last cannot be read."""
+
+EXIT_FENCED = 76
+"""The child's exit status when its run was taken away."""
+
+_PICKLES = {".pkl", ".pickle", ".joblib"}
+
+
+class LedgerRecorder:
+    """The recorder of one attempt. ``start`` begins flushing; ``close`` commits the rest."""
+
+    def __init__(self, settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
+        self._db = db
+        self._settings = settings
+        self._claim = claim
+        self._device = device
+        self._folder = settings.run(claim.experiment, claim.run_id)
+        self._scratch = self._folder / "scratch"
+        self._points: deque[tuple[str, int, float | None]] = deque()
+        self._notes: deque[str] = deque()
+        self._last_good: dict[str, int] = {}
+        self._progress: tuple[int, int, float | None] | None = None
+        self._progress_sent: tuple[int, int, float | None] | None = None
+        self._rates: deque[tuple[float, int]] = deque(maxlen=50)
+        self._asked: str | None = None
+        self._signalled: str | None = None
+        self._flushing = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
+        self._resume_from = self._find_checkpoint()
+        claims.begin(db, claim.run_id, claim.token, self._resume_from.step if self._resume_from else None)
+
+    @property
+    def run_id(self) -> int:
+        """The run's id."""
+        return self._claim.run_id
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self._claim.seed
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda:N``."""
+        return self._device
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        return self._claim.token
+
+    @property
+    def directory(self) -> Path:
+        """A folder of this run alone."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        return self._scratch
+
+    @property
+    def resume_from(self) -> Checkpoint | None:
+        """The newest checkpoint that can be believed."""
+        return self._resume_from
+
+    @property
+    def should_stop(self) -> str | None:
+        """Why the run must stop now, or None."""
+        return self._asked or self._signalled
+
+    def ask_to_stop(self, why: str) -> None:
+        """Called from a signal handler: takes no lock."""
+        self._signalled = why
+
+    def metric(self, name: str, value: float | None, step: int) -> None:
+        """Buffers a value; one that is not finite is kept as null and ends the run."""
+        number = None if value is None else float(value)
+        if number is not None and not math.isfinite(number):
+            self._points.append((name, step, None))
+            raise Diverged(name, step, self._last_good.get(name))
+        if number is not None:
+            self._last_good[name] = step
+        self._points.append((name, int(step), number))
+
+    def note(self, text: str) -> None:
+        """Buffers a sentence for the reader of the run."""
+        self._notes.append(text)
+
+    def progress(self, done: int, total: int) -> None:
+        """Notes how far the run is; the rate is that of the last 50 calls."""
+        self._rates.append((time.monotonic(), done))
+        (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
+        rate = (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
+        self._progress = (done, total, rate)
+
+    def artifact(self, name: str, value: Artifact) -> None:
+        """Writes a value under a name and records its hash."""
+        if not name or name.startswith(".") or "/" in name:
+            raise LabError(f"artifact name {name!r} is not a file name")
+        if isinstance(value, Files):
+            suffix = value.path.suffix if value.path.is_file() else ""
+            target = self._folder / f"{name}{suffix if not name.endswith(suffix) else ''}"
+            aside = self._folder / f".{target.name}.partial"
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if value.path.is_dir():
+                shutil.rmtree(aside, ignore_errors=True)
+                shutil.copytree(value.path, aside)
+            else:
+                shutil.copyfile(value.path, aside)
+            files.publish(aside, target)
+        else:
+            target = self._folder / f"{name}.json"
+            files.write_bytes(target, json.dumps(value.model_dump(mode="json"), ensure_ascii=False).encode())
+        write.add_artifact(
+            self._db,
+            self.run_id,
+            self.attempt,
+            name=name,
+            type=value.type,
+            path=self._settings.relative(target),
+            sha256=files.sha256(target),
+            bytes=files.size(target),
+        )
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        """Makes ``save``'s files durable, then records them together with every metric so far."""
+        folder = self._folder / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".step-{step}-attempt-{self.attempt}.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        save(aside)
+        pickles = [name for name in files.tree(aside) if Path(name).suffix in _PICKLES]
+        if pickles:
+            raise LabError(f"checkpoint of step {step} holds pickled files {pickles}; use safetensors or JSON")
+        digest, size = files.sha256(aside), files.size(aside)
+        # The attempt is part of the name: a checkpoint of the same step by an earlier attempt stays whole until
+        # the ledger points here.
+        target = folder / f"step-{step}-attempt-{self.attempt}"
+        files.publish(aside, target)
+        with self._flushing:
+            points = list(self._points)
+            old = write.add_checkpoint(
+                self._db,
+                self.run_id,
+                self.attempt,
+                step=step,
+                path=self._settings.relative(target),
+                sha256=digest,
+                bytes=size,
+                points=points,
+                keep=KEEP_CHECKPOINTS,
+            )
+            self._forget(len(points))
+        for path in old:
+            shutil.rmtree(self._settings.root / path, ignore_errors=True)
+
+    def start(self) -> None:
+        """Begins to flush."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Commits what is buffered and stops flushing.
+
+        Raises:
+            Fenced: the run was taken away.
+        """
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.flush()
+
+    def flush(self) -> None:
+        """Commits what is buffered and learns what a person has asked.
+
+        Raises:
+            Fenced: the run was taken away.
+        """
+        with self._flushing:
+            points, notes = list(self._points), list(self._notes)
+            progress = self._progress if self._progress != self._progress_sent else None
+            if points or notes or progress:
+                self._asked = write.flush(self._db, self.run_id, self.attempt, points, progress, notes)
+                self._progress_sent = progress or self._progress_sent
+                self._forget(len(points), len(notes))
+            else:
+                self._asked = read.request(self._db, self.run_id, self.attempt)
+
+    def _forget(self, points: int, notes: int = 0) -> None:
+        """Drops what has been committed; the run may have appended more meanwhile."""
+        for _ in range(points):
+            self._points.popleft()
+        for _ in range(notes):
+            self._notes.popleft()
+
+    def _keep_flushing(self) -> None:
+        while not self._closing.wait(FLUSH_S):
+            try:
+                self.flush()
+            except claims.Fenced as error:
+                # Another attempt owns the run: whatever this process goes on to do is worthless, so it ends now.
+                sys.stderr.write(f"{error}; this process ends\n")
+                sys.stderr.flush()
+                os._exit(EXIT_FENCED)
+            except LabError as error:
+                # The database is locked or the disk is full: values stay buffered, and the next round tries again.
+                sys.stderr.write(f"values wait to be stored: {error}\n")
+
+    def _find_checkpoint(self) -> Checkpoint | None:
+        for row in read.checkpoints(self._db, self.run_id):
+            path = self._settings.root / row.path
+            if path.is_dir() and files.sha256(path) == row.sha256:
+                return Checkpoint(row.step, path)
+            what = "does not match its hash" if path.is_dir() else "is missing"
+            words = f"checkpoint of step {row.step} {what} ({row.path}); falling back to the one before"
+            sys.stderr.write(f"{words}\n")
+            write.drop_checkpoint(self._db, self.run_id, row.step, words)
+        return None

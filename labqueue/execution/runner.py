@@ -1,0 +1,188 @@
+"""The child process: one attempt of one run, from claim to ending. ``python -m labqueue.execution.runner``.
+
+It holds the device's lock while it lives, so that its death, however it comes, is what frees the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from labqueue import kinds
+from labqueue.domain.errors import LabError
+from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
+from labqueue.domain.state import Ending
+from labqueue.domain.sweep import canonical
+from labqueue.execution import policy, process, provenance
+from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
+from labqueue.llm import memory
+from labqueue.settings import Settings
+from labqueue.store import claims, read, write
+from labqueue.store.db import Database, open_existing
+
+EXIT_STOPPED = 75
+"""The run was asked to stop and has checkpointed; the worker knows why."""
+EXIT_BUSY = 77
+"""The device was not free; nothing was begun."""
+
+LOCK_WAIT_S = 30.0
+"""How long a child waits for a device whose last holder is being ended."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the attempt that the worker claimed; returns the exit status that tells the worker the rest."""
+    given = _arguments(argv)
+    process.die_with_parent(given.parent)
+    stop: list[Callable[[str], None]] = []
+    early: list[str] = []
+
+    def on_sigterm(_number: int, _frame: object) -> None:
+        for ask in stop:
+            ask("shutdown")
+        early.append("shutdown")
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+    # Ctrl-C goes to the worker, which asks; a terminal sends it to the whole foreground group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = Settings(Path(given.root), given.device, given.memory_gib)
+    held = process.lock(Path(given.lock), LOCK_WAIT_S)
+    if held is None:
+        return EXIT_BUSY
+    held.describe({"run": given.run, "root": given.root, "worker": given.parent})
+    db = open_existing(settings.database)
+    assert db is not None, "the worker has claimed from it"
+    try:
+        claim = read.claim(db, given.run, given.token)
+        if early:
+            return EXIT_STOPPED
+        return _attempt(settings, db, claim, given.device, given.memory_gib, stop)
+    except claims.Fenced as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FENCED
+    finally:
+        db.close()
+
+
+def _attempt(
+    settings: Settings,
+    db: Database,
+    claim: claims.Claim,
+    device: str,
+    memory_gib: float | None,
+    stop: list[Callable[[str], None]],
+) -> int:
+    subject = policy.Subject(
+        claim.run_id, claim.token, claim.kind, claim.params, claim.limits, claim.adjusted, claim.attempts_used
+    )
+    _describe(settings, db, claim, device)
+    recorder = LedgerRecorder(settings, db, claim, device)
+    stop.append(recorder.ask_to_stop)
+    recorder.start()
+    fields: dict[str, Any] = {}
+    reason: str | None = None
+    try:
+        kind = kinds.get(claim.kind)
+        params = _params(settings, db, kind, claim)
+        fields |= _cap(kind, device, claim.limits, memory_gib)
+        kind.run(params, recorder)
+        ending = Ending.SUCCEEDED
+    except Stopped:
+        recorder.close()
+        return EXIT_STOPPED
+    except claims.Fenced:
+        raise
+    except Diverged as error:
+        ending, reason = Ending.DIVERGED, str(error)
+    except Pruned as error:
+        ending, reason = Ending.PRUNED, str(error)
+    except (UserError, LabError) as error:
+        sys.stderr.write(f"{error}\n")
+        ending, reason = Ending.FAILED, str(error)
+    except BaseException as error:
+        # SystemExit too: a kind that exits has not succeeded. The log keeps the traceback, the ledger the sentence.
+        traceback.print_exc()
+        ending, reason = _classify(error)
+    recorder.close()
+    fields["peak_memory_gib"] = _peak_gib(device)
+    policy.conclude(db, subject, ending, reason, fields)
+    return 0
+
+
+def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
+    ours = provenance.here()
+    me = process.myself()
+    claims.attempt_fields(
+        db,
+        claim.run_id,
+        claim.token,
+        pid=me.pid,
+        pid_start=me.start,
+        boot_id=me.boot_id,
+        environment_id=write.environment(db, provenance.environment(device)),
+        commit=ours.commit,
+        dirty=ours.dirty,
+        patch=provenance.save_patch(settings),
+        sources_hash=ours.sources_hash,
+        packages_hash=ours.packages_hash,
+    )
+
+
+def _params(settings: Settings, db: Database, kind: Kind, claim: claims.Claim) -> Params:
+    raw = claim.adjusted["params"] if claim.adjusted else claim.params
+    return kind.params.model_validate_json(canonical(_resolve(settings, db, raw)))
+
+
+def _resolve(settings: Settings, db: Database, value: Any) -> Any:
+    """Replaces each ``{from_run: …}`` by the path of the artifact that it names."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {"from_run"}:
+        return {key: _resolve(settings, db, inner) for key, inner in value.items()}
+    named = value["from_run"]
+    found = read.artifact_of(db, named["experiment"], named.get("where", {}), named.get("seed"), named["artifact"])
+    return str(settings.root / found.path)
+
+
+def _cap(kind: Kind, device: str, limits: dict[str, Any], memory_gib: float | None) -> dict[str, Any]:
+    """Limits this process's device memory; returns what is to be recorded of it."""
+    if device == "cpu" or not getattr(kind.module, "USES_TORCH", True):
+        return {}
+    wanted = memory_gib if limits["memory_gib"] == "auto" else limits["memory_gib"]
+    _, context_gib = memory.cap(device, wanted)
+    return {"context_gib": context_gib}
+
+
+def _peak_gib(device: str) -> float | None:
+    """Peak memory of this process, GiB; None on a GPU that it never used."""
+    return None if device != "cpu" and "torch" not in sys.modules else memory.peak_gib(device)
+
+
+def _classify(error: BaseException) -> tuple[Ending, str]:
+    words = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:500]
+    return (Ending.OUT_OF_MEMORY if memory.is_out_of_memory(error) else Ending.FAILED), words
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="labqueue.execution.runner")
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--run", type=int, required=True)
+    parser.add_argument("--token", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--memory-gib", type=float)
+    parser.add_argument("--lock", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    # Without the interpreter's own teardown: libraries with threads can hang there, and everything is committed.
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

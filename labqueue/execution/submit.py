@@ -1,0 +1,135 @@
+"""Submitting: record what was planned, in one transaction, and wake the workers. Resolves what needs what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from labqueue.domain.errors import LabError
+from labqueue.domain.spec import Need, Spec
+from labqueue.domain.sweep import canonical
+from labqueue.execution import queue, specfile
+from labqueue.execution.plan import Plan, Request
+from labqueue.execution.specfile import Source
+from labqueue.settings import Settings
+from labqueue.store import db as store_db
+from labqueue.store import read, write
+from labqueue.store.db import Database
+
+
+def submit(settings: Settings, plans: list[Plan], request: Request) -> list[write.Submitted]:
+    """Records planned submissions in one transaction and wakes the workers.
+
+    Raises:
+        LabError: a needed experiment is unknown, needs form a cycle, or the workspace cannot be written.
+    """
+    db = store_db.create_or_migrate(settings.database)
+    try:
+        ordered = _with_needs(db, plans, request)
+        answers = write.add_jobs(db, [planned.job for planned in ordered])
+    finally:
+        db.close()
+    for device in {planned.job.device for planned in ordered}:
+        queue.wake(settings.wakeups, device)
+    by_name = {planned.job.experiment: answer for planned, answer in zip(ordered, answers, strict=True)}
+    return [by_name[planned.job.experiment] for planned in plans]
+
+
+def _with_needs(db: Database, plans: list[Plan], request: Request) -> list[Plan]:
+    """Freezes each need to the newest job of its experiment, and orders this submission so that needs come first."""
+    here = {planned.job.experiment: planned for planned in plans}
+    if len(here) != len(plans):
+        raise LabError("the same experiment is named twice in one submission; submit one after the other")
+    wanted = {planned.job.experiment: _needs_of(planned, request) for planned in plans}
+    ordered: list[Plan] = []
+    for planned in _in_order(here, wanted):
+        needs = []
+        for need in wanted[planned.job.experiment]:
+            inside = need["experiment"] in here and need["experiment"] != planned.job.experiment
+            job = None if inside else read.newest_job(db, need["experiment"])
+            if job is None and not inside:
+                words = f"experiment {planned.job.experiment!r} needs {need['experiment']!r}, never submitted here"
+                raise planned.source.error(f"{words}; submit it first, or give --with-needs to submit it too", "needs")
+            needs.append({**need, "job": None if job is None else job.id})
+        ordered.append(replace(planned, job=replace(planned.job, needs=needs)))
+    return ordered
+
+
+def _needs_of(planned: Plan, request: Request) -> list[dict[str, Any]]:
+    spec = Spec.model_validate_json(canonical({k: v for k, v in planned.job.spec.items() if k != "axes"}))
+    needs: list[dict[str, Any]] = []
+    for need in spec.needs:
+        full = need if isinstance(need, Need) else Need(experiment=need)
+        needs.append({"experiment": full.experiment, "where": full.where, "accept": list(full.accept)})
+    return needs + [{"experiment": name, "where": {}, "accept": None} for name in request.after]
+
+
+def _in_order(here: dict[str, Plan], wanted: dict[str, list[dict[str, Any]]]) -> Iterable[Plan]:
+    done: dict[str, Plan] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " → ".join([*path[path.index(name) :], name])
+            raise here[name].source.error(f"needs form a circle: {circle}", "needs")
+        if name in done:
+            return
+        for need in wanted[name]:
+            # Its own name means its older job.
+            if need["experiment"] in here and need["experiment"] != name:
+                visit(need["experiment"], (*path, name))
+        done[name] = here[name]
+
+    for name in here:
+        visit(name, ())
+    return done.values()
+
+
+def needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
+    """Sources of experiments that ``plans`` need and do not contain, found by name below ``folders``.
+
+    Raises:
+        LabError: a needed experiment has no spec there.
+    """
+    known = {planned.job.experiment for planned in plans}
+    names = {
+        need["experiment"]
+        for planned in plans
+        for need in _needs_of(planned, Request())
+        if need["experiment"] not in known
+    }
+    if not names:
+        return []
+    found: dict[str, Source] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                source = specfile.read(path)
+            except LabError:
+                continue
+            if source.data.get("name") in names:
+                found.setdefault(source.data["name"], source)
+    missing = names - set(found)
+    if missing:
+        listed = ", ".join(str(folder) for folder in folders)
+        raise LabError(f"--with-needs found no spec named {sorted(missing)[0]!r} below {listed}")
+    return list(found.values())
+
+
+def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
+    """Fetches models and data that runs will need and this machine lacks: before the night, not in it.
+
+    Raises:
+        LabError: one cannot be had; nothing has been recorded.
+    """
+    names = dict.fromkeys(
+        name for planned in plans for params in planned.params for name in planned.kind.assets(params)
+    )
+    if names:
+        from labqueue.llm import assets
+
+        for name in names:
+            if not assets.available(name):
+                tell(f"fetching {name} …")
+                assets.fetch(name)

@@ -1,0 +1,100 @@
+"""The lab's fire drill: counts steps and fails on demand, to check an installation without a model.
+
+``value`` at step s is exp(-s / steps) plus a little noise drawn from the seed, so that reports have something to show.
+The ``ledger`` file is the independent witness of crash tests: the lab itself never reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from labqueue.domain import kind
+from labqueue.domain.kind import Recorder, Stopped
+
+
+class Params(kind.Params):
+    """What the drill does, and what it does wrong."""
+
+    steps: int = Field(default=10, ge=1)
+    """Steps to count."""
+    step_s: float = Field(default=0.01, ge=0)
+    """Seconds a step takes."""
+    checkpoint_every: int = Field(default=5, ge=1)
+    """Steps between checkpoints."""
+    fault: Literal["none", "raise", "hang", "exit", "allocate", "nan", "ignore_sigterm"] = "none"
+    """What goes wrong: an exception, no more progress, death without a word, memory without end, a value that is
+    not a number, or deafness to SIGTERM and to requests to stop."""
+    fault_at: int = Field(default=1, ge=0)
+    """The step at which it goes wrong; beyond ``steps`` it never does."""
+    allocate_mib: int = Field(default=1_000_000, ge=1)
+    """How much ``allocate`` takes."""
+    ledger: str | None = None
+    """A file outside the lab's tables; every step appends one synced line ``run attempt step unix_time``."""
+
+
+def run(params: Params, rec: Recorder) -> None:
+    """Counts; goes on where the last checkpoint stood."""
+    start, state = 0, random.Random(rec.seed).getstate()
+    if rec.resume_from is not None:
+        saved = json.loads((rec.resume_from.path / "state.json").read_text())
+        start, (version, words, gauss) = saved["step"], saved["random"]
+        state = (version, tuple(words), gauss)
+    source = random.Random()
+    source.setstate(state)
+    deaf = params.fault == "ignore_sigterm"
+    for step in range(start + 1, params.steps + 1):
+        if params.fault_at == step:
+            _fault(params, rec, step)
+        time.sleep(params.step_s)
+        if params.ledger is not None:
+            _append(Path(params.ledger), f"{rec.run_id} {rec.attempt} {step} {time.time():.6f}\n")
+        rec.metric("value", math.exp(-step / params.steps) + 0.01 * source.gauss(0.0, 1.0), step)
+        rec.progress(step, params.steps)
+        stopping = rec.should_stop is not None and not (deaf and step >= params.fault_at)
+        if stopping or (step % params.checkpoint_every == 0 and step < params.steps):
+            _checkpoint(rec, step, source)
+        if stopping:
+            raise Stopped
+
+
+def _checkpoint(rec: Recorder, step: int, source: random.Random) -> None:
+    def save(folder: Path) -> None:
+        (folder / "state.json").write_text(json.dumps({"step": step, "random": source.getstate()}))
+
+    rec.checkpoint(step, save)
+
+
+def _append(path: Path, line: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fault(params: Params, rec: Recorder, step: int) -> None:
+    if params.fault == "raise":
+        raise RuntimeError(f"the drill raises at step {step}, as asked")
+    if params.fault == "exit":
+        os._exit(3)
+    if params.fault == "nan":
+        rec.metric("value", math.nan, step)
+    if params.fault == "allocate":
+        taken = [bytearray(1024 * 1024) for _ in range(params.allocate_mib)]
+        rec.note(f"took {len(taken)} MiB at step {step}")
+    if params.fault == "ignore_sigterm":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if params.fault == "hang":
+        while rec.should_stop is None:
+            time.sleep(0.05)
+        raise Stopped

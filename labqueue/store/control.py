@@ -1,0 +1,234 @@
+"""What a person asks of runs: cancel, pause, resume, retry, release, prioritize. Each is one transaction.
+
+A running attempt is only asked (``runs.request``): it checkpoints first, and its worker sees that it obeys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, or_, select, update
+
+from labqueue import clock
+from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.state import Outcome, State
+from labqueue.store.db import Database
+from labqueue.store.eligible import FOREVER
+from labqueue.store.tables import Control, Event, Experiment, Run
+
+QUEUE = "queue"
+"""The word that names the whole queue where a run id or an experiment could stand."""
+
+
+def targets(connection: Connection, target: str) -> tuple[list[int], str | None]:
+    """The run ids that a word names, and the experiment's name where it names one.
+
+    ``target`` is a run id, an experiment, or ``queue``.
+
+    Raises:
+        LabError: there is no such run or experiment.
+    """
+    if target == QUEUE:
+        return list(connection.execute(select(Run.id).where(Run.state != State.FINISHED)).scalars()), None
+    if target.isdecimal():
+        found = connection.execute(select(Run.id).where(Run.id == int(target))).scalar()
+        if found is None:
+            last = connection.execute(select(Run.id).order_by(Run.id.desc()).limit(1)).scalar()
+            known = f"runs go up to {last}" if last else "there are no runs yet"
+            raise LabError(f"there is no run {target}: {known}")
+        return [found], None
+    names = list(connection.execute(select(Experiment.name)).scalars())
+    if target not in names:
+        raise LabError(f"there is no experiment {target!r}: {nearest(target, names)}")
+    query = select(Run.id).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.name == target)
+    return list(connection.execute(query.order_by(Run.id)).scalars()), target
+
+
+def cancel(db: Database, target: str) -> tuple[list[int], list[int]]:
+    """Ends queued runs as cancelled and asks running ones to stop. Returns (ended now, asked).
+
+    Raises:
+        LabError: nothing of that name, or the one run named has already finished.
+    """
+    with db.write() as connection:
+        ids, _ = targets(connection, target)
+        ended, asked = [], []
+        now = clock.now()
+        for run in _rows(connection, ids):
+            if run.state == State.QUEUED:
+                values = {
+                    "state": State.FINISHED,
+                    "outcome": Outcome.CANCELLED,
+                    "reason": "cancelled while queued",
+                    "finished_at": now,
+                    "paused_until": None,
+                }
+                connection.execute(update(Run).where(Run.id == run.id).values(**values))
+                ended.append(run.id)
+            elif run.state == State.RUNNING:
+                connection.execute(update(Run).where(Run.id == run.id).values(request="cancel"))
+                asked.append(run.id)
+            elif target.isdecimal():
+                raise LabError(f"run {run.id} has already finished ({run.outcome}); there is nothing to cancel")
+        _tell(connection, ended + asked, "cancel", "cancelled by a person")
+        return ended, asked
+
+
+def pause(db: Database, target: str, for_s: float | None) -> tuple[list[int], list[int]]:
+    """Keeps runs from starting, and asks running ones to checkpoint and give the device back.
+
+    ``for_s`` seconds, or until ``resume``. Returns (queued runs held, running runs asked).
+
+    Raises:
+        LabError: nothing of that name, or the one run named has already finished.
+    """
+    until = FOREVER if for_s is None else str(clock.Deadline.after(for_s))
+    words = "by a person" if for_s is None else f"by a person, for {for_s:.0f} s"
+    with db.write() as connection:
+        ids, experiment = targets(connection, target)
+        if not target.isdecimal():
+            _switch(connection, experiment, {"reason": words, "until": until})
+        held, asked = [], []
+        for run in _rows(connection, ids):
+            if run.state == State.FINISHED:
+                if target.isdecimal():
+                    raise LabError(f"run {run.id} has already finished ({run.outcome}); there is nothing to pause")
+                continue
+            values: dict[str, Any] = {"paused_until": until} if target.isdecimal() else {}
+            if run.state == State.RUNNING:
+                values["request"] = "pause"
+                asked.append(run.id)
+            else:
+                held.append(run.id)
+            if values:
+                connection.execute(update(Run).where(Run.id == run.id).values(**values))
+        _tell(connection, held + asked, "pause", f"paused {words}")
+        return held, asked
+
+
+def resume(db: Database, target: str) -> list[int]:
+    """Ends a pause. Returns the runs that are queued and no longer held by it.
+
+    Raises:
+        LabError: nothing of that name.
+    """
+    with db.write() as connection:
+        ids, experiment = targets(connection, target)
+        if not target.isdecimal():
+            _switch(connection, experiment, None)
+        for chunk in _chunks(ids):
+            open_runs = update(Run).where(Run.id.in_(chunk), Run.state != State.FINISHED)
+            connection.execute(open_runs.where(Run.request == "pause").values(request=None))
+            connection.execute(open_runs.values(paused_until=None))
+        queued = [run.id for run in _rows(connection, ids) if run.state == State.QUEUED]
+        _tell(connection, queued, "resume", "resumed by a person")
+        return queued
+
+
+def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
+    """Queues finished runs again under their own ids; never a succeeded or pruned one of a group. Returns them.
+
+    Raises:
+        LabError: nothing of that name, or the one run named has succeeded or has not finished.
+    """
+    with db.write() as connection:
+        if target == QUEUE:
+            ids = list(connection.execute(select(Run.id).where(Run.state == State.FINISHED)).scalars())
+        else:
+            ids, _ = targets(connection, target)
+        again = []
+        for run in _rows(connection, ids):
+            named = target.isdecimal()
+            if run.state != State.FINISHED:
+                if named:
+                    raise LabError(f"run {run.id} has not finished: it is {run.state}")
+                continue
+            if run.outcome == Outcome.SUCCEEDED:
+                if named:
+                    raise LabError(
+                        f"run {run.id} has succeeded and is kept; to execute it anew submit its spec with --force"
+                    )
+                continue
+            if not named and run.outcome == Outcome.PRUNED:
+                continue
+            if failed_only and run.outcome in (Outcome.CANCELLED, Outcome.PRUNED):
+                continue
+            connection.execute(
+                update(Run)
+                .where(Run.id == run.id, Run.state == State.FINISHED)
+                .values(
+                    state=State.QUEUED,
+                    outcome=None,
+                    finished_at=None,
+                    reason=None,
+                    queued_at=clock.now(),
+                    attempts_used=0,
+                    stalls=0,
+                    not_before=None,
+                    paused_until=None,
+                    adjusted=None,
+                )
+            )
+            again.append(run.id)
+        _tell(connection, again, "retry", "queued again by a person")
+        return again
+
+
+def release(db: Database, target: str) -> list[int]:
+    """Frees queued runs from what they wait for: needs, a back-off, their own pause. Returns them.
+
+    Raises:
+        LabError: nothing of that name.
+    """
+    with db.write() as connection:
+        ids, _ = targets(connection, target)
+        freed = [run.id for run in _rows(connection, ids) if run.state == State.QUEUED]
+        for chunk in _chunks(freed):
+            connection.execute(
+                update(Run).where(Run.id.in_(chunk)).values(released=True, not_before=None, paused_until=None)
+            )
+        _tell(connection, freed, "release", "released by a person")
+        return freed
+
+
+def prioritize(db: Database, target: str, priority: int) -> list[int]:
+    """Sets the priority of unfinished runs; higher starts earlier. Returns them.
+
+    Raises:
+        LabError: nothing of that name.
+    """
+    with db.write() as connection:
+        ids, _ = targets(connection, target)
+        changed = [run.id for run in _rows(connection, ids) if run.state != State.FINISHED]
+        for chunk in _chunks(changed):
+            connection.execute(update(Run).where(Run.id.in_(chunk)).values(priority=priority))
+        return changed
+
+
+def _rows(connection: Connection, ids: list[int]) -> list[Any]:
+    rows: list[Any] = []
+    for chunk in _chunks(ids):
+        query = select(Run.id, Run.state, Run.outcome).where(Run.id.in_(chunk)).order_by(Run.id)
+        rows.extend(connection.execute(query).all())
+    return rows
+
+
+def _chunks(ids: list[int], size: int = 5000) -> list[list[int]]:
+    # SQLite accepts some 32,000 parameters in one statement.
+    return [ids[at : at + size] for at in range(0, len(ids), size)]
+
+
+def _switch(connection: Connection, experiment: str | None, value: dict[str, Any] | None) -> None:
+    key = f"pause:{experiment}" if experiment else "pause"
+    where = Control.key == key if experiment else or_(Control.key == key, Control.key.like("pause:%"))
+    if value is None:
+        connection.execute(Control.__table__.delete().where(where))  # type: ignore[attr-defined]
+    else:
+        connection.execute(Control.__table__.delete().where(Control.key == key))  # type: ignore[attr-defined]
+        connection.execute(insert(Control).values(key=key, value=value))
+
+
+def _tell(connection: Connection, ids: list[int], kind: str, words: str) -> None:
+    if ids:
+        now = clock.now()
+        connection.execute(insert(Event), [{"at": now, "run_id": i, "kind": kind, "text": words} for i in ids])

@@ -1,0 +1,245 @@
+"""Opening ``results.db``: which SQLite, which pragmas, which version. Knows no table's meaning.
+
+The standard library's SQLite may be older than the fix for the WAL-reset race (3.51.3), in which two connections
+that write and checkpoint at once can corrupt the file. ``pysqlite3`` ships a newer one; without it the lab gives up
+WAL and keeps correctness.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from labqueue.domain.errors import LabError, WorkFailed
+from labqueue.domain.sweep import canonical
+from labqueue.store.tables import SCHEMA_VERSION, Base
+
+try:
+    import pysqlite3 as _module
+
+    SQLITE: ModuleType = _module
+except ImportError:
+    SQLITE = sqlite3
+
+SAFE_WAL = (3, 51, 3)
+"""The first SQLite whose WAL survives two writers that checkpoint at once (sqlite.org/wal.html, "WAL-reset bug")."""
+
+BUSY_MS = 60_000
+"""How long a statement waits for another process's lock."""
+
+
+def library() -> tuple[str, str, bool]:
+    """The SQLite in use: module name, its version, and whether WAL is safe with it."""
+    return SQLITE.__name__, SQLITE.sqlite_version, SQLITE.sqlite_version_info >= SAFE_WAL
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open ``results.db``. ``write`` and ``read`` are its transactions."""
+
+    path: Path
+    engine: Engine
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A write transaction: the lock is taken at once, so that nothing read in it can change under it."""
+        with self._translated(), self.engine.connect() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))
+            try:
+                yield connection
+            except BaseException:
+                connection.execute(text("ROLLBACK"))
+                raise
+            connection.execute(text("COMMIT"))
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction: one consistent picture, whatever is written meanwhile."""
+        with self._translated(), self.engine.connect() as connection:
+            connection.execute(text("BEGIN"))
+            try:
+                yield connection
+            finally:
+                connection.execute(text("ROLLBACK"))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            raise _explained(self.path, error) from error
+
+    def close(self) -> None:
+        """Closes every connection of this process."""
+        self.engine.dispose()
+
+
+def create_or_migrate(path: Path) -> Database:
+    """Opens the database for work: makes it when it is missing, migrates it (after a backup) when it is older.
+
+    Raises:
+        LabError: the workspace cannot be written, the file is not a database, or a newer version made it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with path.open("ab"):
+                pass
+    except OSError as error:
+        raise LabError(
+            f"cannot write {path}: {error.strerror}. Choose a writable workspace with --root.", file=str(path)
+        ) from error
+    database = Database(path, _engine(path))
+    version = _version(database)
+    if version == SCHEMA_VERSION:
+        return database
+    if version == 0 and _create(database):
+        return database
+    from labqueue.store.migrations import upgrade
+
+    upgrade(path, version)
+    return database
+
+
+def open_existing(path: Path) -> Database | None:
+    """Opens the database to look at it; None when there is none yet.
+
+    Raises:
+        LabError: the file is not a database, or its version is not this program's.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    database = Database(path, _engine(path))
+    version = _version(database)
+    if version < SCHEMA_VERSION:
+        raise LabError(
+            f"{path} has schema version {version}, older than this program's {SCHEMA_VERSION}. "
+            "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date.",
+            file=str(path),
+        )
+    return database
+
+
+def _engine(path: Path) -> Engine:
+    _check_whole(path)
+    engine = create_engine(
+        f"sqlite:///{path}",
+        module=SQLITE,
+        connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False},
+        json_serializer=canonical,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        # The driver's own implicit BEGIN would make every first SELECT a deferred transaction.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        mode = "WAL" if library()[2] else "DELETE"
+        if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+            try:
+                cursor.execute(f"PRAGMA journal_mode = {mode}")
+            except SQLITE.OperationalError:
+                if mode == "WAL" and "readonly" not in _mode(path):
+                    raise
+        # FULL: a commit that was reported is on the disk, also after a power cut.
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA journal_size_limit = 67108864")
+        cursor.close()
+
+    return engine
+
+
+def _mode(path: Path) -> str:
+    import os
+
+    return "writable" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "readonly"
+
+
+def _version(database: Database) -> int:
+    try:
+        with database.engine.connect() as connection:
+            version = int(connection.execute(text("PRAGMA user_version")).scalar_one())
+            if version:
+                connection.execute(text("SELECT 1 FROM runs LIMIT 1"))
+    except DatabaseError as error:
+        explained = _explained(database.path, error)
+        if isinstance(explained, LabError):
+            # Nothing has begun yet, so this is a wrong request.
+            raise LabError(explained.message, file=explained.file) from error
+        raise
+    if version > SCHEMA_VERSION:
+        raise LabError(
+            f"{database.path} has schema version {version}; this program knows up to {SCHEMA_VERSION}. "
+            "It was made by a newer labqueue: update this one, or choose another workspace with --root.",
+            file=str(database.path),
+        )
+    return version
+
+
+def _create(database: Database) -> bool:
+    """Makes all tables in one transaction; False when there are some already (another process was first, say)."""
+    with database.write() as connection:
+        if connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one():
+            return int(connection.execute(text("PRAGMA user_version")).scalar_one()) == SCHEMA_VERSION
+        Base.metadata.create_all(connection)
+        connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+        connection.execute(
+            text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": f"{SCHEMA_VERSION:04d}"}
+        )
+        connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+    return True
+
+
+def _check_whole(path: Path) -> None:
+    """Refuses a file that is no database, or shorter than its own header says (a broken copy, a full disk).
+
+    Header: sqlite.org/fileformat.html, section 1.3: page size at offset 16, size in pages at 28, big-endian.
+    """
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header:
+        return
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise LabError(f"{path} is not a SQLite database. {_cure(path)}", file=str(path))
+    (page,) = struct.unpack(">H", header[16:18])
+    (pages,) = struct.unpack(">I", header[28:32])
+    size = 65536 if page == 1 else page
+    if path.stat().st_size < pages * size:
+        raise LabError(
+            f"{path} is truncated: {path.stat().st_size:,} bytes, its header says {pages * size:,}. {_cure(path)}",
+            file=str(path),
+        )
+
+
+def _cure(path: Path) -> str:
+    backups = sorted(path.parent.glob(f"outputs/backups/{path.stem}-*.db"), key=lambda p: p.stat().st_mtime)
+    if backups:
+        newest = backups[-1].relative_to(path.parent)
+        return f"Move it away and copy the newest backup in its place: {newest}"
+    return "There is no backup under outputs/backups; move the file away to start with an empty one."
+
+
+def _explained(path: Path, error: DatabaseError) -> LabError | DatabaseError:
+    cause = str(error.orig)
+    if "locked" in cause:
+        return WorkFailed(
+            f"{path} has been locked by another process for {BUSY_MS // 1000} s. "
+            "Find it with `fuser` or `lsof` on that file, end it, and run the command again.",
+            file=str(path),
+        )
+    if "not a database" in cause or "malformed" in cause:
+        return WorkFailed(f"{path} is corrupt ({cause}). {_cure(path)}", file=str(path))
+    if isinstance(error, OperationalError) and ("readonly" in cause or "unable to open" in cause):
+        return LabError(f"cannot write {path} ({cause}). Choose a writable workspace with --root.", file=str(path))
+    return error

@@ -1,0 +1,60 @@
+"""Whether waiting longer can help: what a draining worker asks when it finds nothing to claim."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from sqlalchemy import select
+
+from labqueue.domain.state import SETTLED, State, Waiting
+from labqueue.store.db import Database
+from labqueue.store.eligible import FOREVER, Waits
+from labqueue.store.tables import Job, JobRun, Run
+
+
+class Prospect(Enum):
+    """What becomes of the queue if nobody does anything."""
+
+    EMPTY = "nothing waits"
+    LATER = "something becomes eligible by itself"
+    STUCK = "what waits needs a person, or another device's worker"
+
+
+def prospect(db: Database, device: str) -> Prospect:
+    """Looks at every queued run of a device (``cpu`` or ``cuda``) and at what each waits for."""
+    with db.read() as connection:
+        waits = Waits(connection)
+        queued = connection.execute(select(Run).where(Run.state == State.QUEUED, Run.device == device)).all()
+        if not queued:
+            return Prospect.EMPTY
+        alive = {Waiting.BACKOFF, Waiting.MEMORY, Waiting.DISK, Waiting.HOURS, Waiting.DEVICE}
+        needing = set()
+        for run in queued:
+            waiting = waits.of(run)
+            if waiting is None or waiting.code in alive:
+                return Prospect.LATER
+            if waiting.code == Waiting.PAUSED and run.paused_until not in (None, FOREVER):
+                return Prospect.LATER
+            if waiting.code == Waiting.NEEDS:
+                needing.add(run.job_id)
+        # Every live run of this device has returned above, so a need can only be met by a run that is running now
+        # (under another worker). A need that ended badly needs a person even then.
+        for job_id in needing:
+            needs = connection.execute(select(Job.needs).where(Job.id == job_id)).scalar_one()
+            states = [
+                (need["accept"], state, outcome)
+                for need in needs
+                for state, outcome in connection.execute(
+                    select(Run.state, Run.outcome)
+                    .join(JobRun, JobRun.run_id == Run.id)
+                    .where(JobRun.job_id == need["job"])
+                )
+            ]
+            unmet = [
+                outcome
+                for accept, state, outcome in states
+                if state == State.FINISHED and accept is not None and outcome not in (*SETTLED, *accept)
+            ]
+            if not unmet and any(state == State.RUNNING for _, state, _ in states):
+                return Prospect.LATER
+        return Prospect.STUCK

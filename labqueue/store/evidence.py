@@ -1,0 +1,85 @@
+"""Which runs speak for an experiment: the newest of each sweep point and seed, within one spec version."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import select
+
+from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.sweep import canonical
+from labqueue.domain.views import ExperimentView
+from labqueue.store.db import Database
+from labqueue.store.eligible import Waits
+from labqueue.store.present import by_ids, views_of
+from labqueue.store.tables import Experiment, Job, JobRun
+
+
+def experiment(db: Database, name: str) -> ExperimentView:
+    """What was registered under a name (the newest spec) and the runs that a report may use.
+
+    Of several runs of one sweep point and seed the newest succeeded one counts, else the newest. What is not
+    counted is said in ``left_out``.
+
+    Raises:
+        LabError: there is no such experiment.
+    """
+    with db.read() as connection:
+        found = connection.execute(select(Experiment).where(Experiment.name == name)).first()
+        if found is None:
+            known = connection.execute(select(Experiment.name)).scalars()
+            raise LabError(f"there is no experiment {name!r}: {nearest(name, known)}")
+        jobs = connection.execute(select(Job).where(Job.experiment_id == found.id).order_by(Job.id)).all()
+        newest = jobs[-1]
+        same = {job.id for job in jobs if job.spec_version == newest.spec_version}
+        links = connection.execute(
+            select(JobRun.job_id, JobRun.run_id, JobRun.position)
+            .join(Job, Job.id == JobRun.job_id)
+            .where(Job.experiment_id == found.id)
+            .order_by(JobRun.job_id, JobRun.position)
+        ).all()
+        mine = list(dict.fromkeys(link.run_id for link in links if link.job_id in same))
+        rows = {row.id: row for row in by_ids(connection, mine)}
+        chosen = _newest(rows)
+        views = {view.id: view for view in views_of(connection, list(chosen.values()), Waits(connection), details=True)}
+        left_out = []
+        repeated = len(rows) - len(chosen)
+        if repeated:
+            left_out.append(f"{repeated} earlier runs of the same sweep points and seeds (a newer one counts)")
+        others = defaultdict(set)
+        for link in links:
+            job_version = next(job.spec_version for job in jobs if job.id == link.job_id)
+            if job_version != newest.spec_version and link.run_id not in rows:
+                others[job_version].add(link.run_id)
+        if others:
+            runs = sum(len(ids) for ids in others.values())
+            left_out.append(f"{runs} runs of {len(others)} earlier versions of this spec, kept apart")
+        spec: dict[str, Any] = newest.spec
+        order = {run_id: at for at, run_id in enumerate(mine)}
+        return ExperimentView(
+            experiment=name,
+            track=spec["track"],
+            kind=spec["kind"],
+            hypothesis=spec["hypothesis"],
+            methodology=spec["methodology"],
+            questions=list(spec["questions"]),
+            predictions=list(spec["predictions"]),
+            axes=list(spec["axes"]),
+            job=newest.id,
+            profile=newest.profile,
+            device=newest.device,
+            spec_version=newest.spec_version,
+            runs=sorted(views.values(), key=lambda view: (view.seed, order[view.id])),
+            left_out=left_out,
+        )
+
+
+def _newest(rows: dict[int, Any]) -> dict[tuple[str, int], Any]:
+    chosen: dict[tuple[str, int], Any] = {}
+    for row in sorted(rows.values(), key=lambda row: row.id):
+        key = (canonical(row.varied), row.seed)
+        before = chosen.get(key)
+        if before is None or row.outcome == "succeeded" or before.outcome != "succeeded":
+            chosen[key] = row
+    return chosen

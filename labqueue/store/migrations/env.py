@@ -1,0 +1,25 @@
+"""Alembic's entry: one transaction for all steps, so that a half-migrated database cannot exist."""
+
+from alembic import context
+from sqlalchemy import create_engine, event, text
+
+from labqueue.store.db import SQLITE
+from labqueue.store.tables import SCHEMA_VERSION, Base
+
+engine = create_engine(f"sqlite:///{context.config.attributes['path']}", module=SQLITE)
+
+
+@event.listens_for(engine, "connect")
+def _connected(connection: object, _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]
+
+
+with engine.connect() as connection:
+    connection.execute(text("BEGIN IMMEDIATE"))
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, render_as_batch=True, transactional_ddl=False
+    )
+    context.run_migrations()
+    connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
+    connection.execute(text("COMMIT"))
+engine.dispose()

@@ -1,0 +1,135 @@
+"""From rows to views: the one place where a run's columns become the answer that people see."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from labqueue.clock import iso, now
+from labqueue.domain.state import State
+from labqueue.domain.views import ArtifactView, AttemptView, MetricView, ProgressView, RunView, WaitingView
+from labqueue.store.eligible import Waits
+from labqueue.store.tables import Artifact, Attempt, Event, Experiment, Job, Run, Series
+
+
+def by_ids(connection: Connection, ids: list[int]) -> list[Any]:
+    """Rows of runs by id, sorted."""
+    rows: list[Any] = []
+    for at in range(0, len(ids), 5000):
+        rows.extend(connection.execute(select(Run).where(Run.id.in_(ids[at : at + 5000])).order_by(Run.id)).all())
+    return rows
+
+
+def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: bool) -> list[RunView]:
+    """Views of run rows, in their order; ``details`` adds attempts, metrics, artifacts and notes."""
+    jobs = {
+        job.id: job
+        for job in connection.execute(
+            select(Job.id, Job.profile, Job.commit, Job.dirty, Experiment.name).join(
+                Experiment, Experiment.id == Job.experiment_id
+            )
+        )
+    }
+    attempts: dict[int, list[AttemptView]] = defaultdict(list)
+    metrics: dict[int, dict[str, MetricView]] = defaultdict(dict)
+    artifacts: dict[int, list[ArtifactView]] = defaultdict(list)
+    notes: dict[int, list[str]] = defaultdict(list)
+    ids = [row.id for row in rows if row.token > 0]
+    for at in range(0, len(ids) if details else 0, 5000):
+        part = ids[at : at + 5000]
+        for a in connection.execute(select(Attempt).where(Attempt.run_id.in_(part)).order_by(Attempt.number)):
+            attempts[a.run_id].append(
+                AttemptView(
+                    a.number, a.outcome, a.reason, iso(a.started_at) or "", iso(a.finished_at), a.log,
+                    a.resumed_from_step, a.last_step, a.adjusted, a.environment_id, a.commit, a.dirty,
+                )
+            )  # fmt: skip
+        for s in connection.execute(select(Series).where(Series.run_id.in_(part)).order_by(Series.name)):
+            metrics[s.run_id][s.name] = MetricView(s.last, s.last_step, s.min, s.min_step, s.max, s.first, s.points)
+        for f in connection.execute(select(Artifact).where(Artifact.run_id.in_(part)).order_by(Artifact.name)):
+            artifacts[f.run_id].append(ArtifactView(f.name, f.type, f.path, f.sha256, f.bytes))
+        for e in connection.execute(
+            select(Event.run_id, Event.text).where(Event.run_id.in_(part), Event.kind == "note").order_by(Event.id)
+        ):
+            notes[e.run_id].append(e.text)
+    views = []
+    for row in rows:
+        job = jobs[row.job_id]
+        waiting = None
+        if row.state == State.QUEUED:
+            waiting = waits.of(row)
+            if waiting is None and row.wait_code:
+                waiting = WaitingView(row.wait_code, row.wait_text or "")
+        views.append(
+            RunView(
+                id=row.id,
+                job=row.job_id,
+                experiment=job.name,
+                kind=row.kind,
+                state=row.state,
+                outcome=row.outcome,
+                reason=row.reason,
+                waiting=waiting,
+                profile=job.profile,
+                device=row.device,
+                priority=row.priority,
+                params=row.params,
+                varied=row.varied,
+                seed=row.seed,
+                progress=ProgressView(row.progress_done, row.progress_total) if row.progress_total else None,
+                eta_s=_eta_s(row),
+                queued_at=iso(row.queued_at) or "",
+                started_at=iso(row.started_at),
+                finished_at=iso(row.finished_at),
+                wall_s=_wall_s(row),
+                peak_memory_gib=row.peak_memory_gib,
+                estimated_memory_gib=row.estimated_memory_gib,
+                context_gib=row.context_gib,
+                spec_hash=row.spec_hash,
+                commit=job.commit,
+                dirty=job.dirty,
+                attempts=attempts[row.id],
+                metrics=metrics[row.id],
+                artifacts=artifacts[row.id],
+                notes=notes[row.id],
+            )
+        )
+    return views
+
+
+def _wall_s(row: Any) -> float | None:
+    if row.state == State.RUNNING:
+        return float((row.wall_s or 0.0) + max(0.0, now() - row.started_at))
+    return None if row.wall_s is None else float(row.wall_s)
+
+
+def _eta_s(row: Any) -> float | None:
+    if row.state != State.RUNNING or not row.rate or row.progress_total is None:
+        return None
+    return float((row.progress_total - row.progress_done) / row.rate)
+
+
+def queue_eta_s(connection: Connection, views: list[RunView]) -> float | None:
+    """Seconds until the queue is empty: what runs, plus the mean duration of like runs for each that waits."""
+    walls: dict[str, list[float]] = defaultdict(list)
+    for name, wall_s in connection.execute(
+        select(Experiment.name, Run.wall_s)
+        .join(Run, Run.experiment_id == Experiment.id)
+        .where(Run.outcome == "succeeded")
+    ):
+        if wall_s is not None:
+            walls[name].append(wall_s)
+    left = 0.0
+    for view in views:
+        known = walls.get(view.experiment)
+        if view.state == State.RUNNING and view.eta_s is not None:
+            left += view.eta_s
+            walls[view.experiment].append((view.wall_s or 0.0) + view.eta_s)
+        elif known:
+            left += max(0.0, statistics.fmean(known) - (view.wall_s or 0.0))
+        else:
+            return None
+    return left

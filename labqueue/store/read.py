@@ -1,0 +1,230 @@
+"""Every question asked of the ledger, answered as frozen views. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import func, select, text
+
+from labqueue.clock import Deadline, iso
+from labqueue.domain.errors import LabError
+from labqueue.domain.state import State
+from labqueue.domain.views import (
+    ArtifactView,
+    ExperimentRow,
+    RunView,
+    StatusView,
+    WorkerView,
+)
+from labqueue.store.claims import Claim, claim_from, guard
+from labqueue.store.control import targets
+from labqueue.store.db import Database
+from labqueue.store.eligible import Waits, matches
+from labqueue.store.present import by_ids, queue_eta_s, views_of
+from labqueue.store.tables import Artifact, Experiment, Job, Run, Series, Worker
+
+
+def status(db: Database) -> StatusView:
+    """What runs, what waits, when it will be done."""
+    with db.read() as connection:
+        open_runs = connection.execute(
+            select(Run).where(Run.state != State.FINISHED).order_by(Run.priority.desc(), Run.id)
+        ).all()
+        waits = Waits(connection)
+        views = views_of(connection, list(open_runs), waits, details=False)
+        finished = connection.execute(
+            select(Run.outcome, func.count()).where(Run.state == State.FINISHED).group_by(Run.outcome)
+        )
+        workers = connection.execute(select(Worker).where(Worker.ended_at.is_(None)).order_by(Worker.id)).all()
+        return StatusView(
+            running=[view for view in views if view.state == State.RUNNING],
+            queued=[view for view in views if view.state == State.QUEUED],
+            finished={outcome: n for outcome, n in finished if outcome is not None},
+            eta_s=queue_eta_s(connection, views),
+            paused=waits.queue_paused,
+            workers=[
+                WorkerView(w.device, w.host, w.pid, iso(w.started_at) or "", alive=not Deadline.parse(w.lease).passed)
+                for w in workers
+            ],
+        )
+
+
+def run(db: Database, run_id: int) -> RunView:
+    """One run with all its details.
+
+    Raises:
+        LabError: there is no such run.
+    """
+    return runs(db, [run_id])[0]
+
+
+def runs(db: Database, ids: Iterable[int]) -> list[RunView]:
+    """Runs by id, in the order asked.
+
+    Raises:
+        LabError: one of them does not exist.
+    """
+    with db.read() as connection:
+        wanted = list(ids)
+        rows = []
+        for run_id in wanted:
+            targets(connection, str(run_id))
+            rows.append(connection.execute(select(Run).where(Run.id == run_id)).one())
+        return views_of(connection, rows, Waits(connection), details=True)
+
+
+def find(db: Database, target: str) -> list[RunView]:
+    """The runs that a run id, an experiment or ``queue`` names, without their details.
+
+    Raises:
+        LabError: it names nothing.
+    """
+    with db.read() as connection:
+        ids, _ = targets(connection, target)
+        rows = by_ids(connection, ids)
+        return views_of(connection, rows, Waits(connection), details=False)
+
+
+def recent(db: Database, limit: int) -> list[RunView]:
+    """The newest runs, newest first, without their details."""
+    with db.read() as connection:
+        rows = connection.execute(select(Run).order_by(Run.id.desc()).limit(limit)).all()
+        return views_of(connection, list(rows), Waits(connection), details=False)
+
+
+def experiments(db: Database) -> list[ExperimentRow]:
+    """One line per experiment, by name."""
+    with db.read() as connection:
+        counts: dict[int, dict[str, int]] = defaultdict(dict)
+        for experiment_id, state, outcome, n in connection.execute(
+            select(Run.experiment_id, Run.state, Run.outcome, func.count()).group_by(
+                Run.experiment_id, Run.state, Run.outcome
+            )
+        ):
+            counts[experiment_id][outcome or state] = n
+        lines = []
+        query = select(Experiment).where(Experiment.archived_at.is_(None)).order_by(Experiment.name)
+        for experiment in connection.execute(query).all():
+            jobs = connection.execute(
+                select(Job.spec, Job.created_at).where(Job.experiment_id == experiment.id).order_by(Job.id)
+            ).all()
+            count = counts[experiment.id]
+            lines.append(
+                ExperimentRow(
+                    experiment=experiment.name,
+                    track=jobs[-1].spec["track"],
+                    kind=jobs[-1].spec["kind"],
+                    jobs=len(jobs),
+                    runs=sum(count.values()),
+                    queued=count.get(State.QUEUED, 0),
+                    running=count.get(State.RUNNING, 0),
+                    finished={k: v for k, v in count.items() if k not in (State.QUEUED, State.RUNNING)},
+                    last_at=iso(jobs[-1].created_at),
+                )
+            )
+        return lines
+
+
+def series(db: Database, run_id: int, metric: str) -> list[tuple[int, float | None]]:
+    """All points of one metric of a run, by step; empty when it was never measured."""
+    with db.read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT step, value FROM metrics WHERE series_id ="
+            " (SELECT id FROM series WHERE run_id = ? AND name = ?) ORDER BY step",
+            (run_id, metric),
+        )
+        return [(step, value) for step, value in rows]
+
+
+def metric_names(db: Database, run_id: int) -> list[str]:
+    """Names of the metrics that a run has measured."""
+    with db.read() as connection:
+        return list(
+            connection.execute(select(Series.name).where(Series.run_id == run_id).order_by(Series.name)).scalars()
+        )
+
+
+def newest_job(db: Database, experiment: str) -> Any | None:
+    """The newest job of an experiment (columns of ``tables.Job``), or None."""
+    with db.read() as connection:
+        return connection.execute(
+            select(Job)
+            .join(Experiment, Experiment.id == Job.experiment_id)
+            .where(Experiment.name == experiment)
+            .order_by(Job.id.desc())
+            .limit(1)
+        ).first()
+
+
+def control(db: Database, key: str) -> dict[str, Any] | None:
+    """A switch of the queue, or None."""
+    with db.read() as connection:
+        row = connection.execute(text("SELECT value FROM controls WHERE key = :key"), {"key": key}).scalar()
+        return json.loads(row) if row is not None else None
+
+
+def checkpoints(db: Database, run_id: int) -> list[Any]:
+    """Checkpoints of a run (step, path, sha256), newest first."""
+    with db.read() as connection:
+        query = text("SELECT step, path, sha256 FROM checkpoints WHERE run_id = :r ORDER BY step DESC")
+        return list(connection.execute(query, {"r": run_id}))
+
+
+def request(db: Database, run_id: int, token: int) -> str | None:
+    """What a person has asked of a running attempt.
+
+    Raises:
+        Fenced: the attempt no longer owns its run.
+    """
+    with db.read() as connection:
+        guard(connection, run_id, token)
+        return connection.execute(select(Run.request).where(Run.id == run_id)).scalar_one()
+
+
+def claim(db: Database, run_id: int, token: int) -> Claim:
+    """What a claimed attempt is to execute.
+
+    Raises:
+        Fenced: the attempt no longer owns its run.
+    """
+    with db.read() as connection:
+        guard(connection, run_id, token)
+        row = connection.execute(select(Run).where(Run.id == run_id)).one()
+        name = connection.execute(select(Experiment.name).where(Experiment.id == row.experiment_id)).scalar_one()
+        return claim_from(row, token, name)
+
+
+def artifact_of(db: Database, experiment: str, where: dict[str, Any], seed: int | None, name: str) -> ArtifactView:
+    """The artifact of the one succeeded run that a parameter's ``from_run`` names.
+
+    Raises:
+        LabError: it names no run, several runs, or a run without that artifact.
+    """
+    with db.read() as connection:
+        query = (
+            select(Run)
+            .join(Experiment, Experiment.id == Run.experiment_id)
+            .where(Experiment.name == experiment, Run.outcome == "succeeded")
+            .order_by(Run.id.desc())
+        )
+        if seed is not None:
+            query = query.where(Run.seed == seed)
+        found = [row for row in connection.execute(query) if matches(where, row.varied, row.params)]
+        newest: dict[tuple[str, int], Any] = {}
+        for row in found:
+            newest.setdefault((row.spec_hash, row.seed), row)
+        wanted = f"experiment {experiment!r} where {where or 'anything'}" + (
+            f", seed {seed}" if seed is not None else ""
+        )
+        if len(newest) != 1:
+            ids = sorted(row.id for row in newest.values())
+            cure = f"narrow it with where and seed (found runs {ids})" if ids else "run that experiment first"
+            raise LabError(f"from_run names {len(ids)} succeeded runs ({wanted}); it must name exactly one: {cure}")
+        (row,) = newest.values()
+        hit = connection.execute(select(Artifact).where(Artifact.run_id == row.id, Artifact.name == name)).first()
+        if hit is None:
+            raise LabError(f"run {row.id} ({wanted}) has no artifact {name!r}; see `labqueue show {row.id}`")
+        return ArtifactView(hit.name, hit.type, hit.path, hit.sha256, hit.bytes)
