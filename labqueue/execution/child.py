@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import select
 import signal
@@ -12,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labqueue.execution.process import end_group
+from labqueue.execution.provenance import SOURCES
 from labqueue.settings import Settings
 
 LOG_CAP_BYTES = 64 * 1024**2
@@ -65,28 +68,67 @@ class Child:
         return self.process.wait()
 
 
-def start(settings: Settings, run_id: int, token: int, device: str, lock: Path, log: Path) -> Child:
-    """Starts the child of a claimed attempt. Call it from the main thread: the child dies with the calling thread."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+@dataclass(frozen=True)
+class Standby:
+    """A child that has imported the lab and waits on its standard input to be told which attempt is its own.
+
+    Starting Python and the lab costs some 0.5 s; done while the run before is still computing, it costs the queue
+    nothing. It is thrown away when the lab's sources have changed since, so that no process mixes two versions.
+    """
+
+    process: subprocess.Popen[bytes]
+    sources_at: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is alive and has the sources as they are now."""
+        return self.process.poll() is None and self.sources_at == newest_source()
+
+    def discard(self) -> None:
+        """Ends it; its input closes, so it would end by itself too."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def newest_source() -> float:
+    """When a source file of the lab last changed, unix seconds."""
+    return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
+
+
+def prepare(settings: Settings, device: str, lock: Path) -> Standby:
+    """Starts a child in waiting. Call it from the main thread: the child dies with the calling thread."""
     command = [
         sys.executable, "-m", "labqueue.execution.runner",
-        "--root", str(settings.root), "--run", str(run_id), "--token", str(token),
-        "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
+        "--root", str(settings.root), "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
     ]  # fmt: skip
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    # Appending, so that cutting the file does not leave a hole for the child to write behind.
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-        )
-    return Child(process, log, os.pidfd_open(process.pid))
+    sources_at = newest_source()
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    return Standby(process, sources_at)
+
+
+def start(standby: Standby, run_id: int, token: int, log: Path) -> Child:
+    """Gives a claimed attempt to a waiting child; it opens ``log`` for whatever it prints."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    assignment = json.dumps({"run": run_id, "token": token, "log": str(log)})
+    pipe = standby.process.stdin
+    assert pipe is not None, "made with a pipe"
+    with contextlib.suppress(BrokenPipeError):
+        # One that died meanwhile is found dead by whoever waits for it.
+        pipe.write(assignment.encode() + b"\n")
+        pipe.close()
+    return Child(standby.process, log, os.pidfd_open(standby.process.pid))
 
 
 def oom_kills() -> int | None:

@@ -184,6 +184,10 @@ class LedgerRecorder:
         for path in old:
             shutil.rmtree(self._settings.root / path, ignore_errors=True)
 
+    def drop_checkpoints(self) -> None:
+        """Removes the checkpoints of a run that has succeeded; the ledger has forgotten them with its ending."""
+        shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
+
     def start(self) -> None:
         """Begins to flush."""
         self._thread.start()

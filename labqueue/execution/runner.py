@@ -6,6 +6,7 @@ It holds the device's lock while it lives, so that its death, however it comes, 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -36,32 +37,44 @@ LOCK_WAIT_S = 30.0
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the attempt that the worker claimed; returns the exit status that tells the worker the rest."""
+    """Waits to be told an attempt, runs it, and returns the exit status that tells the worker the rest.
+
+    The assignment is one JSON line on standard input: ``{"run", "token", "log"}``.
+    """
     given = _arguments(argv)
-    process.die_with_parent(given.parent)
     stop: list[Callable[[str], None]] = []
-    early: list[str] = []
+    state = {"assigned": False, "asked": False}
 
     def on_sigterm(_number: int, _frame: object) -> None:
+        if not state["assigned"]:
+            os._exit(0)
+        state["asked"] = True
         for ask in stop:
             ask("shutdown")
-        early.append("shutdown")
 
     signal.signal(signal.SIGTERM, on_sigterm)
     # Ctrl-C goes to the worker, which asks; a terminal sends it to the whole foreground group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.die_with_parent(given.parent)
+    line = sys.stdin.readline()
+    if not line:
+        return 0
+    assignment = json.loads(line)
+    state["assigned"] = True
+    _print_to(Path(assignment["log"]))
+    run_id, token = int(assignment["run"]), int(assignment["token"])
     settings = Settings(Path(given.root), given.device, given.memory_gib)
     held = process.lock(Path(given.lock), LOCK_WAIT_S)
     if held is None:
         return EXIT_BUSY
-    held.describe({"run": given.run, "root": given.root, "worker": given.parent})
+    held.describe({"run": run_id, "root": given.root, "worker": given.parent})
     db = open_existing(settings.database)
     assert db is not None, "the worker has claimed from it"
     try:
-        claim = read.claim(db, given.run, given.token)
-        if early:
+        claim = read.claim(db, run_id, token)
+        if state["asked"]:
             return EXIT_STOPPED
-        return _attempt(settings, db, claim, given.device, given.memory_gib, stop)
+        return _attempt(settings, db, claim, stop)
     except claims.Fenced as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FENCED
@@ -69,14 +82,16 @@ def main(argv: list[str] | None = None) -> int:
         db.close()
 
 
-def _attempt(
-    settings: Settings,
-    db: Database,
-    claim: claims.Claim,
-    device: str,
-    memory_gib: float | None,
-    stop: list[Callable[[str], None]],
-) -> int:
+def _print_to(log: Path) -> None:
+    # Appending, so that cutting the file does not leave a hole for this process to write behind.
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[Callable[[str], None]]) -> int:
+    device = settings.device
     subject = policy.Subject(
         claim.run_id, claim.token, claim.kind, claim.params, claim.limits, claim.adjusted, claim.attempts_used
     )
@@ -89,7 +104,7 @@ def _attempt(
     try:
         kind = kinds.get(claim.kind)
         params = _params(settings, db, kind, claim)
-        fields |= _cap(kind, device, claim.limits, memory_gib)
+        fields |= _cap(kind, device, claim.limits, settings.memory_gib)
         kind.run(params, recorder)
         ending = Ending.SUCCEEDED
     except Stopped:
@@ -111,6 +126,8 @@ def _attempt(
     recorder.close()
     fields["peak_memory_gib"] = _peak_gib(device)
     policy.conclude(db, subject, ending, reason, fields)
+    if ending is Ending.SUCCEEDED:
+        recorder.drop_checkpoints()
     return 0
 
 
@@ -171,8 +188,6 @@ def _classify(error: BaseException) -> tuple[Ending, str]:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="labqueue.execution.runner")
     parser.add_argument("--root", required=True)
-    parser.add_argument("--run", type=int, required=True)
-    parser.add_argument("--token", type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--memory-gib", type=float)
     parser.add_argument("--lock", required=True)

@@ -63,6 +63,7 @@ class Worker:
         self._worker_lock = base.with_name(f"{base.name}.worker")
         self._compute_lock = base.with_name(f"{base.name}.compute")
         self._worker_id = 0
+        self._standby: children.Standby | None = None
 
     def work(self) -> int:
         """Works until told to stop, or with ``drain`` until nothing can become eligible without a person.
@@ -84,10 +85,13 @@ class Worker:
         stop_listening = queue.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
             self._recover()
+            self._standby = children.prepare(self.settings, self.device, self._compute_lock)
             self.options.say(f"worker ready on {self.device} in {self.settings.root}")
             return self._loop()
         finally:
             stop_listening()
+            if self._standby is not None:
+                self._standby.discard()
             write.renew_worker(self.db, self._worker_id, ended=True)
             self._stopping = True
             for number, handler in previous.items():
@@ -112,7 +116,9 @@ class Worker:
         log = self.settings.run(claim.experiment, claim.run_id) / f"attempt-{claim.token}.log"
         self.options.say(f"run {claim.run_id} ({claim.experiment}, seed {claim.seed}) starts: attempt {claim.token}")
         kills = children.oom_kills()
-        running = children.start(self.settings, claim.run_id, claim.token, self.device, self._compute_lock, log)
+        running = children.start(self._waiting_child(), claim.run_id, claim.token, log)
+        # The next run's process starts now, while this one computes.
+        self._standby = children.prepare(self.settings, self.device, self._compute_lock)
         status = self._watch(claim, running)
         with contextlib.suppress(claims.Fenced):
             self._settle(claim, running, status, kills)
@@ -121,6 +127,12 @@ class Worker:
             self._unsettled += 1
         word = ended.outcome or f"{ended.attempts[-1].outcome}, queued again"
         self.options.say(f"run {claim.run_id} {word}" + (f": {ended.reason}" if ended.reason else ""))
+
+    def _waiting_child(self) -> children.Standby:
+        if self._standby is not None and not self._standby.usable:
+            self._standby.discard()
+            self._standby = None
+        return self._standby or children.prepare(self.settings, self.device, self._compute_lock)
 
     def _watch(self, claim: claims.Claim, running: Child) -> int:
         wall_minutes = claim.limits["wall_minutes"]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from labqueue import clock
 from labqueue.domain.state import Ending, Outcome, State
@@ -223,10 +223,11 @@ def _end(
         }
         if ending is Ending.SUCCEEDED:
             values |= {"sources_hash": attempt.sources_hash, "packages_hash": attempt.packages_hash}
+            connection.execute(text("DELETE FROM checkpoints WHERE run_id = :run"), {"run": run_id})
     connection.execute(update(Run).where(Run.id == run_id).values(**values))
     word = "queued again" if requeue is not None else "finished"
-    text = f"attempt {token} {ending}, {word}" + (f": {reason}" if reason else "")
-    connection.execute(insert(Event).values(at=now, run_id=run_id, kind=str(ending), text=text))
+    words = f"attempt {token} {ending}, {word}" + (f": {reason}" if reason else "")
+    connection.execute(insert(Event).values(at=now, run_id=run_id, kind=str(ending), text=words))
 
 
 def interrupt(db: Database, run_id: int, token: int, reason: str, *, asked: bool = False) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.sweep import canonical
 from labqueue.domain.views import ExperimentView
+from labqueue.store import read
 from labqueue.store.db import Database
 from labqueue.store.eligible import Waits
 from labqueue.store.present import by_ids, views_of
@@ -83,3 +84,14 @@ def _newest(rows: dict[int, Any]) -> dict[tuple[str, int], Any]:
         if before is None or row.outcome == "succeeded" or before.outcome != "succeeded":
             chosen[key] = row
     return chosen
+
+
+class Series:
+    """Series of any run, read when they are asked for."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def series(self, run_id: int, metric: str) -> list[tuple[int, float | None]]:
+        """All points (step, value) of one metric of a run; empty when it was never measured."""
+        return read.series(self._db, run_id, metric)

@@ -1,0 +1,122 @@
+"""``labqueue cancel``, ``pause``, ``resume``, ``retry``, ``release``, ``prioritize``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.domain.errors import LabError
+
+_TARGET = click.argument("target", metavar="ID|EXPERIMENT|queue")
+
+
+def _answer(as_json: bool, words: str, **ids: list[int]) -> None:
+    if as_json:
+        dump({"schema": 1, **ids})
+    else:
+        click.echo(words)
+
+
+def _count(ids: list[int]) -> str:
+    listed = ", ".join(map(str, ids[:8])) + ("…" if len(ids) > 8 else "")
+    return f"{len(ids)} run{'s' if len(ids) != 1 else ''}" + (f" ({listed})" if ids else "")
+
+
+def _wake(own_root: str | None) -> None:
+    from labqueue.execution import queue
+
+    for device in ("cpu", "cuda"):
+        queue.wake(settings(own_root).wakeups, device)
+
+
+@click.command()
+@_TARGET
+@root_option
+@json_option
+def cancel(target: str, own_root: str | None, as_json: bool) -> None:
+    """End runs as cancelled; running ones checkpoint first."""
+    from labqueue.store import control
+
+    ended, asked = control.cancel(ledger(own_root), target)
+    _wake(own_root)
+    _answer(as_json, f"cancelled {_count(ended)}; asked {_count(asked)} to stop", cancelled=ended, asked=asked)
+
+
+@click.command()
+@_TARGET
+@click.option("--for", "duration", metavar="1h", help="For so long (30s, 45m, 1h, 1h30m); default until `resume`.")
+@root_option
+@json_option
+def pause(target: str, duration: str | None, own_root: str | None, as_json: bool) -> None:
+    """Hold runs; running ones checkpoint and give the device back."""
+    from labqueue.store import control
+
+    seconds = None if duration is None else _seconds(duration)
+    held, asked = control.pause(ledger(own_root), target, seconds)
+    _answer(as_json, f"holding {_count(held)}; asked {_count(asked)} to checkpoint and stop", held=held, asked=asked)
+
+
+@click.command()
+@_TARGET
+@root_option
+@json_option
+def resume(target: str, own_root: str | None, as_json: bool) -> None:
+    """End a pause."""
+    _simple("resumed", target, own_root, as_json)
+
+
+@click.command()
+@_TARGET
+@click.option("--failed", "failed_only", is_flag=True, help="Only what failed; not what a person cancelled.")
+@root_option
+@json_option
+def retry(target: str, failed_only: bool, own_root: str | None, as_json: bool) -> None:
+    """Queue finished runs again under their own ids; never a succeeded one."""
+    from labqueue.store import control
+
+    ids = control.retry(ledger(own_root), target, failed_only=failed_only)
+    _wake(own_root)
+    _answer(as_json, f"queued again {_count(ids)}", retried=ids)
+
+
+@click.command()
+@_TARGET
+@root_option
+@json_option
+def release(target: str, own_root: str | None, as_json: bool) -> None:
+    """Free queued runs from what they wait for (needs, a back-off, their own pause)."""
+    _simple("released", target, own_root, as_json)
+
+
+@click.command()
+@_TARGET
+@click.argument("priority", type=int)
+@root_option
+@json_option
+def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) -> None:
+    """Change the priority of unfinished runs; higher starts earlier."""
+    from labqueue.store import control
+
+    ids = control.prioritize(ledger(own_root), target, priority)
+    _answer(as_json, f"priority {priority} for {_count(ids)}", prioritized=ids)
+
+
+def _simple(word: str, target: str, own_root: str | None, as_json: bool) -> None:
+    from labqueue.store import control
+
+    functions: dict[str, Callable[[Any, str], list[int]]] = {"resumed": control.resume, "released": control.release}
+    ids = functions[word](ledger(own_root), target)
+    _wake(own_root)
+    _answer(as_json, f"{word} {_count(ids)}", **{word: ids})
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not text or found is None:
+        raise LabError(f"--for {text!r} is not a duration: write 30s, 45m, 1h or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * 3600 + minutes * 60 + seconds)

@@ -1,0 +1,71 @@
+"""``labqueue new``: a commented spec to start from."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from labqueue.domain.errors import LabError
+from labqueue.domain.kind import Kind
+
+_TEMPLATE = """\
+# labqueue submit {path}
+name: {name}
+track: {track}
+kind: {kind}
+questions: []            # ids in QUESTIONS.md that this experiment speaks to
+hypothesis: >
+  What you expect, before you look, and why.
+methodology: >
+  What is varied, what is held fixed, what is measured, and what would change your mind.
+params:                  # `labqueue kinds {kind}` explains each
+{params}
+# sweep:                 # what is varied: grid, zip, list or random
+#   grid:
+#     some.key: [1, 2]
+seeds: [0, 1, 2]         # fewer than two seeds give no verdict
+limits: {{wall_minutes: 60}}
+# predictions:           # written before the runs, judged by the report
+#   - id: falls_by_half
+#     claim: the last loss is below half of the first
+#     threshold: {{metric: eval_loss, at: last, relative_to: first, below: 0.5}}
+"""
+
+
+@click.command()
+@click.argument("name")
+@click.option("--kind", "kind_name", required=True, help="One of `labqueue kinds`.")
+@click.option("--output", type=click.Path(path_type=Path), help="The file; default jobs/NAME.yaml.")
+def new(name: str, kind_name: str, output: Path | None) -> None:
+    """Write a commented spec with hypothesis, methodology and every parameter of its kind."""
+    from labqueue import kinds
+
+    kind = kinds.get(kind_name)
+    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
+        raise LabError(f"experiment name {name!r}: use a-z, 0-9 and _, at most 64 of them")
+    path = output or Path("jobs") / f"{name}.yaml"
+    if path.exists():
+        raise LabError(f"{path} exists; choose another name, or another --output", file=str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = _TEMPLATE.format(path=path, name=name, track="other", kind=kind_name, params=_params(kind))
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LabError(f"cannot write {path}: {error.strerror}", file=str(path)) from error
+    click.echo(f"wrote {path}: edit it, then `labqueue submit {path} --dry-run`")
+
+
+def _params(kind: Kind) -> str:
+    lines = []
+    for key, field in kind.params.model_fields.items():
+        about = " ".join((field.description or "").split())
+        if field.is_required():
+            lines.append(f"  {key}:  # required: {about}")
+            continue
+        default = field.get_default(call_default_factory=True)
+        value = default.model_dump(mode="json") if hasattr(default, "model_dump") else default
+        lines.append(f"  # {key}: {json.dumps(value)}  # {about}")
+    return "\n".join(lines)

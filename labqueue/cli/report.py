@@ -1,0 +1,167 @@
+"""``labqueue report``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.render import duration, table, varied
+from labqueue.domain.errors import LabError
+
+if TYPE_CHECKING:
+    from labqueue.domain.views import ExperimentView
+    from labqueue.report.document import Report, Sample
+    from labqueue.store.db import Database
+
+SAMPLES_SHOWN = 3
+"""Runs whose samples a report shows in full."""
+
+
+@click.command()
+@click.argument("experiment", required=False)
+@root_option
+@click.option("--csv", "as_csv", is_flag=True, help="One row per run, on standard output.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="The document as Markdown, on standard output.")
+@click.option("--html", "as_html", is_flag=True, help="The document as one HTML file, on standard output.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write all formats and plots there.")
+@json_option
+def report(
+    experiment: str | None,
+    own_root: str | None,
+    as_csv: bool,
+    as_markdown: bool,
+    as_html: bool,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Tables, plots and verdicts of one experiment; with no name, one line per experiment.
+
+    Without a format it writes all of them, with plots, to outputs/EXPERIMENT/report/ and prints a summary.
+    """
+    if as_csv + as_markdown + as_html + as_json > 1:
+        raise LabError("choose one of --json, --csv, --markdown, --html; --output DIR writes them all")
+    db = ledger(own_root)
+    if experiment is None:
+        _list(db, as_json)
+        return
+    root = settings(own_root).root
+    plots = as_html or not (as_csv or as_markdown or as_json) or output is not None
+    composed = _compose(db, root, experiment, plots)
+    if output is not None:
+        _write(output, composed, quiet=as_json)
+    if as_json:
+        click.echo(composed.json(), nl=False)
+    elif as_csv:
+        click.echo(composed.csv(), nl=False)
+    elif as_markdown:
+        click.echo(composed.markdown(), nl=False)
+    elif as_html:
+        click.echo(composed.html(), nl=False)
+    elif output is None:
+        _summary(composed)
+        _write(settings(own_root).experiment(experiment) / "report", composed, quiet=False)
+
+
+def _list(db: Database, as_json: bool) -> None:
+    from labqueue.store import read
+
+    rows = read.experiments(db)
+    if as_json:
+        dump({"schema": 1, "experiments": rows})
+        return
+    columns = ["experiment", "track", "kind", "jobs", "runs", "queued", "running", "finished", "last submitted"]
+    table(
+        columns,
+        [
+            [
+                row.experiment,
+                row.track,
+                row.kind,
+                row.jobs,
+                row.runs,
+                row.queued,
+                row.running,
+                ", ".join(f"{n} {outcome}" for outcome, n in sorted(row.finished.items())),
+                row.last_at,
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _compose(db: Database, root: Path, experiment: str, plots: bool) -> Report:
+    from labqueue.report import document
+    from labqueue.store import evidence
+
+    view = evidence.experiment(db, experiment)
+    learnings = document.read_learnings(root / "outputs" / experiment)
+    samples = _samples(view, root)
+    return document.compose(view, evidence.Series(db), learnings=learnings, samples=samples, plots=plots)
+
+
+def _samples(view: ExperimentView, root: Path) -> list[Sample]:
+    from labqueue.domain.artifacts import Table
+    from labqueue.report.document import Sample
+
+    found: list[Sample] = []
+    for run in view.runs:
+        for artifact in run.artifacts:
+            if artifact.type == "table" and artifact.name == "samples" and len(found) < SAMPLES_SHOWN:
+                path = root / artifact.path
+                if path.exists():
+                    found.append(Sample(run.id, artifact.name, Table.model_validate_json(path.read_bytes())))
+    return found
+
+
+def _write(directory: Path, composed: Report, *, quiet: bool) -> None:
+    from labqueue.report import document
+
+    try:
+        written = document.write(directory, composed)
+    except OSError as error:
+        raise LabError(f"cannot write the report to {directory}: {error.strerror}; choose another --output") from error
+    if not quiet:
+        click.echo(f"wrote {len(written)} files to {directory}: open {directory / 'report.html'}")
+
+
+def _summary(composed: Report) -> None:
+    view = composed.experiment
+    click.secho(view.experiment, bold=True)
+    if view.hypothesis:
+        click.echo(f"hypothesis: {' '.join(view.hypothesis.split())}")
+    colours = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
+    for verdict in composed.verdicts:
+        click.secho(f"  {verdict.verdict:<13}", fg=colours[verdict.verdict], nl=False)
+        click.echo(f"{verdict.claim} — {verdict.why}")
+    names = _metrics(view)
+    rows = [
+        [
+            run.id,
+            varied(run.varied),
+            run.seed,
+            run.outcome or run.state,
+            *(run.metrics[name].last if name in run.metrics else None for name in names),
+            duration(run.wall_s),
+            run.peak_memory_gib,
+        ]
+        for run in view.runs
+    ]
+    table(["run", "varied", "seed", "outcome", *names, "wall time", "peak GiB"], rows)
+    for words in view.left_out:
+        click.echo(f"left out: {words}")
+
+
+def _metrics(view: ExperimentView) -> list[str]:
+    """The metrics that a terminal has room for: those that predictions name, then the first few."""
+    named = [next(iter(test.values()))["metric"] for test in _tests(view)]
+    known = dict.fromkeys(name for run in view.runs for name in run.metrics)
+    return list(dict.fromkeys([name for name in named if name in known] + list(known)))[:4]
+
+
+def _tests(view: ExperimentView) -> list[dict[str, dict[str, str]]]:
+    fields = ("compare", "trend", "threshold", "best_at", "crosses")
+    return [{name: p[name] for name in fields if p.get(name)} for p in json.loads(json.dumps(view.predictions))]

@@ -1,0 +1,178 @@
+"""``labqueue show``, ``metrics``, ``logs``, ``compare``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import click
+
+from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.render import DASH, cell, duration, table
+from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.views import RunView
+
+_RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
+
+
+@click.command()
+@_RUN
+@root_option
+@json_option
+def show(run: int, own_root: str | None, as_json: bool) -> None:
+    """One run with everything known of it."""
+    from labqueue.store import read
+
+    view = read.run(ledger(own_root), run)
+    if as_json:
+        dump(view)
+        return
+    _facts(view)
+    if view.metrics:
+        rows = [
+            [name, m.first, m.last, m.last_step, m.min, m.min_step, m.max, m.points] for name, m in view.metrics.items()
+        ]
+        table(["metric", "first", "last", "at step", "min", "at step", "max", "points"], rows)
+    if view.attempts:
+        columns = ["attempt", "ended", "started", "resumed from", "last step", "changed", "reason"]
+        attempts = [
+            [
+                a.number,
+                a.outcome or "running",
+                a.started_at,
+                a.resumed_from_step,
+                a.last_step,
+                ", ".join(a.adjusted["tried"]) if a.adjusted else None,
+                a.reason,
+            ]
+            for a in view.attempts
+        ]
+        table(columns, attempts)
+    if view.artifacts:
+        table(["artifact", "type", "path", "bytes"], [[a.name, a.type, a.path, a.bytes] for a in view.artifacts])
+    for note in view.notes:
+        click.echo(f"note: {note}")
+
+
+def _facts(view: RunView) -> None:
+    state = view.outcome or view.state
+    click.echo(f"run {view.id} of {view.experiment} (job {view.job}, kind {view.kind}): {state}")
+    if view.reason:
+        click.echo(f"  reason       {view.reason}")
+    if view.waiting:
+        click.echo(f"  waits for    {view.waiting.code}: {view.waiting.text}")
+    progress = f"{view.progress.done}/{view.progress.total}" if view.progress else DASH
+    click.echo(f"  profile      {view.profile}, device {view.device}, seed {view.seed}, priority {view.priority}")
+    click.echo(f"  varied       {json.dumps(view.varied, ensure_ascii=False)}")
+    click.echo(f"  params       {json.dumps(view.params, ensure_ascii=False)}")
+    click.echo(f"  progress     {progress}, wall time {duration(view.wall_s)}, left {duration(view.eta_s)}")
+    memory = f"peak {cell(view.peak_memory_gib)} GiB, estimated {cell(view.estimated_memory_gib)} GiB"
+    click.echo(f"  memory       {memory}, context {cell(view.context_gib)} GiB")
+    dirty = " with uncommitted changes" if view.dirty else ""
+    click.echo(f"  code         commit {view.commit or DASH}{dirty}")
+
+
+@click.command()
+@_RUN
+@click.argument("name")
+@root_option
+@json_option
+def metrics(run: int, name: str, own_root: str | None, as_json: bool) -> None:
+    """One metric's whole series."""
+    from labqueue.store import read
+
+    db = ledger(own_root)
+    read.run(db, run)
+    known = read.metric_names(db, run)
+    if name not in known:
+        raise LabError(f"run {run} has no metric {name!r}: {nearest(name, known)}")
+    points = read.series(db, run, name)
+    if as_json:
+        dump(points)
+        return
+    for step, value in points:
+        click.echo(f"{step}\t{'' if value is None else repr(value)}")
+
+
+@click.command()
+@_RUN
+@click.option("--follow", "-f", is_flag=True, help="Keep printing until the run has finished.")
+@click.option("--attempt", type=click.IntRange(min=1), help="Which attempt; default the newest.")
+@root_option
+@json_option
+def logs(run: int, follow: bool, attempt: int | None, own_root: str | None, as_json: bool) -> None:
+    """What a run printed."""
+    from labqueue.store import read
+
+    db = ledger(own_root)
+    view = read.run(db, run)
+    while follow and not view.attempts and view.state != "finished":
+        time.sleep(0.25)
+        view = read.run(db, run)
+    chosen = [a for a in view.attempts if attempt in (None, a.number)]
+    if not chosen:
+        have = f"it has {len(view.attempts)}" if view.attempts else "it has not started yet"
+        raise LabError(f"run {run} has no attempt {attempt or 1}: {have}")
+    path = settings(own_root).root / str(chosen[-1].log)
+    if as_json:
+        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
+        dump({"schema": 1, "run": run, "attempt": chosen[-1].number, "text": text})
+        return
+    at = _print_from(path, 0)
+    while follow and read.run(db, run).state == "running":
+        time.sleep(0.25)
+        at = _print_from(path, at)
+    if follow:
+        _print_from(path, at)
+
+
+def _print_from(path: Path, at: int) -> int:
+    if not path.exists():
+        return at
+    with path.open("rb") as file:
+        # A log that was cut is shorter than what was already printed.
+        file.seek(min(at, os.fstat(file.fileno()).st_size))
+        # What a run prints may be binary, or steer a terminal: control characters other than tab and newline go.
+        text = file.read().decode(errors="replace")
+        click.echo("".join(c for c in text if c.isprintable() or c in "\n\t"), nl=False)
+        return file.tell()
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.IntRange(min=1), metavar="RUN RUN…")
+@root_option
+@json_option
+def compare(runs: tuple[int, ...], own_root: str | None, as_json: bool) -> None:
+    """Several runs side by side, with what differs in their parameters first."""
+    from labqueue.store import read
+
+    if len(runs) < 2:
+        raise LabError("compare needs at least two runs, for example `labqueue compare 3 4`")
+    views = read.runs(ledger(own_root), dict.fromkeys(runs))
+    flat = {view.id: _flat(view.params) | {"seed": view.seed, "profile": view.profile} for view in views}
+    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
+    differ = [key for key in keys if len({json.dumps(values.get(key)) for values in flat.values()}) > 1]
+    if as_json:
+        difference = {key: {str(view.id): flat[view.id].get(key) for view in views} for key in differ}
+        dump({"schema": 1, "difference": difference, "runs": views})
+        return
+    columns = ["", *(f"run {view.id}" for view in views)]
+    table(columns, [[key, *(cell(flat[view.id].get(key)) for view in views)] for key in differ], "what differs")
+    names = list(dict.fromkeys(name for view in views for name in view.metrics))
+    rows = [[name, *(view.metrics[name].last if name in view.metrics else None for view in views)] for name in names]
+    rows.append(["outcome", *(view.outcome or view.state for view in views)])
+    rows.append(["wall time", *(duration(view.wall_s) for view in views)])
+    rows.append(["peak memory GiB", *(view.peak_memory_gib for view in views)])
+    table(columns, rows, "last values")
+
+
+def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

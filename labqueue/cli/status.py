@@ -1,0 +1,105 @@
+"""``labqueue status`` and ``labqueue queue``."""
+
+from __future__ import annotations
+
+import click
+
+from labqueue.cli.common import dump, json_option, ledger, root_option
+from labqueue.cli.render import DASH, duration, table, varied
+from labqueue.domain.views import RunView, StatusView
+
+SHOWN = 20
+"""Waiting runs that ``status`` lists; ``queue`` lists all."""
+
+
+@click.command()
+@root_option
+@json_option
+def status(own_root: str | None, as_json: bool) -> None:
+    """What runs, what waits, when all will be done."""
+    view = _view(own_root)
+    if as_json:
+        dump(view)
+        return
+    _banner(view)
+    _running(view.running)
+    _queued(view.queued[:SHOWN])
+    if len(view.queued) > SHOWN:
+        click.echo(f"… and {len(view.queued) - SHOWN} more: `labqueue queue` lists them")
+    ended = ", ".join(f"{n} {outcome}" for outcome, n in sorted(view.finished.items())) or "none"
+    click.echo(f"finished: {ended}")
+    if view.running or view.queued:
+        click.echo(f"all done in: {duration(view.eta_s)}" + ("" if view.eta_s is not None else " (no like run yet)"))
+
+
+@click.command()
+@root_option
+@json_option
+def queue(own_root: str | None, as_json: bool) -> None:
+    """The queue in the order in which it will run."""
+    view = _view(own_root)
+    if as_json:
+        dump({"schema": 1, "running": view.running, "queued": view.queued})
+        return
+    _banner(view)
+    _running(view.running)
+    _queued(view.queued)
+    if not view.running and not view.queued:
+        click.echo("the queue is empty")
+
+
+def _view(own_root: str | None) -> StatusView:
+    from labqueue.store import read
+
+    return read.status(ledger(own_root))
+
+
+def _banner(view: StatusView) -> None:
+    if view.paused:
+        click.secho(f"THE QUEUE IS PAUSED: {view.paused}. `labqueue resume queue` ends it.", fg="yellow", bold=True)
+    alive = [worker for worker in view.workers if worker.alive]
+    if alive:
+        click.echo("workers: " + ", ".join(f"{w.device} (process {w.pid} on {w.host})" for w in alive))
+    elif view.queued or view.running:
+        click.secho("no worker is running: start one with `labqueue worker`", fg="yellow")
+
+
+def _running(runs: list[RunView]) -> None:
+    if not runs:
+        return
+    rows = [
+        [
+            run.id,
+            run.experiment,
+            varied(run.varied),
+            run.seed,
+            _progress(run),
+            duration(run.wall_s),
+            duration(run.eta_s),
+        ]
+        for run in runs
+    ]
+    table(["run", "experiment", "varied", "seed", "progress", "for", "left"], rows, "running")
+
+
+def _queued(runs: list[RunView]) -> None:
+    if not runs:
+        return
+    rows = [
+        [
+            run.id,
+            run.experiment,
+            varied(run.varied),
+            run.seed,
+            run.priority,
+            f"{run.waiting.code}: {run.waiting.text}" if run.waiting else "next",
+        ]
+        for run in runs
+    ]
+    table(["run", "experiment", "varied", "seed", "priority", "waits for"], rows, "queued")
+
+
+def _progress(run: RunView) -> str:
+    if run.progress is None:
+        return DASH
+    return f"{run.progress.done}/{run.progress.total} ({100 * run.progress.done / run.progress.total:.0f} %)"

@@ -1,0 +1,109 @@
+"""A workspace of its own for every test, and the command line as a user has it: a real child process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labqueue.settings import Settings
+from labqueue.store.db import Database, create_or_migrate
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A workspace in a temporary folder."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(self.root)
+
+    @property
+    def db(self) -> Database:
+        return create_or_migrate(self.settings.database)
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "LABQUEUE_ROOT": str(self.root),
+            "LABQUEUE_LOCKS": str(self.root / "locks"),
+            "COLUMNS": "200",
+            **extra,
+        }
+
+    def start(self, *words: str, **extra: str) -> subprocess.Popen[str]:
+        """Starts a command and leaves it running."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "labqueue", *words],
+            env=self.environment(**extra),
+            cwd=self.root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str | Path, **extra: str) -> Answer:
+        """Runs a command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "labqueue", *map(str, words)],
+            env=self.environment(**extra),
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    def spec(self, name: str = "drill_test", **fields: Any) -> Path:
+        """Writes a drill spec (YAML is a superset of JSON) and returns its path."""
+        path = self.root / f"{name}.yaml"
+        path.write_text(json.dumps({"name": name, "kind": "drill", **fields}))
+        return path
+
+    def text(self, text: str, name: str = "spec") -> Path:
+        """Writes a spec as it stands and returns its path."""
+        path = self.root / f"{name}.yaml"
+        path.write_text(text)
+        return path
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """A fresh workspace."""
+    return Lab(tmp_path)
+
+
+def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+    """Waits for a condition and returns its value; fails when it does not come true in time."""
+    give_up = time.monotonic() + timeout_s
+    while True:
+        value = true()
+        if value:
+            return value
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not true within {timeout_s} s: {true}")
+        time.sleep(0.02)
