@@ -1,0 +1,278 @@
+"""What a report says, in which order. Formats are elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labqueue.domain.views import ExperimentView, RunView, VerdictView
+from labqueue.report import stats
+from labqueue.report.arms import effective, exact, text
+from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
+from labqueue.report.data import varied_keys
+from labqueue.report.style import Plot, with_unit
+from labqueue.report.verdicts import counted
+
+if TYPE_CHECKING:
+    from labqueue.domain.artifacts import Table
+
+METRIC_COLUMNS = 8
+"""Metrics in the table of runs; all of them are in the CSV and the JSON."""
+
+TEXT_CELL = 2_000
+"""Characters of a sample shown before it is cut."""
+
+
+def sections(
+    experiment: ExperimentView,
+    verdicts: Sequence[VerdictView],
+    plots: Sequence[Plot],
+    learnings: str | None,
+    samples: Sequence[tuple[int, str, Table]] = (),
+) -> list[Block]:
+    """All blocks of a report, verdicts first."""
+    return [
+        *_registered(experiment),
+        *_verdicts(verdicts, plots),
+        *_runs(experiment),
+        *_figures("Curves", "curves", plots),
+        *_figures("Over what was varied", "axes", plots),
+        *_samples(samples),
+        *_failures(experiment),
+        *_left_out(experiment),
+        *_memory_and_time(experiment),
+        *_provenance(experiment),
+        *_results(experiment, verdicts),
+        Heading("LEARNINGS"),
+        Prose(learnings) if learnings and learnings.strip() else _no_learnings(experiment),
+    ]
+
+
+def _registered(experiment: ExperimentView) -> list[Block]:
+    outcomes = Counter(run.outcome or run.state for run in experiment.runs)
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.most_common()) or "none yet"
+    asked = f" · questions {', '.join(experiment.questions)}" if experiment.questions else ""
+    return [
+        Heading(experiment.experiment, 1),
+        Paragraph(f"{experiment.kind} · {experiment.track} · profile {experiment.profile}{asked} · runs: {counts}"),
+        Heading("Hypothesis"),
+        Prose(experiment.hypothesis.strip() or "None was registered."),
+        Heading("Methodology"),
+        Prose(experiment.methodology.strip() or "None was registered."),
+    ]
+
+
+def _verdicts(verdicts: Sequence[VerdictView], plots: Sequence[Plot]) -> list[Block]:
+    blocks: list[Block] = [Heading("Verdicts")]
+    if not verdicts:
+        return [*blocks, Paragraph("No prediction was registered, so nothing is judged.")]
+    rule = (
+        "A claim is supported when the whole 95 % t interval over seeds lies in what was claimed, refuted when it lies "
+        "outside altogether, and inconclusive otherwise. The p values of all predictions are corrected together (Holm)."
+    )
+    blocks.append(Paragraph(rule))
+    figures = {plot.verdict: plot for plot in plots if plot.verdict}
+    for verdict in verdicts:
+        blocks += [
+            Heading(verdict.id, 3, verdict.verdict),
+            Paragraph(f"Claim: {verdict.claim}"),
+            Paragraph(verdict.why),
+        ]
+        if verdict.id in figures:
+            blocks.append(Figure(figures[verdict.id]))
+    return blocks
+
+
+def _runs(experiment: ExperimentView) -> list[Block]:
+    if not experiment.runs:
+        return [Heading("Runs"), Paragraph("No run has been recorded yet.")]
+    keys = varied_keys(experiment.runs, experiment.axes)
+    names = metric_names(experiment)
+    shown = names[:METRIC_COLUMNS]
+    mixed = len({run.profile for run in experiment.runs}) > 1
+    columns = ["run", "seed", *keys, *(["profile"] if mixed else []), "outcome", *map(with_unit, shown), "time"]
+    rows = [
+        [
+            str(run.id),
+            str(run.seed),
+            *(text(effective(run, key)) for key in keys),
+            *([run.profile] if mixed else []),
+            _outcome(run),
+            *(number(run.metrics[name].last if name in run.metrics else None) for name in shown),
+            duration(run.wall_s),
+        ]
+        for run in experiment.runs
+    ]
+    blocks: list[Block] = [Heading("Runs"), Rows(columns, rows)]
+    if len(names) > len(shown):
+        blocks.append(Paragraph(f"{len(names) - len(shown)} more metrics are in runs.csv and report.json."))
+    return blocks
+
+
+def _figures(title: str, section: str, plots: Sequence[Plot]) -> list[Block]:
+    found: list[Block] = [Figure(plot) for plot in plots if plot.section == section]
+    return [Heading(title), *found] if found else []
+
+
+def _samples(samples: Sequence[tuple[int, str, Table]]) -> list[Block]:
+    blocks: list[Block] = [Heading("Samples")] if samples else []
+    for run_id, name, table in samples:
+        rows = [[text(cell, TEXT_CELL) for cell in row] for row in table.rows]
+        blocks += [Heading(f"run {run_id}: {name}", 3), Rows(table.columns, rows)]
+    return blocks
+
+
+def _failures(experiment: ExperimentView) -> list[Block]:
+    broken = [run for run in experiment.runs if run.outcome not in (None, "succeeded")]
+    if not broken:
+        return []
+    rows = [
+        [
+            str(run.id),
+            str(run.seed),
+            _point(run),
+            _outcome(run),
+            text(run.reason, 300) if run.reason else "not recorded",
+        ]
+        for run in broken
+    ]
+    return [Heading("What failed and why"), Rows(["run", "seed", "sweep point", "outcome", "reason"], rows)]
+
+
+def _left_out(experiment: ExperimentView) -> list[Block]:
+    _, aside = counted(experiment)
+    items = [*experiment.left_out, *([f"{aside}."] if aside else [])]
+    waiting = [run for run in experiment.runs if run.state != "finished"]
+    if waiting:
+        items.append(f"{len(waiting)} runs are not finished: {_ids(waiting)}.")
+    return [Heading("Left out"), Bullets(items)] if items else []
+
+
+def _memory_and_time(experiment: ExperimentView) -> list[Block]:
+    ran = [run for run in experiment.runs if run.wall_s is not None]
+    if not ran:
+        return []
+    groups: dict[str, list[RunView]] = {}
+    for run in ran:
+        groups.setdefault(_point(run), []).append(run)
+    rows = []
+    for name, runs in groups.items():
+        peaks = [run.peak_memory_gib for run in runs if run.peak_memory_gib is not None]
+        estimates = [run.estimated_memory_gib for run in runs if run.estimated_memory_gib is not None]
+        times = [run.wall_s for run in runs if run.wall_s is not None]
+        peak, estimate = max(peaks, default=None), max(estimates, default=None)
+        ratio = f"{peak / estimate:.2f}" if peak is not None and estimate else "—"
+        mean = math.fsum(times) / len(times)
+        rows.append([name, str(len(runs)), number(estimate), number(peak), ratio, duration(mean), duration(max(times))])
+    columns = ["sweep point", "runs", "estimated (GiB)", "peak (GiB)", "peak / estimate", "mean time", "longest"]
+    total = duration(math.fsum(run.wall_s or 0.0 for run in ran))
+    note = f"Peaks are the allocator's reserved bytes; the CUDA context is separate. All runs together took {total}."
+    return [Heading("Memory and time"), Rows(columns, rows), Paragraph(note)]
+
+
+def _provenance(experiment: ExperimentView) -> list[Block]:
+    groups: dict[tuple[str, str, str, str], list[RunView]] = {}
+    for run in experiment.runs:
+        dirty = {True: " + uncommitted changes", False: "", None: " (state of the tree unknown)"}[run.dirty]
+        commit = f"{run.commit[:12]}{dirty}" if run.commit else "unknown"
+        groups.setdefault((commit, run.spec_hash[:12], run.profile, run.device), []).append(run)
+    rows = [[*key, _ids(runs)] for key, runs in groups.items()]
+    note = f"Job {experiment.job}, spec version {experiment.spec_version[:12]}."
+    blocks: list[Block] = [Heading("Provenance"), Paragraph(note)]
+    if rows:
+        blocks.append(Rows(["commit", "spec hash", "profile", "device", "runs"], rows))
+    adjusted = [
+        f"run {run.id}, attempt {attempt.number}: adjusted {text(attempt.adjusted, 200)}"
+        for run in experiment.runs
+        for attempt in run.attempts
+        if attempt.adjusted
+    ]
+    return [*blocks, Bullets(adjusted)] if adjusted else blocks
+
+
+def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> list[Block]:
+    blocks: list[Block] = [Heading("RESULTS")]
+    if verdicts:
+        blocks.append(Bullets([f"{verdict.verdict}: {verdict.claim} (n = {verdict.n})" for verdict in verdicts]))
+    runs, _ = counted(experiment)
+    done = [run for run in runs if run.outcome == "succeeded"]
+    names = [name for name in metric_names(experiment) if any(_last(run, name) is not None for run in done)]
+    if not names:
+        return [*blocks, Paragraph("No run has succeeded with a measured value yet, so there is no number to give.")]
+    shown = names[:METRIC_COLUMNS]
+    groups: dict[str, tuple[str, list[RunView]]] = {}
+    for run in done:
+        groups.setdefault(exact(run.varied), (_point(run), []))[1].append(run)
+    rows = [
+        [name, str(len(members)), *(_mean(members, metric) for metric in shown)] for name, members in groups.values()
+    ]
+    note = "Last values: mean over seeds and its 95 % t interval; one seed has no interval."
+    return [*blocks, Paragraph(note), Rows(["sweep point", "seeds", *map(with_unit, shown)], rows)]
+
+
+def _mean(runs: Sequence[RunView], metric: str) -> str:
+    values = [value for run in runs if (value := _last(run, metric)) is not None]
+    if len(values) < 2:
+        return number(values[0] if values else None)
+    found = stats.sample(values)
+    low, high = found.interval()
+    short = "" if len(values) == len(runs) else f" (n = {len(values)})"
+    return f"{number(found.mean)} [{number(low)}, {number(high)}]{short}"
+
+
+def metric_names(experiment: ExperimentView) -> list[str]:
+    """All recorded metrics: those of predictions first, then evaluations, then the rest by name."""
+    named = [
+        str(test["metric"])
+        for prediction in experiment.predictions
+        for test in prediction.values()
+        if isinstance(test, dict) and "metric" in test
+    ]
+    recorded = {name for run in experiment.runs for name, metric in run.metrics.items() if metric.points}
+    rest = sorted(recorded, key=lambda name: (not name.startswith("eval"), "loss" not in name, name))
+    return [name for name in dict.fromkeys([*named, *rest]) if name in recorded]
+
+
+def number(value: float | None) -> str:
+    """Four significant digits; a dash for what was not measured."""
+    return f"{value:.4g}" if value is not None and math.isfinite(value) else "—"
+
+
+def duration(seconds: float | None) -> str:
+    """``12.3 s``, ``4 min 05 s``, ``2 h 07 min``."""
+    if seconds is None:
+        return "—"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def _last(run: RunView, metric: str) -> float | None:
+    known = run.metrics.get(metric)
+    return known.last if known and known.last is not None and math.isfinite(known.last) else None
+
+
+def _outcome(run: RunView) -> str:
+    if run.outcome:
+        return run.outcome.replace("_", " ")
+    return f"{run.state} ({run.waiting.text})" if run.waiting else run.state
+
+
+def _point(run: RunView) -> str:
+    return ", ".join(f"{key}={text(value, 30)}" for key, value in run.varied.items()) or "the only one"
+
+
+def _ids(runs: Sequence[RunView], limit: int = 12) -> str:
+    listed = ", ".join(str(run.id) for run in runs[:limit])
+    return f"{listed} and {len(runs) - limit} more" if len(runs) > limit else listed
+
+
+def _no_learnings(experiment: ExperimentView) -> Block:
+    return Paragraph(
+        f"Nothing written yet. Write outputs/{experiment.experiment}/learnings.md; it is shown here and kept."
+    )

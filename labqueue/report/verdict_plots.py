@@ -1,0 +1,121 @@
+"""The figure of one verdict: the arms seed by seed, and the estimate against what was claimed."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labqueue.report import stats, style
+from labqueue.report.evidence import Evidence
+from labqueue.report.style import Plot
+from labqueue.report.verdicts import Judgement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ARMS_SHOWN = 12
+
+
+def verdict_plot(judgement: Judgement) -> Plot | None:
+    """Two panels; None where no seed has a value, since an empty frame says less than the sentence does."""
+    evidence = judgement.evidence
+    if evidence is None or not evidence.sample:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    _arms(left, evidence)
+    _estimate(right, evidence)
+    verdict = judgement.verdict
+    figure.suptitle(f"{verdict.id}: {verdict.verdict} (n = {verdict.n})", fontsize=11, x=0.01, ha="left")
+    caption = (
+        "Left: every seed (pale, joined where they are paired) and the mean of each arm. Right: the tested quantity, "
+        "one circle per seed, mean and 95 % t interval; the shaded side is what was claimed."
+    )
+    svg, png = style.save(figure)
+    return Plot(f"verdict_{verdict.id}", verdict.claim, caption, svg, png, "verdicts", verdict.id)
+
+
+def _arms(axes: Axes, evidence: Evidence) -> None:
+    axes.set_ylabel(evidence.measure or style.with_unit(evidence.metric))
+    names = list(evidence.arms)
+    if len(names) == 1:
+        _seeds(axes, evidence, names[0])
+        return
+    at = evidence.positions if evidence.positions and len(evidence.positions) == len(names) else None
+    places = at or [float(i) for i in range(len(names))]
+    log = at is not None and stats.log_axis(at)
+    for seed in evidence.sample:
+        heights = [evidence.arms[name][seed] for name in names]
+        axes.plot(places, heights, "o-", color=style.GREY, lw=0.9, ms=3.5, zorder=2)
+    means = [math.fsum(evidence.arms[name].values()) / len(evidence.arms[name]) for name in names]
+    axes.plot(places, means, "D-" if at else "D", color=style.COLOURS[0], ms=6, lw=1.6, zorder=3)
+    if at:
+        style.place(axes, at, at, log=log, labels=[style.short(value) for value in at])
+        axes.set_xlabel(f"{evidence.axis}{' (log scale)' if log else ''}")
+        return
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    if len(names) <= ARMS_SHOWN:
+        wide = max(8, 44 // len(names))
+        axes.set_xticks(places, ["\n".join(textwrap.wrap(n, wide, max_lines=3, placeholder="…")) for n in names])
+
+
+def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:
+    """One arm alone: every seed beside the bound."""
+    values = evidence.arms[name]
+    axes.plot(range(len(values)), list(values.values()), "o", color=style.COLOURS[0], ms=6)
+    for edge in (evidence.region.low, evidence.region.high):
+        if math.isfinite(edge):
+            axes.axhline(edge, color=style.COLOURS[0], lw=1, ls="--")
+    if len(values) <= 2 * ARMS_SHOWN:
+        axes.set_xticks(range(len(values)), [str(seed) for seed in values])
+    axes.set_xlim(-0.6, len(values) - 0.4)
+    axes.set_xlabel("seed")
+
+
+def _estimate(axes: Axes, evidence: Evidence) -> None:
+    shown = (lambda value: math.exp(value)) if evidence.log else (lambda value: value)
+    values = list(evidence.sample.values())
+    mean = math.fsum(values) / len(values)
+    low, high = mean, mean
+    if len(values) > 1:
+        low, high = evidence.summary(evidence.sample).interval()
+    edges = [edge for edge in (evidence.region.low, evidence.region.high) if math.isfinite(edge)]
+    places = [shown(value) for value in values]
+    axes.errorbar(
+        [shown(mean)],
+        [0.62],
+        xerr=[[shown(mean) - shown(low)], [shown(high) - shown(mean)]],
+        fmt="D",
+        color=style.INK,
+        ms=7,
+        capsize=4,
+        lw=1.8,
+        zorder=3,
+    )
+    axes.plot(
+        places, [0.3 + 0.04 * (i % 3 - 1) for i in range(len(places))], "o", mfc="white", mec=style.COLOURS[0], ms=6
+    )
+    _limits(axes, [*places, shown(low), shown(high), *map(shown, edges)])
+    left, right = axes.get_xlim()
+    low_edge = shown(evidence.region.low) if math.isfinite(evidence.region.low) else left
+    high_edge = shown(evidence.region.high) if math.isfinite(evidence.region.high) else right
+    axes.axvspan(low_edge, high_edge, color=style.COLOURS[5], alpha=0.22, lw=0, zorder=0)
+    for edge in edges:
+        axes.axvline(shown(edge), color=style.COLOURS[0], lw=1, ls="--", zorder=1)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.3, 0.62], ["seeds", "mean"])
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
+    wrapped = textwrap.wrap(evidence.tested or evidence.quantity, 46, max_lines=3, placeholder="…")
+    axes.set_xlabel("\n".join(wrapped), fontsize=9)
+    axes.set_title(f"claimed: {evidence.claimed}", fontsize=9.5, loc="left")
+
+
+def _limits(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    room = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
+    axes.set_xlim(low - room, high + room)

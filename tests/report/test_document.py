@@ -1,0 +1,232 @@
+import csv
+import io
+import json
+import math
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from labqueue.domain.artifacts import Table
+from labqueue.report import data, html, markdown
+from labqueue.report.comparison import compare, comparison_blocks, overlaid
+from labqueue.report.document import Sample, compose, read_learnings, write
+from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
+
+CONTRACT = {
+    "id", "job", "state", "outcome", "reason", "params", "varied", "seed", "device", "experiment", "profile",
+    "priority", "waiting", "progress", "eta_s", "queued_at", "started_at", "finished_at", "wall_s", "attempts",
+    "peak_memory_gib", "estimated_memory_gib", "context_gib", "metrics", "artifacts", "commit", "dirty", "spec_hash",
+}  # fmt: skip
+COMPARE = prediction(compare={"metric": "eval_loss", "a": {"rank": 1}, "b": {"rank": 2}, "difference_below": 0})
+
+
+def make(point, seed):
+    return {"eval_loss": [(0, 3.0), (100, 1 + point["rank"] / 2 + 0.01 * seed * point["rank"])]}
+
+
+def report(grid=None, seeds=range(3), predictions=(COMPARE,), metrics=make, **options):
+    view, series = sweep(grid or {"rank": [1, 2]}, seeds, metrics, predictions)
+    return compose(view, series, plots=False, **options)
+
+
+def every_format(found):
+    return found.json(), found.csv(), found.markdown(), found.html()
+
+
+def test_the_json_has_the_keys_of_the_contract():
+    found = json.loads(report().json())
+    assert found["schema"] == 1
+    assert {"experiment", "hypothesis", "runs", "verdicts"} <= set(found)
+    assert set(found["runs"][0]) >= CONTRACT
+    assert found["runs"][0]["metrics"]["eval_loss"]["last"] == 1.5
+    assert set(found["verdicts"][0]) == {"id", "claim", "verdict", "estimate", "ci", "n", "why"}
+
+
+def test_numbers_that_are_not_finite_are_null_wherever_they_stand():
+    run = make_run(params={"a": [math.nan, {"b": math.inf}]}, wall_s=-math.inf)
+    found = data.plain(run)
+    assert found["params"] == {"a": [None, {"b": None}]}
+    assert found["wall_s"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_csv_has_one_row_per_run_with_whole_values():
+    long = "x" * 10_000
+    view, series = sweep({"prompt": [long, 'a,"b"\nc'], "rate": [1e-5]}, [0], lambda p, s: {"loss": None}, ())
+    rows = list(csv.DictReader(io.StringIO(compose(view, series, plots=False).csv())))
+    assert [row["prompt"] for row in rows] == [long, 'a,"b"\nc']
+    assert [row["loss"] for row in rows] == ["", ""]
+    assert float(rows[0]["rate"]) == 1e-5
+
+
+def test_verdicts_come_before_the_table_of_runs_and_every_section_is_there():
+    broken = make_run(99, {"rank": 4}, 0, {}, outcome="out_of_memory", reason="wanted 20 GiB")
+    view, series = sweep({"rank": [1, 2]}, range(3), make, [COMPARE])
+    view = replace(view, runs=[*view.runs, broken], left_out=["2 runs of an older spec version."])
+    text = compose(view, series, plots=False, learnings="Ranks *matter*.").markdown()
+    titles = re.findall(r"^## (.+)$", text, re.M)
+    assert titles == [
+        "Hypothesis", "Methodology", "Verdicts", "Runs", "What failed and why", "Left out", "Memory and time",
+        "Provenance", "RESULTS", "LEARNINGS",
+    ]  # fmt: skip
+    assert "wanted 20 GiB" in text
+    assert "Ranks *matter*." in text
+    assert "n = 3 seeds" in text
+
+
+def bad_all_null(point, seed):
+    return "diverged", {"eval_loss": [(0, None), (10, None)]}
+
+
+def bad_lengths(point, seed):
+    return {"eval_loss": [(i, 2.0 + seed / 7) for i in range(0, 10 * (seed + 1), 10)]}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"grid": {"rank": [1]}, "seeds": [0]},
+        {"metrics": bad_all_null},
+        {"metrics": lambda p, s: (None, {})},
+        {"metrics": lambda p, s: {}},
+        {"metrics": bad_lengths},
+        {"predictions": ()},
+    ],
+    ids=["one run", "all null", "nothing finished", "no metric", "different lengths", "no prediction"],
+)
+def test_poor_experiments_still_give_a_readable_report(case):
+    view, series = sweep(
+        case.get("grid", {"rank": [1, 2]}), case.get("seeds", range(3)), case.get("metrics", make),
+        case.get("predictions", (COMPARE,)),
+    )  # fmt: skip
+    found = compose(view, series)
+    for text in every_format(found):
+        assert text
+        assert not re.search(r"\bnan\b|\binf\b", text)
+    if found.verdicts and case.get("metrics") is not make:
+        assert all(verdict.why for verdict in found.verdicts)
+
+
+def test_an_experiment_without_runs_says_so():
+    found = compose(make_experiment([], [COMPARE]), Series())
+    assert "No run has been recorded yet" in found.markdown()
+    assert found.verdicts[0].verdict == "inconclusive"
+
+
+def test_mixed_profiles_are_shown_apart_and_not_averaged():
+    runs = [make_run(i, {"rank": 1}, i, {"eval_loss": 1.0 + i}) for i in range(2)]
+    runs += [make_run(10 + i, {"rank": 1}, i, {"eval_loss": 9.0}, profile="gpu", device="cuda") for i in range(2)]
+    text = compose(make_experiment(runs), Series(), plots=False).markdown()
+    assert "| profile |" in text
+    assert "2 runs of profile gpu are not counted with those of cpu" in text
+    assert "| rank=1 | 2 | 1.5 \\[" in text
+
+
+def test_long_values_are_shortened_in_tables_and_whole_in_json():
+    long = "ä" * 10_000
+    found = report({"prompt": [long]}, range(2), (), lambda p, s: {"eval_loss": 1.0})
+    assert long not in found.markdown()
+    assert long not in found.html()
+    assert long in found.json()
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.open, self.urls = set(), [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.urls += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_nothing_that_a_user_wrote_becomes_markup_and_the_page_asks_nobody():
+    evil = '<script>alert("x")</script>|\n# `boo`'
+    view, series = sweep({"name": [evil]}, range(2), lambda p, s: {evil: 1.0}, [])
+    view = replace(view, hypothesis=evil, left_out=[evil])
+    found = compose(view, series, learnings=evil)
+    page = found.html()
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.seen
+    assert tags.open == []
+    assert all(url.startswith("data:") for url in tags.urls)
+    assert "default-src 'none'" in page
+    assert "prefers-color-scheme: dark" in page
+    table = [line for line in found.markdown().splitlines() if line.startswith("| 1 |")]
+    assert len(table) == 1
+    assert "<script>" not in table[0]
+
+
+def test_samples_are_shown_side_by_side():
+    table = Table(columns=("prompt", "before", "after"), rows=(("2+2", "five", "four"),))
+    text = report(samples=[Sample(3, "samples", table)]).markdown()
+    assert "| 2+2 | five | four |" in text
+
+
+def test_learnings_are_read_and_never_written(tmp_path):
+    assert read_learnings(tmp_path) is None
+    (tmp_path / "learnings.md").write_text("mine", encoding="utf-8")
+    found = report(learnings=read_learnings(tmp_path))
+    write(tmp_path / "report", found)
+    assert (tmp_path / "learnings.md").read_text() == "mine"
+    assert "mine" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_writing_replaces_whole_files_and_drops_figures_of_other_data(tmp_path):
+    view, series = sweep({"rank": [1, 2]}, range(3), make, [COMPARE])
+    old = tmp_path / "plots" / "gone_curves.svg"
+    old.parent.mkdir()
+    old.write_text("old")
+    paths = write(tmp_path, compose(view, series))
+    names = {path.relative_to(tmp_path).as_posix() for path in paths}
+    assert {
+        "report.json",
+        "runs.csv",
+        "report.md",
+        "report.html",
+        "plots/verdict_p.svg",
+        "plots/verdict_p.png",
+    } <= names
+    assert not old.exists()
+    assert not list(tmp_path.rglob(".*"))
+    for link in re.findall(r"\]\((plots/[^)]+)\)", (tmp_path / "report.md").read_text()):
+        assert (tmp_path / link).exists()
+
+
+def test_a_thousand_runs_are_reported_without_figures_in_two_seconds():
+    view, series = sweep({"rank": list(range(1, 251))}, range(4), make, [COMPARE])
+    start = time.perf_counter()
+    every_format(compose(view, series, plots=False))
+    assert time.perf_counter() - start < 2
+
+
+def test_compare_lists_only_differing_keys_first_and_pairs_metrics():
+    one = make_run(1, {"rank": 1}, 0, {"loss": [(0, 3.0), (10, 2.0)], "only": 1.0})
+    two = make_run(2, {"rank": 2}, 0, {"loss": [(0, 3.0), (10, 1.5), (20, 1.0)]})
+    series = Series({(1, "loss"): [(0, 3.0), (10, 2.0)], (2, "loss"): [(0, 3.0), (10, 1.5), (20, 1.0)]})
+    found = compare([one, two], series)
+    assert found["config"] == [{"key": "rank", "values": [1, 2]}]
+    loss = next(metric for metric in found["metrics"] if metric["name"] == "loss")
+    assert loss["difference"] == [0.0, -1.0]
+    assert loss["at_common_step"] == {"step": 10, "values": [2.0, 1.5], "difference": [0.0, -0.5]}
+    assert next(m for m in found["metrics"] if m["name"] == "only")["difference"] == [0.0, None]
+    text = markdown.render(comparison_blocks(found))
+    assert text.index("What differs") < text.index("Metrics")
+    assert "1.5 (-0.5)" in text
+    assert html.render("c", comparison_blocks(found, overlaid([one, two], series)))
+
+
+def test_comparing_equal_runs_or_none_is_said():
+    assert "Nothing: the configurations are the same" in markdown.render(
+        comparison_blocks(compare([make_run(1), make_run(2)], Series()))
+    )
+    assert compare([], Series())["config"] == []

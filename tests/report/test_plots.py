@@ -1,0 +1,116 @@
+import io
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+from matplotlib.image import imread
+
+from labqueue.report import style
+from labqueue.report.curves import thin
+from labqueue.report.plots import figures
+from labqueue.report.verdicts import judgements
+from tests.report.factories import prediction, sweep
+
+COMPARE = prediction(compare={"metric": "eval_loss", "a": {"rank": 1}, "b": {"rank": 2}, "within": 0.1})
+
+
+def make(point, seed):
+    end = 1 + math.log2(point["rank"]) / 10 + 0.01 * seed * point["rank"]
+    return {"eval_loss": [(step, end + math.exp(-step / 30)) for step in range(0, 101, 10)], "wall_s": 3.0 + seed}
+
+
+def draw(grid, seeds, predictions=(), metrics=make):
+    view, series = sweep(grid, seeds, metrics, predictions)
+    return figures(view, judgements(view, series), series)
+
+
+@pytest.mark.parametrize(
+    ("grid", "seeds", "expected"),
+    [
+        ({"rank": [1]}, [0], {"eval_loss_curves"}),
+        ({"rank": [1]}, range(5), {"eval_loss_curves"}),
+        (
+            {"rank": [1, 2, 4, 8], "lr": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]},
+            range(3),
+            {"verdict_p", "eval_loss_curves", "eval_loss_over_rank", "eval_loss_over_lr", "eval_loss_rank_lr"},
+        ),
+    ],
+    ids=["1 run", "5 runs", "60 runs"],
+)
+def test_figures_are_well_formed_from_one_run_to_sixty(grid, seeds, expected):
+    plots = draw(grid, seeds, [COMPARE])
+    assert expected <= {plot.name for plot in plots}
+    assert len({plot.name for plot in plots}) == len(plots)
+    for plot in plots:
+        ET.fromstring(plot.svg)
+        assert imread(io.BytesIO(plot.png)).shape[1] > 300
+        assert plot.caption
+
+
+@pytest.mark.parametrize(("grid", "seeds"), [({"rank": [1, 2, 4], "lr": [1e-4, 1e-2]}, range(2)), ({"rank": [1]}, [0])])
+def test_no_label_leaves_the_figure(grid, seeds, monkeypatch):
+    outside = []
+    real = style.save
+
+    def checked(figure):
+        saved = real(figure)
+        box = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        if box.x0 < -0.02 or box.y0 < -0.02 or box.x1 > width + 0.02 or box.y1 > height + 0.02:
+            outside.append((figure.axes[0].get_ylabel(), box))
+        return saved
+
+    monkeypatch.setattr(style, "save", checked)
+    draw(grid, seeds, [COMPARE])
+    assert outside == []
+
+
+def test_the_same_data_give_the_same_bytes():
+    first, second = (draw({"rank": [1, 2]}, range(2)) for _ in range(2))
+    assert [plot.svg for plot in first] == [plot.svg for plot in second]
+    assert [plot.png for plot in first] == [plot.png for plot in second]
+
+
+def test_metrics_of_different_lengths_and_null_values_are_drawn():
+    def uneven(point, seed):
+        steps = range(0, 50 + 50 * seed, 10 + seed)
+        return {"loss": [(step, None if step == 20 else 2.0 - step / 100) for step in steps]}
+
+    assert {plot.name for plot in draw({"rank": [1, 2]}, range(2), (), uneven)} >= {"loss_curves"}
+
+
+def test_thousands_of_sweep_points_become_a_few_in_colour():
+    (plot,) = [p for p in draw({"rank": list(range(1, 301))}, [0]) if p.name == "eval_loss_curves"]
+    assert "6 of 300 sweep points in colour" in plot.caption
+    assert len(plot.svg) < 1_000_000
+
+
+def test_a_spike_survives_thinning():
+    values = [0.0] * 100_000
+    values[54_321] = 9.0
+    steps, kept = thin(range(100_000), values)
+    assert len(steps) <= 802
+    assert kept[steps.index(54_321)] == 9.0
+    assert (steps[0], steps[-1]) == (0, 99_999)
+
+
+def test_names_in_any_script_and_with_dollar_signs_are_shown_as_they_are():
+    plots = draw({"model": ["$x_1$", "數據", "naïve <b>"]}, range(2), (), lambda p, s: {"eval_loss": 1.0 + s})
+    assert plots
+    assert "數據".encode() in plots[0].svg
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("eval_loss", "eval_loss (nats/token)"),
+        ("wall_s", "wall_s (s)"),
+        ("peak_memory_gib", "peak_memory_gib (GiB)"),
+        ("tokens_per_second", "tokens_per_second (tokens/s)"),
+        ("accuracy", "accuracy (fraction)"),
+        ("value", "value"),
+        ("glosses", "glosses"),
+    ],
+)
+def test_known_units_stand_on_the_axes(metric, label):
+    assert style.with_unit(metric) == label
