@@ -146,33 +146,14 @@ def _print_from(path: Path, at: int) -> int:
 @json_option
 def compare(runs: tuple[int, ...], own_root: str | None, as_json: bool) -> None:
     """Several runs side by side, with what differs in their parameters first."""
-    from labqueue.store import read
+    from labqueue.report import comparison, markdown
+    from labqueue.store import evidence, read
 
     if len(runs) < 2:
         raise LabError("compare needs at least two runs, for example `labqueue compare 3 4`")
-    views = read.runs(ledger(own_root), dict.fromkeys(runs))
-    flat = {view.id: _flat(view.params) | {"seed": view.seed, "profile": view.profile} for view in views}
-    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    differ = [key for key in keys if len({json.dumps(values.get(key)) for values in flat.values()}) > 1]
+    db = ledger(own_root)
+    found = comparison.compare(read.runs(db, dict.fromkeys(runs)), evidence.Series(db))
     if as_json:
-        difference = {key: {str(view.id): flat[view.id].get(key) for view in views} for key in differ}
-        dump({"schema": 1, "difference": difference, "runs": views})
-        return
-    columns = ["", *(f"run {view.id}" for view in views)]
-    table(columns, [[key, *(cell(flat[view.id].get(key)) for view in views)] for key in differ], "what differs")
-    names = list(dict.fromkeys(name for view in views for name in view.metrics))
-    rows = [[name, *(view.metrics[name].last if name in view.metrics else None for view in views)] for name in names]
-    rows.append(["outcome", *(view.outcome or view.state for view in views)])
-    rows.append(["wall time", *(duration(view.wall_s) for view in views)])
-    rows.append(["peak memory GiB", *(view.peak_memory_gib for view in views)])
-    table(columns, rows, "last values")
-
-
-def _flat(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+        dump(found)
+    else:
+        click.echo(markdown.render(comparison.comparison_blocks(found)), nl=False)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec import RandomSweep, Spec, Sweep, assign
 
@@ -25,16 +24,6 @@ class RunPlan:
     varied: dict[str, Any]
     params: dict[str, Any]
     seed: int
-
-
-def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. NaN and infinities raise ValueError."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def digest(value: object) -> str:
-    """SHA-256 (hex) of the canonical JSON of a value."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def count(sweep: Sweep | None) -> int:

@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from labqueue import kinds
+from labqueue.domain.canonical import canonical, digest
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.kind import Kind, Params
 from labqueue.domain.spec import Limits, Spec, Sweep, assign, with_profile
-from labqueue.domain.sweep import RunPlan, axes, canonical, digest, expand
+from labqueue.domain.sweep import RunPlan, axes, expand
 from labqueue.execution import provenance, specfile
 from labqueue.execution.devices import default_profile
 from labqueue.execution.specfile import Source

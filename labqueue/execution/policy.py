@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from labqueue import clock, kinds
+from labqueue.domain.canonical import canonical
 from labqueue.domain.state import Ending
-from labqueue.domain.sweep import canonical
 from labqueue.store import claims
 from labqueue.store.db import Database
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from labqueue import kinds
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
-from labqueue.domain.sweep import canonical
 from labqueue.execution import policy, process, provenance
 from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
 from labqueue.llm import memory

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labqueue.domain import predictions
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.spec import Limits, Need, Override, RandomSweep, Spec, Sweep
-from labqueue.domain.sweep import canonical
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 200_000

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec import Need, Spec
-from labqueue.domain.sweep import canonical
 from labqueue.execution import queue, specfile
 from labqueue.execution.plan import Plan, Request
 from labqueue.execution.specfile import Source

@@ -19,8 +19,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, WorkFailed
-from labqueue.domain.sweep import canonical
 from labqueue.store.tables import SCHEMA_VERSION, Base
 
 try:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.sweep import canonical
 from labqueue.domain.views import ExperimentView
 from labqueue.store import read
 from labqueue.store.db import Database

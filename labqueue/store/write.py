@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, text, update
 
 from labqueue import clock
+from labqueue.domain.canonical import digest
 from labqueue.domain.state import Outcome, State
-from labqueue.domain.sweep import digest
 from labqueue.store import series
 from labqueue.store.claims import LEASE_S, guard
 from labqueue.store.db import Database

@@ -1,0 +1,39 @@
+# demo · test · check · bench · chaos. Each does its own set-up: Python 3.11-3.13, git and make are enough.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --no-sync
+STAMP := .venv/.synced
+
+.PHONY: help demo test check bench chaos clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+
+demo: $(STAMP)  ## The main job: a real QLoRA sweep on this machine, then its report (a few minutes on two cores)
+	$(RUN) python submit.py jobs/quickstart.yaml --run
+
+test: $(STAMP)  ## All tests, on a CPU
+	$(RUN) pytest
+
+check: $(STAMP)  ## Style, types, layers, documents in step with the code
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) lint-imports --no-logo
+	$(RUN) pytest tests/test_architecture.py
+
+bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
+	$(RUN) python benchmarks/speed.py
+
+chaos: $(STAMP)  ## Crashes at every point, on purpose (some 20 minutes)
+	$(RUN) python benchmarks/chaos.py
+
+clean:  ## Remove what was built; results and outputs stay
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(STAMP): pyproject.toml
+	@command -v $(UV) >/dev/null || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; }
+	$(UV) sync --quiet
+	@touch $@
