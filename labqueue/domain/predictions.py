@@ -53,7 +53,7 @@ class Compare(_Claim):
 
 
 class Trend(_Claim):
-    """A metric over a numeric axis: ``rises``, ``falls``, ``flat`` (within ``tolerance``), or has its optimum inside."""
+    """A metric over a numeric axis: rises, falls, is flat (within ``tolerance``), or has its optimum inside."""
 
     metric: str
     over: str

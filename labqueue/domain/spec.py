@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.predictions import Prediction
@@ -13,6 +14,30 @@ from labqueue.domain.predictions import Prediction
 Device = Literal["cpu", "cuda"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+def _no_seed_twice(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    twice = sorted(seed for seed, n in Counter(seeds).items() if n > 1)
+    if twice:
+        raise ValueError(f"the seeds {twice} stand there twice; each is run once per sweep point")
+    return seeds
+
+
+Seeds = Annotated[tuple[Seed, ...], Field(min_length=1, max_length=100_000), AfterValidator(_no_seed_twice)]
+
+
+Keys = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+"""Keys and values; a heading with nothing but comments below it is an empty one."""
+
+
+def _no_id_twice(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
+    twice = sorted(name for name, n in Counter(each.id for each in predictions).items() if n > 1)
+    if twice:
+        raise ValueError(f"the prediction ids {twice} stand there twice")
+    return predictions
+
+
+Predictions = Annotated[tuple[Prediction, ...], AfterValidator(_no_id_twice)]
 
 
 class _Strict(BaseModel):
@@ -90,14 +115,23 @@ class Need(_Strict):
     accept: tuple[Literal["failed", "cancelled", "out_of_memory", "diverged", "timed_out", "crashed"], ...] = ()
 
 
+class FromRun(_Strict):
+    """Another run's artifact as a parameter; resolved when the run is claimed, to exactly one succeeded run."""
+
+    experiment: Name
+    where: dict[str, Any] = {}
+    seed: Seed | None = None
+    artifact: str = Field(min_length=1)
+
+
 class Override(_Strict):
     """What a profile changes. ``params`` and ``limits`` are merged key by key; the others replace."""
 
     device: Device | None = None
-    params: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
+    params: Keys = {}
+    limits: Keys = {}
     sweep: Sweep | None = None
-    seeds: tuple[Seed, ...] | None = None
+    seeds: Seeds | None = None
 
 
 class Spec(_Strict):
@@ -109,24 +143,13 @@ class Spec(_Strict):
     questions: tuple[str, ...] = ()
     hypothesis: str = ""
     methodology: str = ""
-    params: dict[str, Any] = {}
+    params: Keys = {}
     sweep: Sweep | None = None
-    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
+    seeds: Seeds = (0,)
     profiles: dict[Name, Override] = {}
     limits: Limits = Limits()
     needs: tuple[Name | Need, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> Self:
-        for what, values in (
-            ("seeds", self.seeds),
-            ("prediction ids", [p.id for p in self.predictions]),
-        ):
-            twice = {value for value in values if list(values).count(value) > 1}
-            if twice:
-                raise ValueError(f"{what} repeat {sorted(twice)}")
-        return self
+    predictions: Predictions = ()
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -92,13 +92,18 @@ def _points(sweep: Sweep) -> list[dict[str, Any]]:
         blocks.append(list(_draw(sweep.random)))
     seen: dict[str, int] = {}
     for number, block in enumerate(blocks):
-        for key in {key for point in block for key in point}:
+        for key in {key: None for point in block for key in point}:
+            if not all(key.split(".")):
+                raise LabError(f"sweep axis {key!r} is not a dotted key", key="sweep")
             if seen.setdefault(key, number) != number:
                 raise LabError(f"sweep axis {key!r} stands in two places of the sweep; keep one", key=f"sweep.{key}")
+    for key in seen:
+        outer = next((other for other in seen if key.startswith(f"{other}.")), None)
+        if outer is not None:
+            raise LabError(f"sweep axes {outer!r} and {key!r} set the same parameter; keep one", key=f"sweep.{key}")
     points = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*blocks)]
-    texts = [canonical(point) for point in points]
-    if len(set(texts)) != len(texts):
-        twice = next(text for text in texts if texts.count(text) > 1)
+    twice = _repeated(points)
+    if twice is not None:
         raise LabError(f"sweep has the point {twice} twice; each is run once per seed", key="sweep")
     return points
 
@@ -106,10 +111,20 @@ def _points(sweep: Sweep) -> list[dict[str, Any]]:
 def _check_axis(key: str, values: list[Any]) -> None:
     if not values:
         raise LabError(f"{key} is an empty axis; give it at least one value", key=key)
-    texts = [canonical(value) for value in values]
-    if len(set(texts)) != len(texts):
-        twice = next(text for text in texts if texts.count(text) > 1)
+    twice = _repeated(values)
+    if twice is not None:
         raise LabError(f"{key} has the value {twice} twice", key=key)
+
+
+def _repeated(values: list[Any]) -> str | None:
+    """The first value that has stood before, as text; None where all differ."""
+    seen: set[str] = set()
+    for value in values:
+        text = canonical(value)
+        if text in seen:
+            return text
+        seen.add(text)
+    return None
 
 
 def _draw(sweep: RandomSweep) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from labqueue import kinds
 from labqueue.domain.canonical import canonical, digest
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.spec import Limits, Spec, Sweep, assign, with_profile
+from labqueue.domain.spec import FromRun, Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.sweep import RunPlan, axes, expand
 from labqueue.execution import provenance, specfile
 from labqueue.execution.devices import default_profile
@@ -68,12 +68,13 @@ def plan(source: Source, request: Request) -> Plan:
     try:
         plans = expand(resolved)
     except LabError as error:
-        raise source.error(error.message, error.key or "sweep") from error
-    except ValueError as error:
-        raise source.error(f"a value of the sweep cannot be stored: {error}", "sweep") from error
-    params = _validate(plans, kind, source, profile)
-    _check_predictions(resolved, plans, params, source)
-    dumped = [value.model_dump(mode="json") for value in params]
+        key = error.key or "sweep"
+        raise _blamed(source, request, key.removeprefix("sweep.grid.")).error(error.message, key) from error
+    params = _validate(plans, kind, source, request, profile)
+    dumped = [
+        _with_references(value.model_dump(mode="json"), run.params) for run, value in zip(plans, params, strict=True)
+    ]
+    _check_predictions(resolved, plans, dumped, source)
     points = {canonical([run.varied, dump]): None for run, dump in zip(plans, dumped, strict=True)}
     frozen = resolved.model_dump(mode="json", by_alias=True) | {"axes": axes(resolved.sweep)}
     limits = resolved.limits.model_dump(mode="json")
@@ -89,6 +90,7 @@ def plan(source: Source, request: Request) -> Plan:
         )
         for run, dump, value in zip(plans, dumped, params, strict=True)
     ]
+    _check_distinct(plans, runs, source)
     now = provenance.here()
     job = write.NewJob(
         experiment=spec.name,
@@ -108,9 +110,15 @@ def plan(source: Source, request: Request) -> Plan:
     return Plan(source, job, kind, params)
 
 
+COMMAND_LINE = "command line"
+
+
 def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
     params, limits = spec.params, spec.limits.model_dump(mode="json")
+    asked = replace(source, file=COMMAND_LINE, lines={})
     for key, value in request.set.items():
+        if not all(key.split(".")):
+            raise asked.error(f"--set {key!r} is not a dotted key", key)
         if key.startswith("limits."):
             limits = assign(limits, key.removeprefix("limits."), value)
         else:
@@ -118,71 +126,101 @@ def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
     changes: dict[str, Any] = {"params": params}
     try:
         changes["limits"] = Limits.model_validate_json(canonical(limits))
-        if request.sweep:
-            old = spec.sweep.model_dump(mode="json", by_alias=True) if spec.sweep else {}
-            grid = {**(old.get("grid") or {}), **request.sweep}
-            changes["sweep"] = Sweep.model_validate_json(canonical({**old, "grid": grid}))
-        if request.seeds is not None:
-            changes["seeds"] = Spec.model_validate_json(
-                canonical({"name": spec.name, "kind": spec.kind, "seeds": list(request.seeds)})
-            ).seeds
     except ValidationError as error:
-        raise specfile.first_error(error, replace(source, file="command line", lines={}), "", Limits) from error
+        raise specfile.first_error(error, asked, "limits", Limits) from error
+    if request.sweep:
+        old = spec.sweep.model_dump(mode="json", by_alias=True) if spec.sweep else {}
+        grid = {**(old.get("grid") or {}), **request.sweep}
+        changes["sweep"] = Sweep.model_validate_json(canonical({**old, "grid": grid}))
+    if request.seeds is not None:
+        wanted = {"name": spec.name, "kind": spec.kind, "seeds": list(request.seeds)}
+        try:
+            changes["seeds"] = Spec.model_validate_json(canonical(wanted)).seeds
+        except ValidationError as error:
+            raise specfile.first_error(error, asked, "", Spec) from error
     return spec.model_copy(update=changes)
 
 
-def _validate(plans: list[RunPlan], kind: Kind, source: Source, profile: str) -> list[Params]:
+def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request, profile: str) -> list[Params]:
+    """Each run's parameters, with a placeholder text where another run's artifact will stand."""
     validated: dict[str, Params] = {}
     answers = []
     for run in plans:
-        try:
-            text = canonical(without_references(run.params))
-        except (ValueError, TypeError) as error:
-            raise source.error(f"params: {error} (numbers must be finite)", "params") from error
+        text = canonical(_without_references(run.params, source))
         if text not in validated:
             try:
                 validated[text] = kind.params.model_validate_json(text)
             except ValidationError as error:
-                raise _at_origin(error, run, kind, source, profile) from error
-        params = validated[text]
-        if text != canonical(run.params):
-            params = params.model_copy(update=_references(run.params))
-        answers.append(params)
+                raise _at_origin(error, run, kind, source, request, profile) from error
+        answers.append(validated[text])
     return answers
 
 
-def _at_origin(error: ValidationError, run: RunPlan, kind: Kind, source: Source, profile: str) -> LabError:
-    """The error at the line that set the value: the sweep's axis, the profile, or the spec's params."""
+def _at_origin(
+    error: ValidationError, run: RunPlan, kind: Kind, source: Source, request: Request, profile: str
+) -> LabError:
+    """The error at what set the value: the command line, the sweep's axis, the profile, or the spec's params."""
     loc = ".".join(str(part) for part in error.errors()[0]["loc"])
     told = specfile.first_error(error, source, "params", kind.params)
     for axis in run.varied:
-        if loc == axis or loc.startswith(f"{axis}.") or axis.startswith(f"{loc}."):
-            place = next(
-                (
-                    f"sweep.{block}.{axis}"
-                    for block in ("grid", "zip", "random.space")
-                    if f"sweep.{block}.{axis}" in source.lines
-                ),
-                "sweep",
-            )
+        if _touches(loc, axis):
             words = told.message.replace(f"params.{loc}", f"sweep axis {axis}", 1)
-            return source.error(words, place)
+            return _blamed(source, request, axis).error(words, _axis_place(source, axis))
+    for key in request.set:
+        if _touches(loc, key):
+            return _blamed(source, request, key).error(told.message, f"params.{loc}")
     if f"profiles.{profile}.params.{loc}" in source.lines:
         return source.error(told.message, f"profiles.{profile}.params.{loc}")
     return told
 
 
-def without_references(params: Any) -> Any:
+def _touches(loc: str, key: str) -> bool:
+    return loc == key or loc.startswith(f"{key}.") or key.startswith(f"{loc}.")
+
+
+def _axis_place(source: Source, axis: str) -> str:
+    places = (f"sweep.{block}.{axis}" for block in ("grid", "zip", "random.space"))
+    return next((place for place in places if place in source.lines), "sweep")
+
+
+def _blamed(source: Source, request: Request, key: str) -> Source:
+    """The source, or the command line where ``key`` was set there."""
+    asked = {**request.set, **request.sweep}
+    return replace(source, file=COMMAND_LINE, lines={}) if key in asked else source
+
+
+def _without_references(params: Any, source: Source, path: str = "params") -> Any:
     """Parameters with each ``{from_run: …}`` replaced by a text, as the kind will see the artifact's path."""
-    if isinstance(params, dict):
-        if set(params) == {"from_run"}:
-            return "from_run"
-        return {key: without_references(value) for key, value in params.items()}
-    return params
+    if not isinstance(params, dict):
+        return params
+    if set(params) == {"from_run"}:
+        try:
+            FromRun.model_validate_json(canonical(params["from_run"]))
+        except ValidationError as error:
+            raise specfile.first_error(error, source, f"{path}.from_run", FromRun) from error
+        return "from_run"
+    return {key: _without_references(value, source, f"{path}.{key}") for key, value in params.items()}
 
 
-def _references(params: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in params.items() if isinstance(value, dict) and set(value) == {"from_run"}}
+def _with_references(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """Validated parameters with the references of the raw ones in their places again."""
+    laid = dict(dump)
+    for key, value in raw.items():
+        if isinstance(value, dict) and set(value) == {"from_run"}:
+            laid[key] = value
+        elif isinstance(value, dict) and isinstance(dump.get(key), dict):
+            laid[key] = _with_references(dump[key], value)
+    return laid
+
+
+def _check_distinct(plans: list[RunPlan], runs: list[write.NewRun], source: Source) -> None:
+    """Two sweep points may differ in writing only (1 and 1.0, or a default spelt out): then they are one run."""
+    seen: dict[str, RunPlan] = {}
+    for planned, run in zip(plans, runs, strict=True):
+        same = seen.setdefault(run.spec_hash, planned)
+        if same is not planned:
+            one, other = canonical(same.varied), canonical(planned.varied)
+            raise source.error(f"the sweep points {one} and {other} are the same run; keep one", "sweep")
 
 
 def _estimated_gib(kind: Kind, params: Params, device: str) -> float | None:
@@ -190,9 +228,9 @@ def _estimated_gib(kind: Kind, params: Params, device: str) -> float | None:
     return None if items is None else sum(items.values())
 
 
-def _check_predictions(spec: Spec, plans: list[RunPlan], params: list[Params], source: Source) -> None:
+def _check_predictions(spec: Spec, plans: list[RunPlan], dumped: list[dict[str, Any]], source: Source) -> None:
     """A prediction that can match no run is a typing error, and would be found only in the morning."""
-    seen = [(run.varied, value.model_dump(mode="json")) for run, value in zip(plans, params, strict=True)]
+    seen = [(run.varied, values) for run, values in zip(plans, dumped, strict=True)]
     for at, prediction in enumerate(spec.predictions):
         for name, where in prediction.test.selections():
             if not any(matches(where, varied, values) for varied, values in seen):

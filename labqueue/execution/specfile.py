@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,16 +72,16 @@ def parse(text: str, file: str) -> Source:
         if root is None:
             raise LabError("the file is empty; `labqueue new NAME --kind K` writes a commented spec", file=file)
         _walk(root, "", lines, [MAX_NODES], file)
-        data = yaml.load(text)
+        data = yaml.constructor.construct_document(root)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(str(part) for part in (error.context, error.problem) if part)
         raise LabError(f"not valid YAML: {what}", file=file, line=mark.line + 1 if mark else None) from error
     except (YAMLError, ValueError, RecursionError) as error:
-        raise LabError(f"not valid YAML: {error}", file=file) from error
+        raise LabError(f"not valid YAML: {' '.join(str(error).split())}", file=file) from error
     if not isinstance(data, dict):
         raise LabError(f"a spec is a mapping of keys, this is {_word(data)}", file=file, line=1)
-    return Source(file, _plain(data, file), lines)
+    return Source(file, _plain(data, "", Source(file, {}, lines)), lines)
 
 
 def _walk(node: Any, path: str, lines: dict[str, int], budget: list[int], file: str) -> None:
@@ -90,27 +92,45 @@ def _walk(node: Any, path: str, lines: dict[str, int], budget: list[int], file: 
         raise LabError(f"the spec has over {MAX_NODES:,} values (nested aliases?)", file=file)
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, MappingNode):
+        first: dict[tuple[str, str], int] = {}
         for key, value in node.value:
             inner = f"{path}.{key.value}" if path else str(key.value)
-            lines.setdefault(inner, key.start_mark.line + 1)
+            line, name = key.start_mark.line + 1, (str(key.tag), str(key.value))
+            if name in first:
+                words = f"the key {inner!r} stands twice, first at line {first[name]}; keep one"
+                raise LabError(words, file=file, line=line, key=inner)
+            first[name] = line
+            lines.setdefault(inner, line)
             _walk(value, inner, lines, budget, file)
     elif isinstance(node, SequenceNode):
         for at, value in enumerate(node.value):
             _walk(value, f"{path}.{at}", lines, budget, file)
 
 
-def _plain(value: Any, file: str) -> Any:
+def _plain(value: Any, path: str, source: Source) -> Any:
+    """The value itself where JSON can hold it; ``source`` knows the lines."""
+    inside = f"{path}: " if path else ""
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise LabError(f"keys are text, this one is {_word(key)} {key!r}; put it in quotes", file=file)
-        return {key: _plain(inner, file) for key, inner in value.items()}
+                words = f"{inside}keys are text, this one is {_word(key)} {key!r}; put it in quotes"
+                raise source.error(words, f"{path}.{key}" if path else str(key))
+        return {key: _plain(inner, f"{path}.{key}" if path else key, source) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner, file) for inner in value]
+        return [_plain(inner, f"{path}.{at}", source) for at, inner in enumerate(value)]
     if isinstance(value, datetime.date):
-        raise LabError(f"{value} reads as a date; put it in quotes to make it text", file=file)
+        raise source.error(f"{inside}{value} reads as a date; put it in quotes to make it text", path)
     if isinstance(value, bytes | set):
-        raise LabError(f"{_word(value)} values are not allowed in a spec", file=file)
+        raise source.error(f"{inside}{_word(value)} values are not allowed in a spec", path)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise source.error(f"{inside}{value} is not a finite number", path)
+    if isinstance(value, str) and not value.isascii():
+        try:
+            # JSON writes an emoji as a pair of surrogates, which YAML leaves as two.
+            return value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            words = f"{inside}{value!r} holds half of a surrogate pair, which is no text"
+            raise source.error(words, path) from None
     return value
 
 
@@ -124,13 +144,12 @@ def to_spec(source: Source) -> Spec:
         return Spec.model_validate_json(canonical(source.data))
     except ValidationError as error:
         raise first_error(error, source, "", Spec) from error
-    except ValueError as error:
-        raise source.error(f"a number in it is not finite: {error}") from error
 
 
 def first_error(error: ValidationError, source: Source, prefix: str, model: type[BaseModel]) -> LabError:
     """The first problem of a validation as one sentence: key, value, and the nearest valid key or type."""
-    problem = error.errors()[0]
+    problems = _of_one_value(error)
+    problem = problems[0]
     loc = [str(part) for part in problem["loc"] if not _is_variant(part)]
     key = ".".join(filter(None, [prefix, *loc]))
     if problem["type"] == "extra_forbidden":
@@ -138,12 +157,31 @@ def first_error(error: ValidationError, source: Source, prefix: str, model: type
         where = ".".join(filter(None, [prefix, *loc[:-1]])) or "the spec"
         return source.error(f"unknown key {loc[-1]!r} in {where}: {nearest(loc[-1], owner)}", key)
     if problem["type"] == "missing":
-        return source.error(f"the key {key!r} is missing", ".".join(key.split(".")[:-1]))
+        return source.error(f"the key {key!r} is missing", key)
     got = problem["input"]
     shown = repr(got)
     shown = f"{shown[:80]}…" if len(shown) > 80 else shown
-    words = problem["msg"].removeprefix("Value error, ")
+    words = ", or: ".join(dict.fromkeys(each["msg"].removeprefix("Value error, ") for each in problems))
+    choices = re.findall(r"'([^']*)'", problem.get("ctx", {}).get("expected", ""))
+    if problem["type"] == "literal_error" and isinstance(got, str):
+        words = f"Input should be one of these: {nearest(got, choices)}"
     return source.error(f"{key or 'the spec'}: {words} (got {_word(got)} {shown})", key)
+
+
+def _of_one_value(error: ValidationError) -> list[Any]:
+    """The first problem, with those of the other forms that the same value could have had.
+
+    Of a value with several forms (a name or a mapping), a problem inside it says more than "is not a name".
+    """
+
+    def path(problem: Any) -> list[str]:
+        return [str(part) for part in problem["loc"] if not _is_variant(part)]
+
+    problems = error.errors()
+    first = path(problems[0])
+    inside = [each for each in problems if path(each)[: len(first)] == first]
+    deeper = [each for each in inside if len(path(each)) > len(first)]
+    return deeper[:1] or inside
 
 
 _MODELS: tuple[type[BaseModel], ...] = (Spec, Sweep, Limits, Need, Override, RandomSweep, predictions.Prediction)

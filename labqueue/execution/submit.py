@@ -25,12 +25,9 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[writ
     Raises:
         LabError: a needed experiment is unknown, needs form a cycle, or the workspace cannot be written.
     """
-    db = store_db.create_or_migrate(settings.database)
-    try:
-        ordered = _with_needs(db, plans, request)
-        answers = write.add_jobs(db, [planned.job for planned in ordered])
-    finally:
-        db.close()
+    db = store_db.shared(settings.database)
+    ordered = _with_needs(db, plans, request)
+    answers = write.add_jobs(db, [planned.job for planned in ordered])
     for device in {planned.job.device for planned in ordered}:
         queue.wake(settings.wakeups, device)
     by_name = {planned.job.experiment: answer for planned, answer in zip(ordered, answers, strict=True)}
@@ -123,13 +120,33 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
     Raises:
         LabError: one cannot be had; nothing has been recorded.
     """
-    names = dict.fromkeys(
-        name for planned in plans for params in planned.params for name in planned.kind.assets(params)
-    )
-    if names:
+    needed = {
+        name: (planned, params)
+        for planned in plans
+        for params in planned.params
+        for name in planned.kind.assets(params)
+    }
+    if needed:
         from labqueue.llm import assets
 
-        for name in names:
-            if not assets.available(name):
-                tell(f"fetching {name} …")
-                assets.fetch(name)
+        for name, (planned, params) in needed.items():
+            try:
+                if not assets.available(name):
+                    if ":" not in name:
+                        # A file or a generated task is there or it is not; only models are brought here.
+                        tell(f"fetching {name} …")
+                    assets.fetch(name)
+            except LabError as error:
+                key = _key_of(params.model_dump(mode="json"), name.rpartition(":")[2])
+                raise planned.source.error(error.message, f"params.{key}" if key else "params") from error
+
+
+def _key_of(tree: dict[str, Any], wanted: object) -> str | None:
+    """The dotted key under which a value stands."""
+    for key, value in tree.items():
+        if value == wanted:
+            return key
+        inner = _key_of(value, wanted) if isinstance(value, dict) else None
+        if inner is not None:
+            return f"{key}.{inner}"
+    return None

@@ -110,6 +110,18 @@ def create_or_migrate(path: Path) -> Database:
     return database
 
 
+_shared: dict[tuple[str, int], Database] = {}
+
+
+def shared(path: Path) -> Database:
+    """As ``create_or_migrate``, but one per process and file: its connections and compiled statements are kept."""
+    found = _shared.get((str(path), path.stat().st_ino)) if path.exists() else None
+    if found is None:
+        found = create_or_migrate(path)
+        _shared[str(path), path.stat().st_ino] = found
+    return found
+
+
 def open_existing(path: Path) -> Database | None:
     """Opens the database to look at it; None when there is none yet.
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from labqueue.domain.state import SETTLED, State, Waiting
 from labqueue.store.db import Database
-from labqueue.store.eligible import FOREVER, Waits
+from labqueue.store.eligible import Waits
 from labqueue.store.tables import Job, JobRun, Run
 
 
@@ -33,7 +33,7 @@ def prospect(db: Database, device: str) -> Prospect:
             waiting = waits.of(run)
             if waiting is None or waiting.code in alive:
                 return Prospect.LATER
-            if waiting.code == Waiting.PAUSED and run.paused_until not in (None, FOREVER):
+            if waiting.code == Waiting.PAUSED and waits.pause_ends(run):
                 return Prospect.LATER
             if waiting.code == Waiting.NEEDS:
                 needing.add(run.job_id)

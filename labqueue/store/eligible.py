@@ -9,17 +9,18 @@ from sqlalchemy import Connection, select
 from labqueue import clock
 from labqueue.domain.state import SETTLED, Outcome, State, Waiting
 from labqueue.domain.views import WaitingView
-from labqueue.store.tables import Control, Experiment, Job, JobRun, Run
+from labqueue.store.tables import CONTROLS, EXPERIMENTS, Job, JobRun, Run
 
 FOREVER = "forever"
 
 
-def pauses(connection: Connection) -> dict[str, str]:
-    """What is paused now: ``""`` for the whole queue or an experiment's name, each with its reason."""
+def pauses(connection: Connection) -> dict[str, tuple[str, str]]:
+    """What is paused now: ``""`` for the whole queue or an experiment's name, each with its reason and its end."""
     found = {}
-    for key, value in connection.execute(select(Control.key, Control.value).where(Control.key.like("pause%"))):
-        if still_paused(value.get("until", FOREVER)):
-            found[key.partition(":")[2]] = value["reason"]
+    for key, value in connection.execute(select(CONTROLS.key, CONTROLS.value).where(CONTROLS.key.like("pause%"))):
+        until = value.get("until", FOREVER)
+        if still_paused(until):
+            found[key.partition(":")[2]] = (value["reason"], until)
     return found
 
 
@@ -77,21 +78,26 @@ class Waits:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pauses = pauses(connection)
-        self._names: dict[int, str] = dict(connection.execute(select(Experiment.id, Experiment.name)).tuples().all())
+        self._names: dict[int, str] = dict(connection.execute(select(EXPERIMENTS.id, EXPERIMENTS.name)).tuples().all())
         self._needs: dict[int, str | None] = {}
 
     @property
     def queue_paused(self) -> str | None:
         """Why the whole queue is paused, or None."""
-        return self._pauses.get("")
+        return self._pauses[""][0] if "" in self._pauses else None
+
+    def pause_ends(self, run: Any) -> bool:
+        """Whether every pause that holds a run ends by itself."""
+        switches = [self._pauses.get(key, ("", None))[1] for key in ("", self._names[run.experiment_id])]
+        return FOREVER not in (*switches, run.paused_until)
 
     def of(self, run: Any) -> WaitingView | None:
         """Why this queued run cannot start now, or None. ``run`` has the columns of ``tables.Run``."""
         name = self._names[run.experiment_id]
         if "" in self._pauses:
-            return WaitingView(Waiting.PAUSED, f"the queue is paused: {self._pauses['']}")
+            return WaitingView(Waiting.PAUSED, f"the queue is paused: {self._pauses[''][0]}")
         if name in self._pauses:
-            return WaitingView(Waiting.PAUSED, f"experiment {name} is paused: {self._pauses[name]}")
+            return WaitingView(Waiting.PAUSED, f"experiment {name} is paused: {self._pauses[name][0]}")
         if still_paused(run.paused_until):
             until = "until `labqueue resume`"
             if run.paused_until != FOREVER:

@@ -57,7 +57,9 @@ def experiment(db: Database, name: str) -> ExperimentView:
             runs = sum(len(ids) for ids in others.values())
             left_out.append(f"{runs} runs of {len(others)} earlier versions of this spec, kept apart")
         spec: dict[str, Any] = newest.spec
-        order = {run_id: at for at, run_id in enumerate(mine)}
+        order: dict[str, int] = {}
+        for at, run_id in enumerate(mine):
+            order.setdefault(canonical(rows[run_id].varied), at)
         return ExperimentView(
             experiment=name,
             track=spec["track"],
@@ -71,7 +73,7 @@ def experiment(db: Database, name: str) -> ExperimentView:
             profile=newest.profile,
             device=newest.device,
             spec_version=newest.spec_version,
-            runs=sorted(views.values(), key=lambda view: (view.seed, order[view.id])),
+            runs=sorted(views.values(), key=lambda view: (view.seed, order[canonical(view.varied)])),
             left_out=left_out,
         )
 

@@ -12,7 +12,7 @@ from labqueue.clock import iso, now
 from labqueue.domain.state import State
 from labqueue.domain.views import ArtifactView, AttemptView, MetricView, ProgressView, RunView, WaitingView
 from labqueue.store.eligible import Waits
-from labqueue.store.tables import Artifact, Attempt, Event, Experiment, Job, Run, Series
+from labqueue.store.tables import EXPERIMENTS, JOBS, RUNS, Artifact, Attempt, Event, Run, Series
 
 
 def by_ids(connection: Connection, ids: list[int]) -> list[Any]:
@@ -28,8 +28,8 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
     jobs = {
         job.id: job
         for job in connection.execute(
-            select(Job.id, Job.profile, Job.commit, Job.dirty, Experiment.name).join(
-                Experiment, Experiment.id == Job.experiment_id
+            select(JOBS.id, JOBS.profile, JOBS.commit, JOBS.dirty, EXPERIMENTS.name).where(
+                EXPERIMENTS.id == JOBS.experiment_id
             )
         )
     }
@@ -116,9 +116,7 @@ def queue_eta_s(connection: Connection, views: list[RunView]) -> float | None:
     """Seconds until the queue is empty: what runs, plus the mean duration of like runs for each that waits."""
     walls: dict[str, list[float]] = defaultdict(list)
     for name, wall_s in connection.execute(
-        select(Experiment.name, Run.wall_s)
-        .join(Run, Run.experiment_id == Experiment.id)
-        .where(Run.outcome == "succeeded")
+        select(EXPERIMENTS.name, RUNS.wall_s).where(RUNS.experiment_id == EXPERIMENTS.id, RUNS.outcome == "succeeded")
     ):
         if wall_s is not None:
             walls[name].append(wall_s)

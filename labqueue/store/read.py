@@ -24,21 +24,21 @@ from labqueue.store.control import targets
 from labqueue.store.db import Database
 from labqueue.store.eligible import Waits, matches
 from labqueue.store.present import by_ids, queue_eta_s, views_of
-from labqueue.store.tables import Artifact, Experiment, Job, Run, Series, Worker
+from labqueue.store.tables import RUNS, WORKERS, Artifact, Experiment, Job, Run, Series
 
 
 def status(db: Database) -> StatusView:
     """What runs, what waits, when it will be done."""
     with db.read() as connection:
         open_runs = connection.execute(
-            select(Run).where(Run.state != State.FINISHED).order_by(Run.priority.desc(), Run.id)
+            select(*RUNS).where(RUNS.state != State.FINISHED).order_by(RUNS.priority.desc(), RUNS.id)
         ).all()
         waits = Waits(connection)
         views = views_of(connection, list(open_runs), waits, details=False)
         finished = connection.execute(
-            select(Run.outcome, func.count()).where(Run.state == State.FINISHED).group_by(Run.outcome)
+            select(RUNS.outcome, func.count()).where(RUNS.state == State.FINISHED).group_by(RUNS.outcome)
         )
-        workers = connection.execute(select(Worker).where(Worker.ended_at.is_(None)).order_by(Worker.id)).all()
+        workers = connection.execute(select(*WORKERS).where(WORKERS.ended_at.is_(None)).order_by(WORKERS.id)).all()
         return StatusView(
             running=[view for view in views if view.state == State.RUNNING],
             queued=[view for view in views if view.state == State.QUEUED],

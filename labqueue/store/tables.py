@@ -286,3 +286,12 @@ class Control(Base):
 
     key: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[dict[str, Any]]
+
+
+# The same tables for the commands that people type most: a select of mapped classes configures every mapper first,
+# which costs some 50 ms once per process.
+RUNS = Run.__table__.c
+JOBS = Job.__table__.c
+EXPERIMENTS = Experiment.__table__.c
+WORKERS = Worker.__table__.c
+CONTROLS = Control.__table__.c

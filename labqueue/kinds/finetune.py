@@ -1,0 +1,350 @@
+"""Fine-tunes a LoRA adapter on questions and answers, and measures held-out loss and exact answers.
+
+The base is frozen, in 4 bit (QLoRA) or 16; loss falls on the answer only. Held-out loss is measured before the first
+step, at ``evaluations`` steps in between and after the last; a run that misses one of them fails.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from labqueue.domain import artifacts, kind
+
+if TYPE_CHECKING:
+    from labqueue.domain.kind import Recorder
+    from labqueue.llm.train import Step
+
+PREVIEWED_ROWS = 3
+"""Training rows whose every token is shown with its mask."""
+
+
+class Data(kind.Params):
+    """What is learned: a generated task or a file, never both."""
+
+    task: str | None = None
+    """A reasoning-gym task with an exact scorer, such as ``chain_sum``."""
+    options: dict[str, int | float | str | bool | list[int | float | str]] = {}
+    """Options of the task, as reasoning-gym names them."""
+    path: str | None = None
+    """A JSONL file: question (or prompt) and answer (or completion) in every row."""
+    train_items: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Rows to train on; a task needs it, a file gives all that are not held out."""
+    eval_items: int = Field(default=64, ge=1, le=100_000)
+    """Held-out rows; none of their questions occurs in training."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Draws rows and split. Not the run's seed: all runs of a sweep share their data."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.task is None) == (self.path is None):
+            raise ValueError("data needs exactly one of task, path")
+        if self.task is not None and self.train_items is None:
+            raise ValueError("data.train_items is needed with data.task: how many rows to generate")
+        if self.path is not None and self.options:
+            raise ValueError("data.options belong to data.task; a file has none")
+        return self
+
+
+class Lora(kind.Params):
+    """The adapter."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of each update."""
+    alpha: float = Field(default=32, gt=0)
+    """Numerator of the update's scale."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of adapter inputs dropped in training."""
+    scaling: Literal["standard", "rslora"] = "standard"
+    """``standard``: alpha/rank; ``rslora``: alpha/sqrt(rank), so that rank is not confounded with step size."""
+    targets: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = "all-linear"
+    """Layers that get one: ``all-linear``, or names such as ``q_proj``."""
+
+
+class Params(kind.Params):
+    """Parameters of one fine-tuning run."""
+
+    model: str = "smollm2-135m-instruct"
+    """An alias of ``labqueue models``, or a folder with a config.json."""
+    data: Data
+    """What is learned."""
+    steps: int = Field(default=100, ge=1, le=10_000_000)
+    """Optimizer steps."""
+    batch: int = Field(default=4, ge=1, le=4096)
+    """Rows of a micro-batch: what memory must hold at once."""
+    accumulation: int = Field(default=1, ge=1, le=4096)
+    """Micro-batches of one step; the effective batch is ``batch * accumulation``."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+    """Course of the learning rate after the warmup."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay on the adapter."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
+    """AdamW, or bitsandbytes' with moments in 8 bit."""
+    lora: Lora = Lora()
+    """The adapter."""
+    quantization: Literal["4bit", "none"] = "4bit"
+    """``4bit``: NF4 with double quantisation (QLoRA); ``none``: the base in 16 bit."""
+    backend: Literal["auto", "hf", "unsloth"] = "auto"
+    """``auto``: unsloth on CUDA where it is installed, else hf."""
+    max_length: int = Field(default=1024, ge=8, le=1_000_000)
+    """Tokens of a row at most; longer answers lose their end."""
+    gradient_checkpointing: bool = True
+    """Recomputes activations in the backward pass: less memory, about a third more time."""
+    evaluations: int = Field(default=4, ge=0, le=10_000)
+    """Held-out evaluations between the one before the first step and the one after the last."""
+    samples: int = Field(default=4, ge=0, le=1000)
+    """Held-out questions answered greedily before and after, shown side by side."""
+    scored: int = Field(default=0, ge=0, le=100_000)
+    """Held-out questions answered before and after for the exact score; needs a task."""
+    max_new_tokens: int = Field(default=32, ge=1, le=4096)
+    """Tokens of such an answer at most."""
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    """Steps between checkpoints; by default every ``checkpoint_minutes``."""
+    checkpoint_minutes: float = Field(default=5.0, gt=0)
+    """Minutes between checkpoints where ``checkpoint_every`` is not given."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.evaluations > self.steps - 1:
+            raise ValueError(f"evaluations is {self.evaluations}, but only {self.steps - 1} steps lie in between")
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps")
+        if max(self.samples, self.scored) > self.data.eval_items:
+            raise ValueError(f"samples and scored are drawn from the {self.data.eval_items} rows of data.eval_items")
+        if self.scored and self.data.task is None:
+            raise ValueError("scored needs data.task: a file has no scorer")
+        return self
+
+
+def run(params: Params, rec: Recorder) -> None:
+    """Trains one adapter; see the module's docstring.
+
+    Raises:
+        UserError: a parameter that only showed itself wrong here (a row without room for its answer, say).
+        Stopped: asked to stop, and checkpointed.
+        MissingEvaluations: the run came to its end without all held-out evaluations.
+    """
+    from labqueue.domain.errors import LabError, WorkFailed
+
+    try:
+        _run(params, rec)
+    except WorkFailed:
+        raise
+    except LabError as error:
+        raise kind.UserError(str(error)) from error
+
+
+def _run(params: Params, rec: Recorder) -> None:
+    from labqueue.llm import adapters, encode, load, memory, train
+    from labqueue.llm.checkpoint import about
+
+    split = _split(params.data)
+    memory.reset_peak(rec.device)
+    loaded = load.load_model(
+        params.model,
+        backend=params.backend,
+        quantization=params.quantization,
+        device=rec.device,
+        max_length=params.max_length,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )
+    rows = encode.encode(loaded.tokenizer, split.train, params.max_length)
+    held_out = encode.encode(loaded.tokenizer, split.held_out, params.max_length, "held-out")
+    if cut := rows.truncated + held_out.truncated:
+        rec.note(f"{cut} of {len(rows.rows) + len(held_out.rows)} rows lost the end of their answer at max_length")
+    adapted = adapters.add_lora(
+        loaded,
+        **params.lora.model_dump(),
+        seed=rec.seed,
+        max_length=params.max_length,
+        gradient_checkpointing=params.gradient_checkpointing,
+    )
+    recipe = train.Recipe(
+        seed=rec.seed, **{name: getattr(params, name) for name in train.Recipe.__annotations__ if name != "seed"}
+    )
+    watch = _Watch(params, rec, loaded, adapted, split)
+    trainer = train.make_trainer(loaded, adapted, rows.rows, held_out.rows, recipe, watch, rec.directory / "trainer")
+    _describe(rec, loaded, adapted, trainer, rows.rows)
+    if rec.resume_from:
+        watch.restore(about(rec.resume_from.path))
+    rec.progress(rec.resume_from.step if rec.resume_from else 0, params.steps)
+    trainer.train(resume_from_checkpoint=str(rec.resume_from.path) if rec.resume_from else None)
+    if watch.stopped:
+        raise kind.Stopped(watch.stopped)
+    watch.finish()
+    folder = rec.directory / "adapter"
+    adapters.save(adapted, folder)
+    rec.artifact("adapter", artifacts.Files(type="model", path=folder))
+    if (peak := memory.peak_gib(rec.device)) is not None:
+        rec.metric("peak_memory_gib", peak, params.steps)
+
+
+class MissingEvaluations(RuntimeError):
+    """A run without the evaluations that it promised: its curve would lie by omission."""
+
+
+class _Watch:
+    """Turns what training tells into what the recorder keeps."""
+
+    def __init__(self, params: Params, rec: Recorder, loaded: Any, adapted: Any, split: Any) -> None:
+        from labqueue.llm.train import evaluation_steps
+
+        self.params, self.rec, self.loaded, self.adapted, self.split = params, rec, loaded, adapted, split
+        self.expected = evaluation_steps(params.steps, params.evaluations)
+        self.done: list[int] = []
+        self.before: list[str] = []
+        self.stopped: str | None = None
+        self.saved_s = time.monotonic()
+        self.warm, self.tokens, self.wall_s = False, 0, 0.0
+
+    def restore(self, about: dict[str, Any]) -> None:
+        self.done, self.before = list(about["evaluated"]), list(about["before"])
+
+    def about(self) -> dict[str, Any]:
+        return {"evaluated": self.done, "before": self.before}
+
+    def begin(self, trainer: Any) -> None:
+        trainer.evaluate()
+        self.before = self._answers()
+        self._score("before", self.before, 0)
+
+    def step(self, step: Step) -> None:
+        number = step.number
+        self.rec.metric("train_loss", step.train_loss, number)
+        self.rec.metric("grad_norm", step.grad_norm, number)
+        self.rec.metric("learning_rate", step.learning_rate, number)
+        tokens, wall_s = step.tokens, step.wall_s
+        if self.warm:  # the first step of an attempt compiles and allocates: it is no measure of the others
+            self.tokens, self.wall_s = self.tokens + tokens, self.wall_s + wall_s
+            tokens, wall_s = self.tokens, self.wall_s
+        self.warm = True
+        self.rec.metric("tokens_per_second", tokens / wall_s, number)
+        self.rec.progress(number, self.params.steps)
+
+    def evaluate_after(self, step: int) -> bool:
+        return step in self.expected
+
+    def evaluated(self, step: int, loss: float) -> None:
+        self.rec.metric("eval_loss", loss, step)
+        self.done.append(step)
+
+    def checkpoint_after(self, step: int) -> bool:
+        self.stopped = self.rec.should_stop
+        every = self.params.checkpoint_every
+        due = step % every == 0 if every else time.monotonic() - self.saved_s > 60 * self.params.checkpoint_minutes
+        return due or self.stopped is not None
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        self.rec.checkpoint(step, save)
+        self.saved_s = time.monotonic()
+
+    def stop_after(self, step: int) -> bool:
+        return self.stopped is not None
+
+    def finish(self) -> None:
+        missing = sorted(set(self.expected) - set(self.done))
+        if missing:
+            raise MissingEvaluations(f"held-out loss was not measured at steps {missing} of {self.expected}")
+        after = self._answers()
+        self._score("after", after, self.params.steps)
+        self._samples(after)
+
+    def _answers(self) -> list[str]:
+        """Greedy answers to the first held-out questions: as many as samples and score need."""
+        from labqueue.llm import generate
+
+        wanted = max(self.params.samples, self.params.scored)
+        if not wanted:
+            return []
+        return generate.answers(
+            self.adapted,
+            self.loaded.tokenizer,
+            self.split.held_out[:wanted],
+            max_new_tokens=self.params.max_new_tokens,
+            backend=self.loaded.backend,
+            gradient_checkpointing=self.params.gradient_checkpointing,
+        )
+
+    def _score(self, when: str, answers: list[str], step: int) -> None:
+        if not self.params.scored:
+            return
+        rows = self.split.held_out[: self.params.scored]
+        right = sum(self.split.score(row, answer) for row, answer in zip(rows, answers, strict=False))
+        self.rec.metric("exact_answers", right / len(rows), step)
+        self.rec.note(f"{when} training: {right:.0f} of {len(rows)} held-out questions answered exactly")
+
+    def _samples(self, after: list[str]) -> None:
+        if not self.params.samples:
+            return
+        columns = ("question", "expected", "before", "after")
+        table = [
+            (row.question, row.answer, before, now)
+            for row, before, now in zip(
+                self.split.held_out[: self.params.samples], self.before, after, strict=False
+            )
+        ]
+        self.rec.artifact("samples", artifacts.Table(columns=columns, rows=tuple(table)))
+
+
+def _split(data: Data) -> Any:
+    from labqueue.llm import tasks
+
+    if data.task is not None:
+        assert data.train_items is not None  # validated
+        return tasks.generated(
+            data.task,
+            train_items=data.train_items,
+            held_out_items=data.eval_items,
+            options=dict(data.options),
+            seed=data.seed,
+        )
+    return tasks.from_file(
+        Path(str(data.path)), train_items=data.train_items, held_out_items=data.eval_items, seed=data.seed
+    )
+
+
+def _describe(rec: Recorder, loaded: Any, adapted: Any, trainer: Any, rows: Any) -> None:
+    """What is about to be trained, recorded before it is: config, masks, sizes."""
+    from labqueue.llm import adapters, encode, train
+
+    rec.note(f"{loaded.name}: {loaded.weights}; backend {loaded.backend}")
+    config = train.held_config(trainer)
+    config["lora"] = adapters.held_config(adapted)
+    rec.artifact("trainer_config", artifacts.Json(data=config))
+    columns = ("row", "position", "token", "id", "loss")
+    shown = tuple(encode.preview(loaded.tokenizer, rows, PREVIEWED_ROWS))
+    rec.artifact("token_preview", artifacts.Table(columns=columns, rows=shown))
+    trainable, every = adapters.counts(adapted)
+    rec.metric("trainable_share", trainable / every, 0)
+
+
+def assets(params: Params) -> list[str]:
+    """The model, and the task or the file; names of ``labqueue.llm.assets``."""
+    data = f"task:{params.data.task}" if params.data.task is not None else f"file:{params.data.path}"
+    return [params.model, data]
+
+
+def smaller(params: Params) -> Params | None:
+    """Half the micro-batch at the same effective batch, then gradient checkpointing; None when both are spent."""
+    if params.batch % 2 == 0:
+        return params.model_copy(update={"batch": params.batch // 2, "accumulation": params.accumulation * 2})
+    if params.batch > 1:  # an odd micro-batch goes to single rows: no half keeps the effective batch
+        return params.model_copy(update={"batch": 1, "accumulation": params.accumulation * params.batch})
+    if not params.gradient_checkpointing:
+        return params.model_copy(update={"gradient_checkpointing": True})
+    return None
+
+
+def estimate(params: Params, device: str) -> dict[str, float] | None:  # noqa: ARG001
+    """Not known yet: None."""
+    return None

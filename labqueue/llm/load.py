@@ -1,0 +1,205 @@
+"""Loads a model and its tokenizer: the one place that knows import order, environment switches, 4-bit settings and
+backends. Knows nothing of runs and never touches the network.
+
+Backends: ``unsloth`` on CUDA where it is installed, ``hf`` (transformers and bitsandbytes) elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from labqueue.domain.errors import LabError, nearest
+from labqueue.llm import models
+
+Backend = Literal["auto", "hf", "unsloth"]
+Quantization = Literal["4bit", "none"]
+
+DTYPES = ("bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model on its device with its tokenizer; unpacks as ``model, tokenizer = load_model(...)``."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    backend: Literal["hf", "unsloth"]
+    quantization: Quantization
+    weights: str
+    """What the weights are, for labels: where they come from and what was done to them."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.model, self.tokenizer))
+
+
+def choose_backend(backend: Backend, device: str) -> Literal["hf", "unsloth"]:
+    """The backend that ``auto`` means on a device.
+
+    Raises:
+        LabError: unsloth was asked for by name and cannot run.
+    """
+    if backend == "hf" or (backend == "auto" and not device.startswith("cuda")):
+        return "hf"
+    installed = importlib.util.find_spec("unsloth") is not None
+    if backend == "auto":
+        return "unsloth" if installed else "hf"
+    if not device.startswith("cuda"):
+        raise LabError(f"backend 'unsloth' needs a CUDA device, this run has {device!r}; use hf or auto", key="backend")
+    if not installed:
+        raise LabError("backend 'unsloth' is not installed: `uv sync --extra gpu`, or use hf", key="backend")
+    return "unsloth"
+
+
+def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
+    """Sets switches and imports in the only order that works. Call before anything imports transformers, peft or trl.
+
+    Unsloth patches those three as it is imported, and its compiled trainers once lacked the name psutil, which
+    importing it first supplied.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads deadlock in forked loaders
+    os.environ["HF_HUB_OFFLINE"] = "1"  # assets are fetched before the night
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    if backend == "unsloth":
+        os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(models.cache_folder() / "unsloth_compiled"))
+        import psutil  # noqa: F401
+        import unsloth  # noqa: F401
+    else:
+        import transformers
+
+        transformers.utils.logging.disable_progress_bar()
+
+
+def load_model(
+    name: str,
+    *,
+    backend: Backend = "auto",
+    quantization: Quantization = "4bit",
+    device: str = "cpu",
+    dtype: str | None = None,
+    max_length: int = 2048,
+    attention: Literal["sdpa", "eager"] = "sdpa",
+    gradient_checkpointing: bool = False,
+) -> Loaded:
+    """Loads a model of the catalogue, or of a folder, for training or reading.
+
+    ``quantization`` "4bit" is NF4 with double quantisation, computing in ``dtype`` (Dettmers et al. 2023,
+    arXiv:2305.14314); norms, embeddings and head stay in ``dtype``. ``dtype`` None is bfloat16 where the device
+    computes in it, else float16. ``attention`` "eager" is what weights can be read from.
+
+    Raises:
+        LabError: unknown model or dtype, weights that are not on this machine, a backend that cannot run here.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise LabError(f"unknown dtype {dtype!r}: {nearest(dtype, DTYPES)}", key="dtype")
+    entry = models.find(name)
+    chosen = choose_backend(backend, device)
+    if entry.where == "hub":
+        models.local(name)  # a missing snapshot is said before ten seconds of imports
+    prepare_process(chosen)
+    import torch
+
+    number = getattr(torch, dtype) if dtype else default_dtype(device)
+    folder = _folder(entry)
+    if chosen == "unsloth":
+        model, tokenizer = _load_unsloth(folder, quantization, number, max_length, gradient_checkpointing)
+    else:
+        model, tokenizer = _load_hf(folder, quantization, number, device, attention)
+    tame_cpu_4bit(model)
+    _agree_on_tokens(model, tokenizer)
+    weights = "random weights" if entry.where == "random" else entry.source
+    weights += ", dequantised Q4_1" if entry.where == "package" else ""
+    weights += ", NF4" if quantization == "4bit" else ""
+    return Loaded(model, tokenizer, name, chosen, quantization, weights)
+
+
+def default_dtype(device: str) -> Any:
+    """bfloat16, or float16 on a GPU that has no bfloat16."""
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def nf4(dtype: Any) -> Any:
+    """The 4-bit settings. bitsandbytes' own defaults are fp4 and float32 compute."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def tame_cpu_4bit(model: Any) -> int:
+    """Keeps bitsandbytes 0.50.2 from repacking 4-bit weights; returns how many layers there are.
+
+    On AVX512-BF16 processors an evaluation repacks them for a kernel without autograd, and training afterwards
+    silently gets worse: loss 6.6 to 9.3 in 10 steps where it should fall.
+    """
+    import bitsandbytes
+
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)
+
+
+def _folder(entry: models.Model) -> Path:
+    if entry.where == "random":
+        from labqueue.llm import tiny
+
+        return tiny.folder()
+    if entry.where == "package":
+        from labqueue.llm import convert
+
+        return convert.converted(entry)
+    return models.local(entry.alias)
+
+
+def _load_hf(folder: Path, quantization: Quantization, dtype: Any, device: str, attention: str) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    common = {"local_files_only": True, "trust_remote_code": False}
+    settings: dict[str, Any] = {"quantization_config": nf4(dtype)} if quantization == "4bit" else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, device_map={"": device}, attn_implementation=attention, **common, **settings
+    )
+    return model, AutoTokenizer.from_pretrained(folder, **common)
+
+
+def _load_unsloth(
+    folder: Path, quantization: Quantization, dtype: Any, max_length: int, gradient_checkpointing: bool
+) -> tuple[Any, Any]:
+    from unsloth import FastLanguageModel
+
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=str(folder),
+        max_seq_length=max_length,  # it clips silently at what it is told here
+        dtype=dtype,
+        load_in_4bit=quantization == "4bit",
+        use_gradient_checkpointing="unsloth" if gradient_checkpointing else False,
+        use_exact_model_name=True,  # else it may swap in another, prequantised repository
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    return model, tokenizer
+
+
+def _agree_on_tokens(model: Any, tokenizer: Any) -> None:
+    """One eos and one pad, on tokenizer, model and generation alike; labels never depend on which token pads."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token if tokenizer.unk_token is not None else tokenizer.eos_token
+    # On byte-level BPE it would strip spaces before punctuation from what is decoded.
+    tokenizer.clean_up_tokenization_spaces = False
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,106 @@
+"""Device memory: what a process has used at most, how to cap it, and which errors mean that it ran out. No runs.
+
+GiB everywhere. On CUDA the peak is of the allocator's reserved bytes and the context is separate; on a CPU it is the
+process's peak resident set, context and all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+GIB = 2**30
+
+_MESSAGES = re.compile(
+    r"out of memory"  # torch CUDA, the driver (CUDA error: out of memory), Triton, bitsandbytes' own kernels
+    r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|CUSOLVER_STATUS_ALLOC_FAILED"
+    r"|CUBLAS_STATUS_NOT_INITIALIZED"  # what cuBLAS says when its handle's workspace does not fit
+    r"|DefaultCPUAllocator: (can't|not enough)|std::bad_alloc|Cannot allocate memory",
+    re.IGNORECASE,
+)
+
+
+def reset_peak(device: str) -> None:
+    """Starts the peak of a CUDA device anew; a CPU process's peak cannot be reset and is left."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gib(device: str) -> float | None:
+    """The most memory this process has held; None where the system does not say."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_reserved(device) / GIB
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 / GIB if found else None
+
+
+def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | None]:
+    """Caps this process's allocator on a CUDA device; returns (cap, CUDA context), GiB. (None, None) on a CPU.
+
+    ``memory_gib`` None caps at what is free once the context exists. The context is the difference in the device's used
+    memory around its creation, so it is None where this process already had one: call this before any CUDA work.
+
+    Raises:
+        ValueError: ``memory_gib`` is not above 0.
+    """
+    if memory_gib is not None and not memory_gib > 0:
+        raise ValueError(f"memory_gib must be above 0, got {memory_gib}")
+    if not device.startswith("cuda"):
+        return None, None
+    import torch
+
+    index = torch.device(device).index or 0
+    before = None if torch.cuda.is_initialized() else _used_bytes(index)
+    torch.cuda.set_device(index)
+    torch.zeros(1, device=device)  # the context exists from here on
+    free, total = torch.cuda.mem_get_info(index)
+    reserved = torch.cuda.memory_reserved(index)
+    after = total - free - reserved
+    context_gib = None if before is None else max(0.0, (after - before) / GIB)
+    cap_gib = (free + reserved) / GIB if memory_gib is None else memory_gib
+    cap_gib = min(cap_gib, total / GIB)
+    # Above 1 raises: a "16 GB" card has less than 16 GiB.
+    torch.cuda.set_per_process_memory_fraction(min(1.0, cap_gib * GIB / total), index)
+    torch.cuda.empty_cache()
+    return cap_gib, context_gib
+
+
+def _used_bytes(index: int) -> int | None:
+    """Used bytes of a device without making a CUDA context on it; None without NVML."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    entry = visible.split(",")[index].strip() if visible else str(index)
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        by_uuid = not entry.isdecimal()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(entry) if by_uuid else pynvml.nvmlDeviceGetHandleByIndex(int(entry))
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+    except Exception:  # NVML is missing, or the driver in a container refuses: then it is not measured
+        return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it was raised from, says that memory ran out.
+
+    Knows torch (CUDA and CPU), bitsandbytes, Triton, cuBLAS, cuDNN and Python's own MemoryError.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        named = any(base.__name__ in ("OutOfMemoryError", "MemoryError") for base in type(link).__mro__)
+        # Triton's OutOfResources is shared memory of one kernel: no smaller batch mends it.
+        if named or (isinstance(link, RuntimeError | OSError) and _MESSAGES.search(str(link))):
+            return True
+        link = link.__cause__ or link.__context__
+    return False

@@ -1,0 +1,91 @@
+"""Command lines at the price of a fork, and what every refusal must look like."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Answer, Lab
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+RECORDED = ("experiments", "jobs", "runs", "job_runs", "attempts", "metrics", "series", "events", "artifacts")
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def end() -> None:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(10)
+
+    atexit.register(end)
+    return server
+
+
+def call(lab: Lab, *words: str | Path | int, **extra: str) -> Answer:
+    """``labqueue WORDS`` to its end, as ``lab.run`` does it, without the start of an interpreter."""
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(lab.root),
+            "env": lab.environment(**extra),
+            "out": str(out),
+            "err": str(err),
+        }
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return Answer(code, out.read_bytes().decode(), err.read_bytes().decode())
+
+
+def rows(lab: Lab) -> dict[str, int]:
+    """How many rows each table of the workspace holds, read past the lab; nothing where there is no database."""
+    path = lab.settings.database
+    if not path.exists():
+        return {}
+    with sqlite3.connect(path) as connection:
+        found = {}
+        for table in RECORDED:
+            n = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            if n:
+                found[table] = n
+    connection.close()
+    return found
+
+
+def refused(answer: Answer, code: int = 2) -> dict[str, Any]:
+    """Asserts what holds of every refusal with ``--json``, and returns its error object."""
+    assert answer.code == code, (answer.code, answer.out, answer.err)
+    assert "Traceback" not in answer.err
+    assert "Warning" not in answer.err
+    assert len(answer.err.strip().splitlines()) == 1, f"one paragraph, not {answer.err!r}"
+    document = json.loads(answer.out)
+    assert set(document) == {"schema", "error"}
+    assert document["schema"] == 1
+    error = document["error"]
+    assert set(error) == {"message", "file", "line", "key"}
+    assert error["message"] in answer.err
+    if error["file"] is not None:
+        place = f"{error['file']}:{error['line']}: " if error["line"] is not None else f"{error['file']}: "
+        assert place in answer.err
+    return error

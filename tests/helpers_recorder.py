@@ -1,0 +1,72 @@
+"""A recorder in memory: keeps what a kind says, and can stop it, so that kinds are tested without a ledger."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from labqueue.domain.artifacts import Artifact, Files
+from labqueue.domain.kind import Checkpoint, Diverged
+
+
+class MemoryRecorder:
+    """Implements the Recorder protocol. ``stop_at`` asks to stop once that step's progress was told."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        stop_at: int | None = None,
+        resume_from: Checkpoint | None = None,
+        attempt: int = 1,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.run_id, self.seed, self.device = 1, seed, device
+        self.directory, self.attempt, self.resume_from = directory, attempt, resume_from
+        self.stop_at = stop_at
+        self.metrics: dict[str, dict[int, float | None]] = {}
+        self.written: list[tuple[str, int]] = []
+        self.artifacts: dict[str, Artifact] = {}
+        self.notes: list[str] = []
+        self.checkpoints: list[Checkpoint] = []
+        self.done = 0
+
+    @property
+    def should_stop(self) -> str | None:
+        return "pause" if self.stop_at is not None and self.done >= self.stop_at else None
+
+    def metric(self, name: str, value: float | None, step: int) -> None:
+        finite = value is None or math.isfinite(value)
+        series = self.metrics.setdefault(name, {})
+        good = max((at for at, known in series.items() if known is not None), default=None)
+        series[step] = float(value) if value is not None and finite else None
+        self.written.append((name, step))
+        if not finite:
+            raise Diverged(name, step, good)
+
+    def artifact(self, name: str, value: Artifact) -> None:
+        if isinstance(value, Files):
+            kept = self.directory / "artifacts" / name
+            kept.parent.mkdir(exist_ok=True)
+            if value.path.is_dir():
+                shutil.copytree(value.path, kept, dirs_exist_ok=True)
+            else:
+                shutil.copy(value.path, kept)
+            value = Files(type=value.type, path=kept)
+        self.artifacts[name] = value
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        folder = self.directory / "checkpoints" / str(step)
+        folder.mkdir(parents=True)
+        save(folder)
+        self.checkpoints.append(Checkpoint(step, folder))
+
+    def progress(self, done: int, total: int) -> None:
+        self.done = done

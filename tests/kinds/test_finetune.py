@@ -1,0 +1,196 @@
+"""Fine-tuning: what a run measures, what it refuses, and that an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labqueue.domain.artifacts import Files, Json, Table
+from labqueue.domain.kind import Diverged, Stopped, UserError
+from labqueue.kinds import finetune
+from tests.helpers_recorder import MemoryRecorder
+
+TASK = {"task": "chain_sum", "options": {"max_terms": 2, "max_digits": 2}, "train_items": 40, "eval_items": 6}
+
+
+def params(**changes: Any) -> finetune.Params:
+    tiny = {
+        "model": "random-tiny",
+        "data": TASK,
+        "steps": 6,
+        "batch": 2,
+        "learning_rate": 1e-2,
+        "evaluations": 2,
+        "samples": 2,
+        "scored": 2,
+        "max_new_tokens": 4,
+        "gradient_checkpointing": False,
+        "max_length": 512,
+        "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1},
+    }
+    return finetune.Params.model_validate(tiny | changes)
+
+
+def series(rec: MemoryRecorder, name: str) -> dict[int, float | None]:
+    return rec.metrics[name]
+
+
+def adapter(rec: MemoryRecorder) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    files = rec.artifacts["adapter"]
+    assert isinstance(files, Files)
+    return load_file(files.path / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
+    rec = MemoryRecorder(tmp_path_factory.mktemp("finished"))
+    finetune.run(params(checkpoint_every=2), rec)
+    return rec
+
+
+def test_held_out_loss_is_measured_first_in_between_and_last(finished: MemoryRecorder) -> None:
+    assert sorted(series(finished, "eval_loss")) == [0, 2, 4, 6]
+    assert sorted(series(finished, "train_loss")) == [1, 2, 3, 4, 5, 6]
+    assert all(value is not None and value > 0 for value in series(finished, "tokens_per_second").values())
+
+
+def test_the_adapter_and_what_the_trainer_holds_are_kept(finished: MemoryRecorder) -> None:
+    import torch
+
+    assert {value.dtype for value in adapter(finished).values()} == {torch.float32}
+    config = finished.artifacts["trainer_config"]
+    assert isinstance(config, Json)
+    assert config.data["max_steps"] == 6
+    assert config.data["lora"]["scale"] == [2.0]  # type: ignore[index]
+    assert "training_args.bin" not in {path.name for path in finished.directory.rglob("*")}
+    samples, preview = finished.artifacts["samples"], finished.artifacts["token_preview"]
+    assert isinstance(samples, Table)
+    assert len(samples.rows) == 2
+    assert isinstance(preview, Table)
+    assert {row[4] for row in preview.rows} == {True, False}
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adamw_8bit", "quantization": "none", "accumulation": 2}])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    import torch
+
+    whole = MemoryRecorder(tmp_path / "whole")
+    finetune.run(params(**changes), whole)
+    first = MemoryRecorder(tmp_path / "part", stop_at=3)
+    with pytest.raises(Stopped):
+        finetune.run(params(**changes), first)
+    torch.manual_seed(99)  # whatever else happened in between
+    second = MemoryRecorder(tmp_path / "part", resume_from=first.checkpoints[-1], attempt=2)
+    finetune.run(params(**changes), second)
+    assert first.checkpoints[-1].step == 3
+    one, other = adapter(whole), adapter(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for name in ("train_loss", "eval_loss", "grad_norm", "learning_rate", "exact_answers"):
+        assert series(first, name) | series(second, name) == series(whole, name), name
+        assert not series(first, name).keys() & series(second, name).keys(), f"{name} was recorded twice"
+    assert whole.artifacts["samples"] == second.artifacts["samples"]
+
+
+def test_a_checkpoint_holds_no_pickle_that_anyone_could_feed(finished: MemoryRecorder) -> None:
+    import torch
+
+    folder = finished.checkpoints[0].path
+    assert {path.name for path in folder.iterdir()} == {
+        "trainable.safetensors", "state.pt", "trainer_state.json", "about.json",
+    }  # fmt: skip
+    torch.load(folder / "state.pt", weights_only=True)
+
+
+def test_a_checkpoint_after_the_last_step_only_finishes_the_run(finished: MemoryRecorder, tmp_path: Path) -> None:
+    import torch
+
+    again = MemoryRecorder(tmp_path, resume_from=finished.checkpoints[-1])
+    assert finished.checkpoints[-1].step == 6
+    finetune.run(params(checkpoint_every=2), again)
+    assert "train_loss" not in again.metrics
+    assert all(torch.equal(value, adapter(again)[name]) for name, value in adapter(finished).items())
+
+
+def test_a_run_that_missed_an_evaluation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = finetune._Watch.evaluate_after
+    monkeypatch.setattr(finetune._Watch, "evaluate_after", lambda self, step: step != 4 and due(self, step))
+    with pytest.raises(finetune.MissingEvaluations, match=r"\[4\] of \[0, 2, 4, 6\]"):
+        finetune.run(params(), MemoryRecorder(tmp_path))
+
+
+def test_a_diverged_run_ends_where_it_diverged(tmp_path: Path) -> None:
+    rec = MemoryRecorder(tmp_path)
+    with pytest.raises(Diverged):
+        finetune.run(params(learning_rate=1e30, max_grad_norm=1e30), rec)
+    assert any(None in values.values() for values in rec.metrics.values())
+
+
+def test_sampling_and_evaluating_before_training_change_no_later_loss(tmp_path: Path) -> None:
+    quiet = MemoryRecorder(tmp_path / "quiet")
+    finetune.run(params(evaluations=0, samples=0, scored=0), quiet)
+    busy = MemoryRecorder(tmp_path / "busy")
+    finetune.run(params(evaluations=4, samples=6, scored=6), busy)
+    assert series(quiet, "train_loss") == series(busy, "train_loss")
+
+
+@pytest.mark.model
+def test_on_the_real_4bit_model_sampling_and_evaluating_change_no_later_loss(tmp_path: Path) -> None:
+    real = {"model": "smollm2-135m-instruct", "steps": 4, "learning_rate": 1e-3}
+    quiet = MemoryRecorder(tmp_path / "quiet")
+    finetune.run(params(**real, evaluations=0, samples=0, scored=0), quiet)
+    busy = MemoryRecorder(tmp_path / "busy")
+    finetune.run(params(**real, evaluations=1, samples=2, scored=2), busy)
+    assert series(quiet, "train_loss") == series(busy, "train_loss")
+    losses = series(busy, "eval_loss")
+    assert (losses[4] or math.inf) < 0.8 * (losses[0] or 0)
+
+
+def test_a_smaller_run_keeps_its_effective_batch() -> None:
+    step: Any = params(batch=12, accumulation=2)
+    seen = []
+    while step is not None:
+        assert step.batch * step.accumulation == 24
+        seen.append((step.batch, step.gradient_checkpointing))
+        step = finetune.smaller(step)
+    assert seen == [(12, False), (6, False), (3, False), (1, False), (1, True)]
+
+
+def test_bad_parameters_are_refused_with_the_reason() -> None:
+    for changes, reason in (
+        ({"evaluations": 6}, "only 5 steps lie in between"),
+        ({"warmup_steps": 7}, "more than the 6 steps"),
+        ({"samples": 7}, "6 rows of data.eval_items"),
+        ({"data": {"task": "chain_sum", "path": "x"}}, "exactly one of task, path"),
+        ({"data": {"path": "x"}}, "a file has no scorer"),
+        ({"learning_rate": float("nan")}, "finite"),
+        ({"rank": 3}, "Extra inputs"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            params(**changes)
+
+
+def test_a_question_that_fills_max_length_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no token of its answer would be trained on"):
+        finetune.run(params(max_length=16), MemoryRecorder(tmp_path))
+
+
+def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"question": "1+1", "answer": "2"}) + "\n" + '{"question": "1+2"}\n')
+    data = {"path": str(file), "eval_items": 1}
+    with pytest.raises(UserError, match=r"rows.jsonl:2: needs exactly one of answer or completion"):
+        finetune.run(params(data=data, samples=0, scored=0), MemoryRecorder(tmp_path / "run"))
+
+
+def test_the_module_head_imports_no_torch() -> None:
+    code = "import sys, labqueue.kinds.finetune; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,95 @@
+"""Ledgers with something in them, written through the store's own doors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from labqueue.domain.canonical import digest
+from labqueue.store import claims, write
+from labqueue.store.claims import Claim
+from labqueue.store.db import Database, create_or_migrate
+
+ANY_OUTCOME = None
+
+
+def ledger(folder: Path) -> Database:
+    return create_or_migrate(folder / "results.db")
+
+
+def job(
+    experiment: str = "drill",
+    points: Iterable[dict[str, Any]] = ({},),
+    seeds: Iterable[int] = (0,),
+    **fields: Any,
+) -> write.NewJob:
+    """A submission of a drill; ``points`` are parameters and sweep points at once."""
+    points = list(points)
+    runs = [
+        write.NewRun(
+            kind="drill",
+            seed=seed,
+            varied=point,
+            params={"steps": 10, **point},
+            limits={"memory_gib": "auto", "wall_minutes": None, "attempts": 3},
+            spec_hash=digest([point, seed]),
+        )
+        for seed in seeds
+        for point in points
+    ]
+    spec = {
+        "name": experiment, "track": "lab", "kind": "drill", "hypothesis": "", "methodology": "",
+        "questions": [], "predictions": [], "axes": [],
+    }  # fmt: skip
+    known: dict[str, Any] = {
+        "experiment": experiment,
+        "spec": spec,
+        "spec_version": digest(points),
+        "profile": "cpu",
+        "device": "cpu",
+        "priority": 0,
+        "needs": [],
+        "commit": None,
+        "dirty": None,
+        "sources_hash": "s",
+        "packages_hash": "p",
+        "runs": runs,
+    }
+    return write.NewJob(**{**known, **fields})
+
+
+def submitted(db: Database, *args: Any, **fields: Any) -> write.Submitted:
+    return write.add_jobs(db, [job(*args, **fields)])[0]
+
+
+def needing(db: Database, experiment: str, accept: list[str] | None = None, where: dict[str, Any] | None = None) -> Any:
+    """What ``NewJob.needs`` holds for the newest job of an experiment; ``accept=ANY_OUTCOME`` is ``--after``."""
+    from labqueue.store import read
+
+    newest = read.newest_job(db, experiment)
+    assert newest is not None
+    return [{"experiment": experiment, "job": newest.id, "where": where or {}, "accept": accept}]
+
+
+def worker(db: Database, device: str = "cpu") -> int:
+    return write.register_worker(db, device=device, host="here", pid=1, pid_start=1)
+
+
+def claimed(db: Database, device: str = "cpu") -> Claim:
+    """Claims the best run; fails when there is none."""
+    claim = claims.claim(db, device=device, worker_id=worker(db, device))
+    assert claim is not None
+    return claim
+
+
+def executed(db: Database, ending: str = "succeeded", points: Iterable[Any] = (), reason: str | None = None) -> Claim:
+    """Claims the best run, measures ``points`` and ends it."""
+    from labqueue.domain.state import Ending
+
+    claim = claimed(db)
+    fields = {"sources_hash": "s", "packages_hash": "p"}
+    claims.attempt_fields(db, claim.run_id, claim.token, **fields)
+    write.flush(db, claim.run_id, claim.token, list(points), (10, 10, None), [])
+    claims.end(db, claim.run_id, claim.token, Ending(ending), reason)
+    return claim

@@ -1,0 +1,200 @@
+"""Claims, leases and tokens: one owner at a time, and nothing from who no longer is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labqueue import clock
+from labqueue.domain.state import Ending
+from labqueue.store import claims, control, read, write
+from labqueue.store.claims import MAX_STALLS, Fenced, claim
+from tests.store.factories import claimed, executed, ledger, submitted, worker
+
+
+def test_the_highest_priority_is_claimed_first_then_the_oldest(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db, "low", [{"steps": 1}, {"steps": 2}])
+    submitted(db, "high", [{"steps": 3}], priority=5)
+    submitted(db, "lowest", [{"steps": 4}], priority=-5)
+    order = [executed(db).experiment for _ in range(4)]
+    assert order == ["high", "low", "low", "lowest"]
+    assert claim(db, device="cpu", worker_id=worker(db)) is None
+
+
+def test_a_worker_claims_only_its_own_device(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db, device="cuda")
+    assert claim(db, device="cpu", worker_id=worker(db)) is None
+    assert claimed(db, "cuda").run_id == 1
+
+
+def test_workers_that_claim_at_once_never_get_the_same_run(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db, points=[{"steps": at} for at in range(1, 41)])
+    taken: list[int] = []
+
+    def work() -> None:
+        mine = ledger(tmp_path)
+        number = worker(mine)
+        while (got := claim(mine, device="cpu", worker_id=number)) is not None:
+            taken.append(got.run_id)
+        mine.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(1, 41))
+
+
+def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothing(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    stale = claimed(db)
+    mine: dict[str, Any] = {"db": db, "run_id": stale.run_id, "token": stale.token}
+    claims.interrupt(**mine, reason="its worker died")
+    current = claimed(db)
+    assert current.token == stale.token + 1
+    write.flush(db, current.run_id, current.token, [("value", 1, 1.0)], (1, 10, None), [])
+    before = read.run(db, 1)
+    file = {"path": "p", "sha256": "0", "bytes": 1}
+    writes = {
+        "a flush": lambda: write.flush(**mine, points=[("value", 1, 9.0)], progress=(9, 9, None), notes=["n"]),
+        "an artifact": lambda: write.add_artifact(**mine, name="a", type="text", **file),
+        "a checkpoint": lambda: write.add_checkpoint(**mine, step=5, points=[("value", 2, 9.0)], keep=2, **file),
+        "a beginning": lambda: claims.begin(**mine, resumed_from=None),
+        "a renewal": lambda: claims.renew(**mine),
+        "its columns": lambda: claims.attempt_fields(**mine, pid=1),
+        "its process": lambda: write.child_started(**mine, pid=1, pid_start=1),
+        "an end": lambda: claims.end(**mine, ending=Ending.SUCCEEDED, reason=None),
+        "an interruption": lambda: claims.interrupt(**mine, reason="again"),
+        "a look at requests": lambda: read.request(**mine),
+    }
+    for act in writes.values():
+        with pytest.raises(Fenced):
+            act()
+    after = read.run(db, 1)
+    assert (after.metrics, after.progress, after.notes) == (before.metrics, before.progress, before.notes)
+    assert (after.artifacts, after.attempts, after.state) == (before.artifacts, before.attempts, "running")
+    assert read.checkpoints(db, 1) == []
+
+
+def test_a_finished_run_takes_nothing_from_its_own_last_attempt(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    done = executed(db, "failed", reason="why")
+    for act in (
+        lambda: write.flush(db, done.run_id, done.token, [("value", 9, 1.0)], None, []),
+        lambda: claims.end(db, done.run_id, done.token, Ending.SUCCEEDED, None),
+    ):
+        with pytest.raises(Fenced):
+            act()
+    view = read.run(db, 1)
+    assert (view.state, view.outcome, view.reason, view.metrics) == ("finished", "failed", "why", {})
+
+
+def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progress(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+
+    def interrupted(done: int | None) -> bool:
+        got = claimed(db)
+        if done is not None:
+            write.flush(db, got.run_id, got.token, [], (done, 100, None), [])
+        return claims.interrupt(db, got.run_id, got.token, "its worker died")
+
+    assert [interrupted(None) for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
+    assert interrupted(5) is False, "a new step: the count begins again"
+    assert [interrupted(5) for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
+    assert interrupted(5) is True, "the same step again is no progress"
+    view = read.run(db, 1)
+    assert view.state == "running", "the caller ends it"
+    assert {attempt.outcome for attempt in view.attempts} == {"interrupted", None}
+
+
+def test_an_interruption_that_a_person_asked_for_never_counts(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    for _ in range(MAX_STALLS * 2):
+        got = claimed(db)
+        assert claims.interrupt(db, got.run_id, got.token, "paused", asked=True) is False
+    assert read.run(db, 1).state == "queued"
+    assert claimed(db).attempts_used == 0
+
+
+def test_a_backoff_makes_a_run_wait_and_says_so(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    got = claimed(db)
+    later = {"not_before": str(clock.Deadline.after(60))}
+    claims.end(db, got.run_id, got.token, Ending.CRASHED, "died", requeue=later)
+    assert claim(db, device="cpu", worker_id=worker(db)) is None
+    waiting = read.run(db, 1).waiting
+    assert waiting is not None
+    assert waiting.code == "backoff"
+    assert "died" in waiting.text
+    control.release(db, "1")
+    assert claimed(db).run_id == 1
+
+
+def test_what_a_worker_passes_over_keeps_the_reason(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db, points=[{"steps": 1}, {"steps": 2}])
+
+    def admit(run: Any) -> tuple[str, str] | None:
+        return ("memory", "needs 99 GiB") if run.params["steps"] == 1 else None
+
+    got = claim(db, device="cpu", worker_id=worker(db), admit=admit)
+    assert got is not None
+    assert got.params["steps"] == 2
+    waiting = read.run(db, 1).waiting
+    assert waiting is not None
+    assert (waiting.code, waiting.text) == ("memory", "needs 99 GiB")
+
+
+def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    first = claimed(db)
+    points = [("value", step, float(step)) for step in range(1, 9)]
+    write.flush(db, 1, first.token, points, (8, 10, None), [])
+    claims.interrupt(db, 1, first.token, "its worker died")
+    second = claimed(db)
+    claims.begin(db, 1, second.token, resumed_from=5)
+    assert [step for step, _ in read.series(db, 1, "value")] == [1, 2, 3, 4, 5]
+    assert read.run(db, 1).metrics["value"].last_step == 5
+    assert read.run(db, 1).attempts[1].resumed_from_step == 5
+
+
+def test_only_the_last_checkpoints_are_kept_and_none_of_a_success(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    got = claimed(db)
+    removable: list[str] = []
+    for step in (5, 10, 15):
+        removable += write.add_checkpoint(
+            db, 1, got.token, step=step, path=f"step-{step}", sha256="0", bytes=1, points=[], keep=2
+        )
+    assert [row.step for row in read.checkpoints(db, 1)] == [15, 10]
+    assert removable == ["step-5"]
+    claims.end(db, 1, got.token, Ending.SUCCEEDED, None)
+    assert read.checkpoints(db, 1) == []
+
+
+def test_a_run_that_failed_keeps_its_history_through_a_retry(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    submitted(db)
+    executed(db, "failed", reason="first")
+    assert control.retry(db, "1") == [1]
+    executed(db, "succeeded")
+    view = read.run(db, 1)
+    assert (view.outcome, view.reason) == ("succeeded", None)
+    assert [(attempt.number, attempt.outcome, attempt.reason) for attempt in view.attempts] == [
+        (1, "failed", "first"),
+        (2, "succeeded", None),
+    ]
