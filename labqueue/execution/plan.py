@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -131,7 +132,7 @@ def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
     if request.sweep:
         old = spec.sweep.model_dump(mode="json", by_alias=True) if spec.sweep else {}
         grid = {**(old.get("grid") or {}), **request.sweep}
-        changes["sweep"] = Sweep.model_validate_json(canonical({**old, "grid": grid}))
+        changes["sweep"] = Sweep.model_validate_json(json.dumps({**old, "grid": grid}))
     if request.seeds is not None:
         wanted = {"name": spec.name, "kind": spec.kind, "seeds": list(request.seeds)}
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labqueue.domain import predictions
-from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.spec import Limits, Need, Override, RandomSweep, Spec, Sweep
 
@@ -141,7 +141,8 @@ def to_spec(source: Source) -> Spec:
         LabError: an unknown key, a wrong type or a forbidden value, at its line.
     """
     try:
-        return Spec.model_validate_json(canonical(source.data))
+        # Not canonical: the order in which axes are written is the order in which points are run and shown.
+        return Spec.model_validate_json(json.dumps(source.data, ensure_ascii=False))
     except ValidationError as error:
         raise first_error(error, source, "", Spec) from error
 

@@ -28,7 +28,7 @@ class Data(kind.Params):
 
     task: str | None = None
     """A reasoning-gym task with an exact scorer, such as ``chain_sum``."""
-    options: dict[str, int | float | str | bool | list[int | float | str]] = {}
+    options: dict[str, int | float | str | bool | list[int | float | str]] = Field(default={})
     """Options of the task, as reasoning-gym names them."""
     path: str | None = None
     """A JSONL file: question (or prompt) and answer (or completion) in every row."""
@@ -248,7 +248,7 @@ class _Watch:
         self.rec.checkpoint(step, save)
         self.saved_s = time.monotonic()
 
-    def stop_after(self, step: int) -> bool:
+    def stop_after(self, _step: int) -> bool:
         return self.stopped is not None
 
     def finish(self) -> None:
@@ -289,9 +289,7 @@ class _Watch:
         columns = ("question", "expected", "before", "after")
         table = [
             (row.question, row.answer, before, now)
-            for row, before, now in zip(
-                self.split.held_out[: self.params.samples], self.before, after, strict=False
-            )
+            for row, before, now in zip(self.split.held_out[: self.params.samples], self.before, after, strict=False)
         ]
         self.rec.artifact("samples", artifacts.Table(columns=columns, rows=tuple(table)))
 

@@ -52,7 +52,8 @@ def load_weights(folder: Path, model: Any) -> None:
     wrong = sorted(
         name
         for name in stored.keys() | mine.keys()
-        if name not in stored or name not in mine
+        if name not in stored
+        or name not in mine
         or (stored[name].shape, stored[name].dtype) != (mine[name].shape, mine[name].dtype)
     )
     if wrong:

@@ -59,13 +59,15 @@ def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | No
     import torch
 
     index = torch.device(device).index or 0
-    before = None if torch.cuda.is_initialized() else _used_bytes(index)
+    initialised = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch's own gap
+    before = None if initialised else _used_bytes(index)
     torch.cuda.set_device(index)
     torch.zeros(1, device=device)  # the context exists from here on
     free, total = torch.cuda.mem_get_info(index)
     reserved = torch.cuda.memory_reserved(index)
-    after = total - free - reserved
-    context_gib = None if before is None else max(0.0, (after - before) / GIB)
+    # NVML on both sides: what the driver keeps for itself counts as used there and is no part of the context.
+    after = _used_bytes(index)
+    context_gib = None if before is None or after is None else max(0.0, (after - before - reserved) / GIB)
     cap_gib = (free + reserved) / GIB if memory_gib is None else memory_gib
     cap_gib = min(cap_gib, total / GIB)
     # Above 1 raises: a "16 GB" card has less than 16 GiB.
@@ -104,3 +106,14 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def unsupported(index: int) -> str | None:
+    """Why this torch has no kernels for a CUDA device, in words; None when it has."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(index)
+    built = torch.cuda.get_arch_list()
+    exact = {f"sm_{major}{lower}" for lower in range(minor + 1)}  # kernels run on later minors of their major version
+    runs = any(arch.startswith("compute_") or arch.rstrip("af") in exact for arch in built)
+    return None if runs else f"torch {torch.__version__} is built for {', '.join(built)}, not for sm_{major}{minor}"

@@ -89,7 +89,8 @@ def find(name: str) -> Model:
             f"model folder {name!r} has no config.json; give a folder written by save_pretrained", key="model"
         )
     raise LabError(
-        f"unknown model {name!r}: {nearest(name, CATALOGUE)}, or a folder with a config.json on this machine", key="model"
+        f"unknown model {name!r}: {nearest(name, CATALOGUE)}, or a folder with a config.json on this machine",
+        key="model",
     )
 
 

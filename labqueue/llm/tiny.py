@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 CHAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -50,7 +51,7 @@ def write(folder: Path) -> None:
     words.save_pretrained(folder)
 
 
-def tokenizer() -> object:
+def tokenizer() -> Any:
     """One token a byte, plus the three of a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -108,6 +108,20 @@ def evaluation_steps(steps: int, between: int) -> list[int]:
     return sorted({round(steps * part / (between + 1)) for part in range(between + 2)})
 
 
+LOGITS_BYTES = 2**30
+"""Logits that one batch of an evaluation may hold: about what a training step saves by not materialising them."""
+
+
+def evaluation_batch(batch: int, rows: Sequence[TokenRow], model: Any) -> int:
+    """Rows of an evaluation's batch: at most ``batch``, and fewer where logits would set the run's peak of memory.
+
+    A token's logits take 6 bytes a word of the vocabulary: bf16, and the fp32 copy that the loss is computed in.
+    """
+    longest = max(len(row["input_ids"]) for row in rows)
+    row_bytes = longest * int(model.config.vocab_size) * 6
+    return max(1, min(batch, LOGITS_BYTES // row_bytes))
+
+
 def held_out_loss(trainer: Any, rows: Sequence[TokenRow], batch: int) -> float:
     """Mean loss over the answer tokens of ``rows``, nats: every token weighs the same, whatever the batches.
 
@@ -153,6 +167,9 @@ def make_trainer(
     order = epoch_order(len(rows), recipe.steps * recipe.batch * recipe.accumulation, recipe.seed)
     data = Dataset.from_list(list(rows)).select(order)
     asked = _settings(recipe, adapted, folder)
+    if loaded.backend == "unsloth":
+        # Rows come cut to length all the same; Unsloth replaces None by the model's own limit.
+        asked["max_length"] = int(adapted.max_seq_length)
     trainer_class, config_class = _classes(loaded)
     config = config_class(**asked)
     exact = {name: value.detach().clone() for name, value in checkpoint.trainable(adapted).items()}
@@ -168,7 +185,8 @@ def make_trainer(
         value.data = exact[name]
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.watch, trainer.held_out, trainer.eval_batch = watch, held_out, recipe.batch
+    trainer.watch, trainer.held_out = watch, held_out
+    trainer.eval_batch = evaluation_batch(recipe.batch, held_out, adapted)
     trainer.step_tokens = _step_tokens(rows, order, recipe)
     trainer.add_callback(_pulse(trainer))
     check_held(trainer, asked, recipe, len(order))
@@ -271,30 +289,27 @@ def _pulse(trainer: Any) -> Any:
     """Transformers' callback that turns its events into the watch's."""
     from transformers import TrainerCallback
 
-    class Pulse(TrainerCallback):
+    class Pulse(TrainerCallback):  # type: ignore[misc]  # untyped base
         started_s = 0.0
-        fresh = True
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
             if state.global_step == 0:
                 trainer.watch.begin(trainer)
 
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
             self.started_s = time.perf_counter()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
             control.should_evaluate = trainer.watch.evaluate_after(state.global_step)
             return control
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> Any:
+        def on_log(self, _args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> Any:
             if not logs or "loss" not in logs or "grad_norm" not in logs:
                 return control
             number = state.global_step
             wall_s = time.perf_counter() - self.started_s
             tokens = trainer.step_tokens[number - 1]
-            trainer.watch.step(
-                Step(number, logs["loss"], logs["learning_rate"], logs["grad_norm"], tokens, wall_s)
-            )
+            trainer.watch.step(Step(number, logs["loss"], logs["learning_rate"], logs["grad_norm"], tokens, wall_s))
             return control
 
     return Pulse()

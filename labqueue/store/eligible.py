@@ -78,7 +78,9 @@ class Waits:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pauses = pauses(connection)
-        self._names: dict[int, str] = dict(connection.execute(select(EXPERIMENTS.id, EXPERIMENTS.name)).tuples().all())
+        self._names: dict[int, str] = {
+            row.id: row.name for row in connection.execute(select(EXPERIMENTS.id, EXPERIMENTS.name))
+        }
         self._needs: dict[int, str | None] = {}
 
     @property

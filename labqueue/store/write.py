@@ -163,7 +163,7 @@ def _succeeded(connection: Connection, experiment_id: int, job: NewJob) -> dict[
         )
         .order_by(Run.id)
     )
-    return dict(rows.tuples().all())
+    return {row.spec_hash: row.id for row in rows}
 
 
 def register_worker(db: Database, *, device: str, host: str, pid: int, pid_start: int) -> int:

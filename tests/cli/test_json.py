@@ -1,0 +1,173 @@
+"""The JSON that scripts rely on: the keys of the contract, one document, no NaN, the same answer everywhere."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from labqueue.store import write
+from tests.commands import call
+from tests.conftest import Lab
+from tests.store.factories import claimed, executed, job
+
+RUN = {
+    "id",
+    "job",
+    "state",
+    "outcome",
+    "reason",
+    "params",
+    "varied",
+    "seed",
+    "device",
+    "experiment",
+    "profile",
+    "priority",
+    "waiting",
+    "progress",
+    "eta_s",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "wall_s",
+    "attempts",
+    "peak_memory_gib",
+    "estimated_memory_gib",
+    "context_gib",
+    "metrics",
+    "artifacts",
+    "commit",
+    "dirty",
+    "spec_hash",
+}
+"""Section 5 of the design, key by key."""
+
+ATTEMPT = {"number", "outcome", "reason", "started_at", "finished_at"}
+METRIC = {"last", "last_step", "min", "min_step", "max"}
+ARTIFACT = {"name", "type", "path", "sha256", "bytes"}
+VERDICT = {"id", "claim", "verdict", "estimate", "ci", "n", "why"}
+
+PREDICTION = {
+    "id": "falls",
+    "claim": "it falls",
+    "threshold": {"metric": "value", "at": "last", "relative_to": "first", "below": 0.5, "above": None, "where": {}},
+    **dict.fromkeys(("compare", "trend", "best_at", "crosses")),
+}
+
+
+@pytest.fixture
+def filled(lab: Lab) -> Lab:
+    """One run that succeeded, one that failed, one that runs, one that waits."""
+    db = lab.db
+    points = [{"steps": at} for at in (1, 2, 3, 4)]
+    spec = {**job().spec, "hypothesis": "größer", "predictions": [PREDICTION], "axes": ["steps"]}
+    write.add_jobs(db, [job("drill", points, spec=spec)])
+    executed(db, "succeeded", [("value", 1, 1.0), ("value", 2, 0.25)])
+    executed(db, "diverged", [("value", 1, None)], "value is not finite at step 1 (never finite)")
+    running = claimed(db)
+    write.flush(db, running.run_id, running.token, [("value", 1, 1.0)], (5, 10, 2.0), ["a note"])
+    file = {"path": "outputs/drill/3/a.json", "sha256": "0", "bytes": 1}
+    write.add_artifact(db, running.run_id, running.token, name="a", type="text", **file)
+    db.close()
+    return lab
+
+
+def document(lab: Lab, *words: object) -> Any:
+    answer = call(lab, *map(str, words), "--json")
+    assert (answer.code, answer.err) == (0, "")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(answer.out, parse_constant=refuse)
+
+
+def assert_a_run(run: dict[str, Any]) -> None:
+    assert set(run) >= RUN, RUN - set(run)
+    for attempt in run["attempts"]:
+        assert set(attempt) >= ATTEMPT
+    for metric in run["metrics"].values():
+        assert set(metric) >= METRIC
+    for artifact in run["artifacts"]:
+        assert set(artifact) == ARTIFACT
+    for name in ("queued_at", "started_at", "finished_at"):
+        assert run[name] is None or run[name].endswith("Z")
+    assert run["progress"] is None or set(run["progress"]) == {"done", "total"}
+    assert run["waiting"] is None or set(run["waiting"]) == {"code", "text"}
+
+
+def test_report_has_the_keys_of_the_contract(filled: Lab) -> None:
+    report = document(filled, "report", "drill")
+    assert {"schema", "experiment", "hypothesis", "runs", "verdicts"} <= set(report)
+    assert (report["schema"], report["experiment"], report["hypothesis"]) == (1, "drill", "größer")
+    assert [run["outcome"] for run in report["runs"]] == ["succeeded", "diverged", None, None]
+    for run in report["runs"]:
+        assert_a_run(run)
+    (verdict,) = report["verdicts"]
+    assert set(verdict) >= VERDICT
+    assert verdict["verdict"] in ("supported", "refuted", "inconclusive")
+
+
+def test_show_has_the_same_object_as_report(filled: Lab) -> None:
+    for run in document(filled, "report", "drill")["runs"]:
+        shown = document(filled, "show", run["id"])
+        assert_a_run(shown)
+        moving = {"wall_s", "eta_s"}
+        assert {k: v for k, v in shown.items() if k not in moving} == {k: v for k, v in run.items() if k not in moving}
+
+
+def test_status_and_queue_have_the_keys_of_the_contract(filled: Lab) -> None:
+    status = document(filled, "status")
+    assert {"schema", "running", "queued", "finished", "eta_s"} <= set(status)
+    assert status["finished"] == {"succeeded": 1, "diverged": 1}
+    assert ([run["id"] for run in status["running"]], [run["id"] for run in status["queued"]]) == ([3], [4])
+    for run in status["running"] + status["queued"]:
+        assert_a_run(run)
+    assert status["running"][0]["eta_s"] == pytest.approx(2.5)
+    queue = document(filled, "queue")
+    assert [run["id"] for run in queue["queued"]] == [4]
+
+
+def test_metrics_are_pairs_of_step_and_value(filled: Lab) -> None:
+    assert document(filled, "metrics", 1, "value") == [[1, 1.0], [2, 0.25]]
+    assert document(filled, "metrics", 2, "value") == [[1, None]]
+
+
+def test_submit_has_exactly_the_keys_of_the_contract(lab: Lab) -> None:
+    answer = document(lab, "submit", lab.spec("drill", seeds=[0, 1]), "--profile", "cpu")
+    assert answer == {
+        "schema": 1, "job": 1, "experiment": "drill", "profile": "cpu", "runs": [1, 2], "reused": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["report", "compare 1 2", "kinds", "kinds drill", "doctor", "corpora", "models"])
+def test_every_other_document_is_one_with_its_schema(filled: Lab, command: str) -> None:
+    assert document(filled, *command.split())["schema"] == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["status", "queue", "report", "report drill", "show 1", "show 3", "metrics 2 value", "compare 1 2", "kinds"],
+)
+def test_what_people_read_needs_no_json(filled: Lab, command: str) -> None:
+    answer = call(filled, *command.split())
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.strip()
+    assert "nan" not in answer.out.lower().split()
+
+
+@pytest.mark.parametrize("form", ["--csv", "--markdown", "--html"])
+def test_a_report_has_other_forms(filled: Lab, form: str) -> None:
+    answer = call(filled, "report", "drill", form)
+    assert (answer.code, answer.err) == (0, "")
+    assert "größer" in answer.out or form == "--csv"
+
+
+def test_the_root_can_be_given_before_and_after_the_command(filled: Lab) -> None:
+    wrong = {"LABQUEUE_ROOT": str(filled.root / "elsewhere")}
+    expected = call(filled, "show", "1", "--json").out
+    assert call(filled, "--root", filled.root, "show", "1", "--json", **wrong).out == expected
+    assert call(filled, "show", "1", "--json", "--root", filled.root, **wrong).out == expected
+    assert call(filled, "show", "1", "--json", **wrong).code == 2

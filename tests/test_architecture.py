@@ -1,0 +1,103 @@
+"""What may import what, and what may not be imported just to say hello."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labqueue
+from labqueue import kinds
+
+PACKAGE = Path(labqueue.__file__).resolve().parent
+
+HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "unsloth")
+
+LIGHT_HEADS = ("labqueue.cli.main", "labqueue.execution.worker", "labqueue.api", "labqueue.execution.runner")
+
+
+def imported_by(*modules: str) -> set[str]:
+    """The top-level names that a fresh interpreter has after importing modules."""
+    program = f"import sys, json\nfor name in {modules!r}: __import__(name)\n"
+    program += "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_no_head_imports_torch() -> None:
+    found = kinds.names()
+    assert "drill" in found
+    commands = [f"labqueue.cli.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE / "cli")])]
+    assert len(commands) > 5
+    heads = (*LIGHT_HEADS, *commands, *(f"labqueue.kinds.{name}" for name in found))
+    assert not imported_by(*heads) & set(HEAVY)
+
+
+def test_help_imports_neither_the_store_nor_a_validation_library() -> None:
+    assert not imported_by("labqueue.cli.main") & {*HEAVY, "sqlalchemy", "pydantic", "alembic", "huey", "numpy", "rich"}
+
+
+OWNERS = {
+    "sqlalchemy": "store",
+    "alembic": "store",
+    "pysqlite3": "store",
+    "huey": "execution/queue.py",
+    "fastapi": "api",
+    "torch": "llm",
+    "transformers": "llm",
+    "peft": "llm",
+    "trl": "llm",
+    "bitsandbytes": "llm",
+    "unsloth": "llm",
+}
+"""Who alone may name a library, read from the sources, functions' own imports included."""
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_is_named_only_where_it_belongs(library: str) -> None:
+    owner = PACKAGE / OWNERS[library]
+    assert owner.exists()
+    strangers = []
+    sources = list(PACKAGE.rglob("*.py"))
+    assert len(sources) > 40
+    for path in sources:
+        names = [
+            name
+            for node in ast.walk(ast.parse(path.read_text()))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        ]
+        if any(name.partition(".")[0] == library for name in names) and not path.is_relative_to(owner):
+            strangers.append(str(path.relative_to(PACKAGE)))
+    assert strangers == []
+
+
+def test_imports_point_down_only() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports")],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_there_is_no_module_for_what_has_no_name() -> None:
+    banned = {"utils", "util", "helpers", "misc", "common_utils", "manager", "service"}
+    assert not {path.stem for path in PACKAGE.rglob("*.py")} & banned
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [path for path in PACKAGE.rglob("*.py") if not ast.get_docstring(ast.parse(path.read_text()))]
+    assert silent == []
