@@ -90,7 +90,7 @@ class Collator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: Sequence[TokenRow]) -> dict[str, Any]:
-        """``input_ids``, ``attention_mask`` and ``labels`` of a batch, each ``[batch, position]``, padded on the right."""
+        """``input_ids``, ``attention_mask`` and ``labels`` of a batch, each ``[batch, position]``, padded right."""
         import torch
 
         width = max(len(row["input_ids"]) for row in rows)

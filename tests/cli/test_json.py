@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -133,6 +134,16 @@ def test_status_and_queue_have_the_keys_of_the_contract(filled: Lab) -> None:
 def test_metrics_are_pairs_of_step_and_value(filled: Lab) -> None:
     assert document(filled, "metrics", 1, "value") == [[1, 1.0], [2, 0.25]]
     assert document(filled, "metrics", 2, "value") == [[1, None]]
+
+
+def test_a_number_that_is_not_finite_is_null_even_if_it_got_into_the_ledger(filled: Lab) -> None:
+    db = filled.db
+    claim = claimed(db)
+    write.flush(db, claim.run_id, claim.token, [("value", 1, math.inf), ("value", 2, -math.inf)], None, [])
+    db.close()
+    assert document(filled, "metrics", claim.run_id, "value") == [[1, None], [2, None]]
+    assert document(filled, "show", claim.run_id)["metrics"]["value"]["max"] is None
+    assert document(filled, "report", "drill")["runs"]
 
 
 def test_submit_has_exactly_the_keys_of_the_contract(lab: Lab) -> None:

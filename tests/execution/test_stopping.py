@@ -6,6 +6,7 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -45,7 +46,12 @@ def until_step(lab: Lab, name: str, step: int) -> None:
 
 
 def until_state(lab: Lab, run: int, state: str) -> dict[str, Any]:
-    return wait_until(lambda: (view := show(lab, run))["state"] == state and view)  # type: ignore[no-any-return]
+    """Waits by looking at the file itself, which costs the worker nothing, and returns the run as it is shown."""
+    connection = sqlite3.connect(lab.settings.database)
+    query = "SELECT state FROM runs WHERE id = ?"
+    wait_until(lambda: connection.execute(query, (run,)).fetchone() == (state,))
+    connection.close()
+    return show(lab, run)
 
 
 def assert_whole(lab: Lab, run: int) -> None:

@@ -21,6 +21,7 @@ def submit(lab: Lab, spec: Path, *words: str) -> dict[str, Any]:
 
 
 def drain(lab: Lab) -> None:
+    """Executes what is queued. Reuse needs the lab's sources to stay as they are while these tests run."""
     answer = lab.run("worker", "--drain", "--device", "cpu")
     assert answer.code == 0, answer.err
 
