@@ -203,7 +203,7 @@ def everything(folder: Path) -> dict[str, Any]:
     me = [sys.executable, __file__]
     subprocess.run([*me, "make", str(folder)], check=True)
     for backend in ("hf", "unsloth"):
-        for how in ("default", "hand", "lab"):
+        for how in ("hand", "lab"):
             done = subprocess.run([*me, how, backend, str(folder)], stdout=subprocess.PIPE, text=True, check=False)
             lines = [line for line in done.stdout.splitlines() if line.startswith('{"result"')]
             found[f"{how} {backend}"] = json.loads(lines[-1])["result"] if lines else f"exit {done.returncode}"

@@ -22,7 +22,6 @@ import labqueue.execution.submit
 import labqueue.report.document
 import labqueue.store.evidence
 from labqueue.cli.main import main
-from labqueue.execution import provenance
 
 LIMIT_S = 60
 """A command that hangs is ended, and seen as such."""
@@ -31,7 +30,6 @@ LIMIT_S = 60
 def serve() -> None:
     for module in pkgutil.iter_modules(labqueue.cli.__path__):
         importlib.import_module(f"labqueue.cli.{module.name}")
-    provenance.here()
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()
