@@ -63,9 +63,10 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
     importing it first supplied.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads deadlock in forked loaders
-    # Two threads that spin for each other on a shared core make single steps ten times slower (measured: 1.9 s to 18 s
-    # beside another job); sleeping ones lose some 10 % on an idle machine. Read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # OpenMP threads spin while they wait for each other, and on a core that another job shares the spinning is what
+    # runs. A step of the small model on 2 cores, idle / beside one busy process: libgomp's default 0.87 s / 9 s,
+    # 3000 spins 0.92 s / 2.9 s, none (OMP_WAIT_POLICY=PASSIVE) 1.8 s / 1.6 s. Read when torch is first imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     os.environ["HF_HUB_OFFLINE"] = "1"  # assets are fetched before the night
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     if backend == "unsloth":
