@@ -1,4 +1,4 @@
-# demo · test · check · bench · chaos. Each does its own set-up: Python 3.11-3.13, git and make are enough.
+# demo · test · check · bench. Each does its own set-up: Python 3.11-3.13, git and make are enough.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 STAMP := .venv/.synced
 
-.PHONY: help demo test check bench chaos clean
+.PHONY: help demo test check bench clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -26,9 +26,6 @@ check: $(STAMP)  ## Style, types, layers, documents in step with the code
 
 bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python benchmarks/speed.py
-
-chaos: $(STAMP)  ## Crashes at every point, on purpose (some 20 minutes)
-	$(RUN) python benchmarks/chaos.py
 
 clean:  ## Remove what was built; results and outputs stay
 	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis
