@@ -145,10 +145,19 @@ def run(params: Params, rec: Recorder) -> None:
 
 
 def _run(params: Params, rec: Recorder) -> None:
-    from labqueue.llm import adapters, encode, load, memory, train
+    from labqueue.llm import adapters, encode, load, memory, tasks, trainer
     from labqueue.llm.checkpoint import about
+    from labqueue.llm.train import Recipe
 
-    split = _split(params.data)
+    source = params.data
+    split = tasks.split(
+        source.task,
+        source.path,
+        train_items=source.train_items,
+        held_out_items=source.eval_items,
+        options=dict(source.options),
+        seed=source.seed,
+    )
     memory.reset_peak(rec.device)
     loaded = load.load_model(
         params.model,
@@ -169,16 +178,14 @@ def _run(params: Params, rec: Recorder) -> None:
         max_length=params.max_length,
         gradient_checkpointing=params.gradient_checkpointing,
     )
-    recipe = train.Recipe(
-        seed=rec.seed, **{name: getattr(params, name) for name in train.Recipe.__annotations__ if name != "seed"}
-    )
+    recipe = Recipe(seed=rec.seed, **{key: getattr(params, key) for key in Recipe.__annotations__ if key != "seed"})
     watch = _Watch(params, rec, loaded, adapted, split)
-    trainer = train.make_trainer(loaded, adapted, rows.rows, held_out.rows, recipe, watch, rec.directory / "trainer")
-    _describe(rec, loaded, adapted, trainer, rows.rows)
+    made = trainer.make_trainer(loaded, adapted, rows.rows, held_out.rows, recipe, watch, rec.directory / "trainer")
+    _describe(rec, loaded, adapted, made, rows.rows)
     if rec.resume_from:
         watch.restore(about(rec.resume_from.path))
     rec.progress(rec.resume_from.step if rec.resume_from else 0, params.steps)
-    trainer.train(resume_from_checkpoint=str(rec.resume_from.path) if rec.resume_from else None)
+    made.train(resume_from_checkpoint=str(rec.resume_from.path) if rec.resume_from else None)
     if watch.stopped:
         raise kind.Stopped(watch.stopped)
     watch.finish()
@@ -294,29 +301,12 @@ class _Watch:
         self.rec.artifact("samples", artifacts.Table(columns=columns, rows=tuple(table)))
 
 
-def _split(data: Data) -> Any:
-    from labqueue.llm import tasks
-
-    if data.task is not None:
-        assert data.train_items is not None  # validated
-        return tasks.generated(
-            data.task,
-            train_items=data.train_items,
-            held_out_items=data.eval_items,
-            options=dict(data.options),
-            seed=data.seed,
-        )
-    return tasks.from_file(
-        Path(str(data.path)), train_items=data.train_items, held_out_items=data.eval_items, seed=data.seed
-    )
-
-
-def _describe(rec: Recorder, loaded: Any, adapted: Any, trainer: Any, rows: Any) -> None:
+def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) -> None:
     """What is about to be trained, recorded before it is: config, masks, sizes."""
-    from labqueue.llm import adapters, encode, train
+    from labqueue.llm import adapters, encode, trainer
 
     rec.note(f"{loaded.name}: {loaded.weights}; backend {loaded.backend}")
-    config = train.held_config(trainer)
+    config = trainer.held_config(made)
     config["lora"] = adapters.held_config(adapted)
     rec.artifact("trainer_config", artifacts.Json(data=config))
     columns = ("row", "position", "token", "id", "loss")

@@ -60,6 +60,27 @@ def check_task(name: str) -> None:
         raise LabError(f"unknown task {name!r}: {nearest(name, known)}", key="data.task")
 
 
+def split(
+    task: str | None,
+    path: str | None,
+    *,
+    train_items: int | None,
+    held_out_items: int,
+    options: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Split:
+    """Rows of a task, or of a file: exactly one is given.
+
+    Raises:
+        LabError: as ``generated`` and ``from_file``; or both are given, or neither.
+    """
+    if task is not None and path is None and train_items is not None:
+        return generated(task, train_items=train_items, held_out_items=held_out_items, options=options, seed=seed)
+    if path is not None and task is None:
+        return from_file(Path(path), train_items=train_items, held_out_items=held_out_items, seed=seed)
+    raise LabError(f"data needs a task with train_items, or a path; got task {task!r}, path {path!r}", key="data")
+
+
 def generated(
     task: str, *, train_items: int, held_out_items: int, options: dict[str, Any] | None = None, seed: int = 0
 ) -> Split:

@@ -1,24 +1,15 @@
-"""Supervised fine-tuning of adapters through TRL: the one adapter between the lab and TRL's, transformers' and
-Unsloth's changing interfaces. Knows what a step is; knows nothing of runs, files or the recorder.
-
-Verified against trl 1.15, transformers 5.17, peft 0.21, bitsandbytes 0.50.2.
+"""What a fine-tuning is, whichever library does it: recipe, order of the data, when and how held-out loss is measured,
+and what a caller is told. Knows nothing of runs, files or the recorder.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-from labqueue.llm import checkpoint
-from labqueue.llm.encode import IGNORED, Collator, TokenRow
-from labqueue.llm.load import Loaded
-
-OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
-"""The lab's names of optimizers, and transformers'."""
+from labqueue.llm.encode import IGNORED, TokenRow
 
 
 @dataclass(frozen=True)
@@ -76,10 +67,6 @@ class Watch(Protocol):
 
     def stop_after(self, step: int) -> bool:
         """Whether training ends here (after the checkpoint, if one is due)."""
-
-
-class ConfigDrift(RuntimeError):
-    """The trainer does not hold what it was asked for: a library renamed, dropped or changed a setting."""
 
 
 def epoch_order(rows: int, wanted: int, seed: int) -> list[int]:
@@ -152,217 +139,3 @@ def release_cache() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def make_trainer(
-    loaded: Loaded,
-    adapted: Any,
-    rows: Sequence[TokenRow],
-    held_out: Sequence[TokenRow],
-    recipe: Recipe,
-    watch: Watch,
-    folder: Path,
-) -> Any:
-    """Returns TRL's trainer, ready; ``adapted`` is the model with its adapter (``labqueue.llm.adapters``).
-
-    Raises:
-        ConfigDrift: the trainer does not hold a setting that was asked for.
-    """
-    from datasets import Dataset
-    from transformers import PrinterCallback, ProgressCallback
-
-    order = epoch_order(len(rows), recipe.steps * recipe.batch * recipe.accumulation, recipe.seed)
-    data = Dataset.from_list(list(rows)).select(order)
-    asked = _settings(recipe, adapted, folder)
-    if loaded.backend == "unsloth":
-        # Rows come cut to length all the same; Unsloth replaces None by the model's own limit.
-        asked["max_length"] = int(adapted.max_seq_length)
-    trainer_class, config_class = _classes(loaded)
-    config = config_class(**asked)
-    exact = {name: value.detach().clone() for name, value in checkpoint.trainable(adapted).items()}
-    trainer = trainer_class(
-        model=adapted,
-        args=config,
-        train_dataset=data,
-        processing_class=loaded.tokenizer,
-        data_collator=Collator(loaded.tokenizer.pad_token_id),
-    )
-    # TRL 1.15 rounds the adapters of a 4-bit model to bf16; a resume would reload them in fp32 and differ.
-    for name, value in checkpoint.trainable(trainer.model).items():
-        value.data = exact[name]
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.watch, trainer.held_out, trainer.eval_batch = watch, held_out, recipe.batch
-    trainer.step_tokens = _step_tokens(rows, order, recipe)
-    trainer.add_callback(_pulse(trainer))
-    check_held(trainer, asked, recipe, len(order))
-    return trainer
-
-
-def check_held(trainer: Any, asked: dict[str, Any], recipe: Recipe, rows: int) -> None:
-    """Compares the constructed trainer with what was asked.
-
-    Raises:
-        ConfigDrift: naming every setting that differs.
-    """
-    import torch
-
-    held = trainer.args
-    wrong = [
-        f"{name}: asked {value!r}, holds {getattr(held, name, 'nothing')!r}"
-        for name, value in asked.items()
-        if getattr(held, name, None) != value
-    ]
-    if len(trainer.train_dataset) != rows:
-        wrong.append(f"training rows: asked {rows}, holds {len(trainer.train_dataset)}")
-    if held.train_batch_size != recipe.batch:
-        wrong.append(f"micro-batch: asked {recipe.batch}, holds {held.train_batch_size}")
-    if not isinstance(trainer.data_collator, Collator):
-        wrong.append(f"collator: asked Collator, holds {type(trainer.data_collator).__name__}")
-    other = sorted({str(value.dtype) for value in checkpoint.trainable(trainer.model).values()} - {str(torch.float32)})
-    if other:
-        wrong.append(f"adapter dtype: asked torch.float32, holds {', '.join(other)}")
-    if wrong:
-        raise ConfigDrift("the trainer does not hold what it was asked for: " + "; ".join(wrong))
-
-
-def held_config(trainer: Any) -> dict[str, Any]:
-    """Every setting that the trainer really holds, as JSON values, without paths and tokens."""
-    values = trainer.args.to_dict()
-    drop = {name for name in values if name.endswith(("_dir", "_token")) or name in ("logging_dir", "run_name")}
-    held: dict[str, Any] = {name: _plain(value) for name, value in sorted(values.items()) if name not in drop}
-    held["trainer"] = f"{type(trainer).__mro__[1].__module__}.{type(trainer).__mro__[1].__name__}"
-    held["model_class"] = type(trainer.model.get_base_model()).__name__
-    return held
-
-
-def _settings(recipe: Recipe, adapted: Any, folder: Path) -> dict[str, Any]:
-    import torch
-
-    on_cpu = adapted.device.type == "cpu"
-    half = next((v.dtype for v in adapted.parameters() if v.dtype in (torch.bfloat16, torch.float16)), torch.float32)
-    return {
-        "output_dir": str(folder),
-        "max_steps": recipe.steps,
-        "per_device_train_batch_size": recipe.batch,
-        "gradient_accumulation_steps": recipe.accumulation,
-        "learning_rate": recipe.learning_rate,
-        "lr_scheduler_type": recipe.schedule,
-        "warmup_steps": recipe.warmup_steps,
-        "weight_decay": recipe.weight_decay,
-        "max_grad_norm": recipe.max_grad_norm,
-        "optim": OPTIMIZERS[recipe.optimizer],
-        "gradient_checkpointing": recipe.gradient_checkpointing,
-        "seed": recipe.seed,
-        "bf16": half == torch.bfloat16,
-        "fp16": half == torch.float16,
-        "use_cpu": on_cpu,
-        "max_length": None,  # rows come cut to length
-        "packing": False,
-        "padding_free": False,
-        "loss_type": "nll",
-        "train_sampling_strategy": "sequential",  # the order is made by epoch_order
-        "dataset_kwargs": {"skip_prepare_dataset": True},
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # else a NaN loss is shown as the average of earlier ones
-        "eval_strategy": "no",  # the watch decides when
-        "save_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "dataloader_num_workers": 0,
-        "dataloader_pin_memory": not on_cpu,
-    }
-
-
-def _step_tokens(rows: Sequence[TokenRow], order: Sequence[int], recipe: Recipe) -> list[int]:
-    width = recipe.batch * recipe.accumulation
-    lengths = [len(rows[number]["input_ids"]) for number in order]
-    return [sum(lengths[step * width : (step + 1) * width]) for step in range(recipe.steps)]
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _pulse(trainer: Any) -> Any:
-    """Transformers' callback that turns its events into the watch's."""
-    from transformers import TrainerCallback
-
-    class Pulse(TrainerCallback):  # type: ignore[misc]  # untyped base
-        started_s = 0.0
-
-        def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-            if state.global_step == 0:
-                trainer.watch.begin(trainer)
-            release_cache()
-
-        def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-            self.started_s = time.perf_counter()
-
-        def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
-            control.should_evaluate = trainer.watch.evaluate_after(state.global_step)
-            return control
-
-        def on_log(self, _args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> Any:
-            if not logs or "loss" not in logs or "grad_norm" not in logs:
-                return control
-            number = state.global_step
-            wall_s = time.perf_counter() - self.started_s
-            tokens = trainer.step_tokens[number - 1]
-            trainer.watch.step(Step(number, logs["loss"], logs["learning_rate"], logs["grad_norm"], tokens, wall_s))
-            return control
-
-    return Pulse()
-
-
-def _classes(loaded: Loaded) -> tuple[Any, Any]:
-    """The trainer's and the config's class; imported late, since Unsloth replaces both in their modules."""
-    from transformers import Trainer
-    from trl import SFTConfig, SFTTrainer
-
-    from labqueue.llm.checkpoint import load_optimizer, load_random, load_weights
-
-    plain_loss: Literal[True] | None = True if loaded.model.device.type == "cpu" else None
-
-    class LabTrainer(SFTTrainer):  # type: ignore[misc]  # untyped base
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if plain_loss:  # TRL's loss head is a Triton kernel: "0 active drivers" without a GPU
-                return Trainer.compute_loss(self, model, inputs, *args, **kwargs)
-            return super().compute_loss(model, inputs, *args, **kwargs)
-
-        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-            loss = held_out_loss(self, self.held_out, self.eval_batch)
-            self.watch.evaluated(self.state.global_step, loss)
-            release_cache()
-            return {"eval_loss": loss}
-
-        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
-            number = self.state.global_step
-            if number == self.__dict__.get("pulsed"):
-                return  # transformers calls it once more at the end of the epoch
-            super()._maybe_log_save_evaluate(*args, **kwargs)
-            self.__dict__["pulsed"] = number
-            if self.watch.checkpoint_after(number):
-                self.watch.checkpoint(number, lambda folder: checkpoint.save(folder, self, self.watch.about()))
-            if self.watch.stop_after(number):
-                self.control.should_training_stop = True
-
-        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-            load_weights(Path(resume_from_checkpoint), self.model if model is None else model)
-
-        def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-            if checkpoint is not None:
-                load_optimizer(Path(checkpoint), self)
-
-        def _load_rng_state(self, checkpoint: str | None) -> None:
-            if checkpoint is not None:
-                load_random(Path(checkpoint))
-
-    return LabTrainer, SFTConfig
