@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from labqueue.execution import devices
 from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
 
@@ -107,3 +108,11 @@ def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
         if time.monotonic() > give_up:
             raise AssertionError(f"not true within {timeout_s} s: {true}")
         time.sleep(0.02)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``gpu`` are skipped where there is no card, and say so."""
+    if not devices.gpus():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))

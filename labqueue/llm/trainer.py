@@ -15,6 +15,7 @@ from typing import Any
 from labqueue.llm import checkpoint
 from labqueue.llm.encode import Collator, TokenRow
 from labqueue.llm.load import Loaded
+from labqueue.llm.readings import Readings
 from labqueue.llm.train import Recipe, Step, Watch, epoch_order, held_out_loss, release_cache
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
@@ -64,7 +65,7 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.watch, trainer.held_out, trainer.eval_batch = watch, held_out, recipe.batch
-    trainer.step_tokens = _step_tokens(rows, order, recipe)
+    trainer.step_tokens, trainer.readings = _step_tokens(rows, order, recipe), Readings()
     trainer.add_callback(_pulse(trainer))
     check_held(trainer, asked, recipe, len(order))
     return trainer
@@ -134,8 +135,7 @@ def _settings(recipe: Recipe, adapted: Any, folder: Path) -> dict[str, Any]:
         "loss_type": "nll",
         "train_sampling_strategy": "sequential",  # the order is made by epoch_order
         "dataset_kwargs": {"skip_prepare_dataset": True},
-        "logging_strategy": "steps",
-        "logging_steps": 1,
+        "logging_strategy": "no",  # numbers are read by Readings, which does not make a GPU wait
         "logging_nan_inf_filter": False,  # else a NaN loss is shown as the average of earlier ones
         "eval_strategy": "no",  # the watch decides when
         "save_strategy": "no",
@@ -167,27 +167,16 @@ def _pulse(trainer: Any) -> Any:
     from transformers import TrainerCallback
 
     class Pulse(TrainerCallback):  # type: ignore[misc]  # untyped base
-        started_s = 0.0
-
         def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
             if state.global_step == 0:
                 trainer.watch.begin(trainer)
             release_cache()
 
         def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
-            self.started_s = time.perf_counter()
+            trainer.step_started_s = time.perf_counter()
 
         def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
             control.should_evaluate = trainer.watch.evaluate_after(state.global_step)
-            return control
-
-        def on_log(self, _args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> Any:
-            if not logs or "loss" not in logs or "grad_norm" not in logs:
-                return control
-            number = state.global_step
-            wall_s = time.perf_counter() - self.started_s
-            tokens = trainer.step_tokens[number - 1]
-            trainer.watch.step(Step(number, logs["loss"], logs["learning_rate"], logs["grad_norm"], tokens, wall_s))
             return control
 
     return Pulse()
@@ -214,16 +203,29 @@ def _classes(loaded: Loaded) -> tuple[Any, Any]:
             release_cache()
             return {"eval_loss": loss}
 
-        def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
             number = self.state.global_step
             if number == self.__dict__.get("pulsed"):
                 return  # transformers calls it once more at the end of the epoch
-            super()._maybe_log_save_evaluate(*args, **kwargs)
             self.__dict__["pulsed"] = number
-            if self.watch.checkpoint_after(number):
+            self.readings.take(number, tr_loss, grad_norm, kwargs["learning_rate"], self.step_started_s)
+            tr_loss.zero_()
+            for kept in self._metrics.values():
+                kept.clear()  # TRL's own numbers of each step: read by nobody, and they would pile up
+            self._tell(all_of_them=number == self.args.max_steps or self.control.should_evaluate)
+            checkpointed = self.watch.checkpoint_after(number)
+            if checkpointed:
+                self._tell(all_of_them=True)
+            super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+            if checkpointed:
                 self.watch.checkpoint(number, lambda folder: checkpoint.save(folder, self, self.watch.about()))
             if self.watch.stop_after(number):
                 self.control.should_training_stop = True
+
+        def _tell(self, *, all_of_them: bool) -> None:
+            for reading, loss, norm in self.readings.told(all_of_them=all_of_them):
+                tokens = self.step_tokens[reading.number - 1]
+                self.watch.step(Step(reading.number, loss, reading.learning_rate, norm, tokens, reading.wall_s))
 
         def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
             load_weights(Path(resume_from_checkpoint), self.model if model is None else model)

