@@ -18,6 +18,11 @@ def now() -> float:
     return time.time()
 
 
+def local() -> datetime.datetime:
+    """Now, in the machine's time zone: what people mean by a time of day."""
+    return datetime.datetime.now().astimezone()
+
+
 def iso(unix_s: float | None) -> str | None:
     """UTC ISO 8601 with milliseconds and ``Z``; None stays None."""
     if unix_s is None:
@@ -63,6 +68,10 @@ class Deadline:
     def left_s(self) -> float:
         """Seconds until the moment; 0 or less once it has passed."""
         return self.boot_s - boot_s() if self.boot_id == boot_id() else self.unix_s - now()
+
+    def age_s(self, given_s: float) -> float:
+        """Seconds since this was made as ``after(given_s)``; 0 when that was before the last boot."""
+        return max(0.0, given_s - self.left_s) if self.boot_id == boot_id() else 0.0
 
     @property
     def passed(self) -> bool:

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from labqueue.domain.errors import LabError, nearest
+
+FILE = "labqueue.toml"
+"""The workspace's own settings, for what should not stand on every command line."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,22 @@ class Settings:
         """The queue's file of wake-ups: disposable, never believed."""
         return self.outputs / "wakeups.db"
 
+    @property
+    def notify(self) -> tuple[str, ...]:
+        """Where messages go, as Apprise's URLs: ``LABQUEUE_NOTIFY`` (separated by spaces), else labqueue.toml's.
+
+        Read anew each time, so that a worker that has been up for weeks obeys a change. An empty variable is "nowhere".
+        The URLs may hold passwords: never print them.
+
+        Raises:
+            LabError: labqueue.toml is not TOML, or holds something else than ``notify`` with one or more URLs.
+        """
+        given = os.environ.get("LABQUEUE_NOTIFY")
+        if given is not None:
+            return tuple(given.split())
+        urls = _workspace_file(self.root / FILE).get("notify", [])
+        return (urls,) if isinstance(urls, str) else tuple(urls)
+
     def experiment(self, name: str) -> Path:
         """The folder of one experiment."""
         return self.outputs / name
@@ -49,3 +72,29 @@ class Settings:
 def find_root(given: str | None) -> Path:
     """The workspace: what was given, else ``LABQUEUE_ROOT``, else the current folder."""
     return Path(given or os.environ.get("LABQUEUE_ROOT") or ".").resolve()
+
+
+def _workspace_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"cannot be read: {error}", file=str(path)) from error
+    # Only those who have such a file pay for its reader.
+    import tomllib  # noqa: PLC0415
+
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"at line (\d+)", str(error))
+        line = int(place[1]) if place else None
+        raise LabError(f"is not TOML: {error}", file=str(path), line=line) from error
+    for key in found:
+        if key != "notify":
+            raise LabError(f"there is no setting {key!r}: {nearest(key, ['notify'])}", file=str(path), key=key)
+    urls = found.get("notify", [])
+    if not isinstance(urls, str | list) or not all(isinstance(url, str) and url for url in urls):
+        words = 'notify must be a list of Apprise URLs, for example notify = ["ntfy://my-topic"]'
+        raise LabError(words, file=str(path), key="notify")
+    return found

@@ -93,6 +93,25 @@ def test_imports_point_down_only() -> None:
     assert done.returncode == 0, done.stdout
 
 
+MAX_LINES = 300
+"""More than a reader keeps in mind at once (design, section 1)."""
+
+
+def test_every_module_can_be_read_at_one_sitting() -> None:
+    lines = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert len(lines) > 40
+    assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_the_store_reads_and_writes_without_the_mapper() -> None:
+    """Importing and configuring it was a fifth of `labqueue status`."""
+    store = [f"labqueue.store.{module.name}" for module in pkgutil.iter_modules([str(PACKAGE / "store")])]
+    program = f"import sys\nfor name in {store!r}: __import__(name)\nprint('sqlalchemy.orm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert len(store) > 8
+    assert done.stdout == "False\n"
+
+
 def test_there_is_no_module_for_what_has_no_name() -> None:
     banned = {"utils", "util", "helpers", "misc", "common_utils", "manager", "service"}
     assert not {path.stem for path in PACKAGE.rglob("*.py")} & banned

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.settings import Settings
 
 NEEDED = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "huey", "sqlalchemy")
 FREE_GIB = 10
@@ -32,8 +33,9 @@ class Finding:
 @click.command()
 @root_option
 @json_option
+@click.option("--notify", is_flag=True, help="Also send a test message to where notifications go.")
 @click.pass_context
-def doctor(ctx: click.Context, own_root: str | None, as_json: bool) -> None:
+def doctor(ctx: click.Context, own_root: str | None, as_json: bool, notify: bool) -> None:
     """Check Python, SQLite, GPU, driver, disk, memory and packages; exit 1 when something will not work."""
     findings = [
         *_python(),
@@ -42,6 +44,8 @@ def doctor(ctx: click.Context, own_root: str | None, as_json: bool) -> None:
         _memory(),
         *_packages(),
         *_gpu(),
+        _notifications(settings(own_root), test=notify),
+        _sleep(),
     ]
     bad = any(finding.state == "bad" for finding in findings)
     if as_json:
@@ -86,7 +90,6 @@ def _workspace(root: Path) -> list[Finding]:
     cure = "" if free_gib >= FREE_GIB else "`labqueue gc` says what may go" if free_gib else ""
     findings.append(Finding("disk", "ok" if free_gib >= FREE_GIB else "warn", f"{free_gib:.1f} GiB free", cure))
     from labqueue.domain.errors import LabError
-    from labqueue.settings import Settings
     from labqueue.store.db import open_existing
 
     database = Settings(root).database
@@ -103,6 +106,42 @@ def _memory() -> Finding:
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     cure = "" if gib >= 8 else "models above some 500 million parameters will not load"
     return Finding("memory", "ok" if gib >= 8 else "warn", f"{gib:.1f} GiB, {os.cpu_count()} cores", cure)
+
+
+def _notifications(chosen: Settings, *, test: bool) -> Finding:
+    """Whether anybody is told in the morning. Targets may hold passwords, so none is printed."""
+    from labqueue.domain.errors import LabError
+    from labqueue.execution import notify
+
+    try:
+        urls = chosen.notify
+    except LabError as error:
+        return Finding("notifications", "bad", "none", str(error))
+    if not urls:
+        cure = 'set LABQUEUE_NOTIFY, or notify = ["ntfy://TOPIC"] in labqueue.toml (any of Apprise\'s URLs)'
+        return Finding("notifications", "bad" if test else "ok", "no target is set", cure)
+    unknown = notify.invalid(urls)
+    if unknown:
+        return Finding("notifications", "bad", f"{len(urls)} targets", f"Apprise does not know {', '.join(unknown)}")
+    found = f"{len(urls)} target{'s' if len(urls) > 1 else ''}"
+    if not test:
+        return Finding("notifications", "ok", f"{found} (`labqueue doctor --notify` sends a test)")
+    message = notify.Message("info", "labqueue: test", f"labqueue doctor sends this from {chosen.root}.")
+    problem = notify.send(urls, message)
+    if problem:
+        return Finding("notifications", "bad", f"{found}, the test message was not taken", problem)
+    return Finding("notifications", "ok", f"{found}, test message sent")
+
+
+def _sleep() -> Finding:
+    from labqueue.execution import wakefulness
+
+    problem = wakefulness.problem()
+    if problem is None:
+        return Finding("sleep", "ok", "the machine stays awake while a run computes")
+    return Finding(
+        "sleep", "warn", "the machine may suspend during a run", f"{problem}: switch suspending off yourself"
+    )
 
 
 def _packages() -> list[Finding]:

@@ -33,6 +33,7 @@ COMMANDS = {
     "models": ("labqueue.cli.catalogue", "models", "Models that specs can name."),
     "corpora": ("labqueue.cli.catalogue", "corpora", "Data that specs can name."),
     "new": ("labqueue.cli.new", "new", "Write a commented spec to start from."),
+    "gc": ("labqueue.cli.gc", "gc", "What may go from outputs, why, and what it frees."),
     "doctor": ("labqueue.cli.doctor", "doctor", "Check this machine, and say what to do about each problem."),
 }
 

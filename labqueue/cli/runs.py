@@ -12,7 +12,10 @@ import click
 from labqueue.cli.common import dump, json_option, ledger, root_option, settings
 from labqueue.cli.render import DASH, cell, duration, table
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.views import RunView
+from labqueue.domain.views import AttemptView, RunView
+
+THROTTLED_SHARE = 0.05
+"""A card that was slowed down for more of a run than this is worth a warning. Assumption."""
 
 _RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 
@@ -50,10 +53,35 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
             for a in view.attempts
         ]
         table(columns, attempts)
+        for attempt in view.attempts:
+            _warmth(attempt)
     if view.artifacts:
         table(["artifact", "type", "path", "bytes"], [[a.name, a.type, a.path, a.bytes] for a in view.artifacts])
+    for event in view.history:
+        click.echo(f"{event.at}  {event.text}")
     for note in view.notes:
         click.echo(f"note: {note}")
+
+
+def _warmth(attempt: AttemptView) -> None:
+    """How warm an attempt was, where anything was measured, and a warning when its card was slowed down."""
+    found = attempt.telemetry
+    if found is None:
+        return
+    warm, power, clocks, slowed = (found.get(name) for name in ("temperature_c", "power_w", "sm_mhz", "throttled"))
+    words = [
+        f"up to {cell(warm['max'])} °C (mean {cell(warm['mean'])})" if warm else None,
+        f"up to {cell(power['max'])} W" if power else None,
+        f"clock {cell(clocks['min'])} to {cell(clocks['max'])} MHz" if clocks else None,
+        f"slowed down {slowed['share']:.0%} of the time" if slowed else None,
+    ]
+    click.echo(f"attempt {attempt.number}: {', '.join(filter(None, words))}")
+    if slowed and slowed["share"] > THROTTLED_SHARE:
+        why = ", ".join(f"{reason} {share:.0%}" for reason, share in slowed["reasons"].items())
+        click.echo(
+            f"warning: the card was slowed down during attempt {attempt.number} ({why}): "
+            "compare no speeds with it, and look at its cooling and power limit"
+        )
 
 
 def _facts(view: RunView) -> None:
@@ -120,6 +148,8 @@ def logs(run: int, follow: bool, attempt: int | None, own_root: str | None, as_j
         text = path.read_bytes().decode(errors="replace") if path.exists() else ""
         dump({"schema": 1, "run": run, "attempt": chosen[-1].number, "text": text})
         return
+    if not path.exists() and chosen[-1].finished_at is not None:
+        click.echo(f"the log of attempt {chosen[-1].number} is gone: `labqueue gc` removes old ones", err=True)
     at = _print_from(path, 0)
     while follow and read.run(db, run).state == "running":
         time.sleep(0.25)

@@ -13,7 +13,7 @@ from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
     from labqueue.execution.plan import Plan
-    from labqueue.store.write import Submitted
+    from labqueue.store.jobs import Submitted
 
 
 @click.command()
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 @click.option("--with-needs", is_flag=True, help="Submit the experiments that these need, too.")
 @click.option("--dry-run", is_flag=True, help="Print the runs and record nothing.")
 @click.option("--force", is_flag=True, help="Execute also what has already succeeded.")
+@click.option(
+    "--preflight/--no-preflight",
+    default=None,
+    help="First run two steps, an evaluation and a save of every shape. Default: for sweeps on a GPU.",
+)
 @click.option("--run", "run_now", is_flag=True, help="Also drain the queue here, then print the report.")
 @json_option
 @click.pass_context
@@ -44,6 +49,7 @@ def submit(
     with_needs: bool,
     dry_run: bool,
     force: bool,
+    preflight: bool | None,
     run_now: bool,
     as_json: bool,
 ) -> None:
@@ -61,6 +67,7 @@ def submit(
         after=tuple(after),
         with_needs=with_needs,
         force=force,
+        preflight=preflight,
     )
     plans = [planning.plan(specfile.read(path), request) for path in specs]
     if with_needs:
@@ -126,8 +133,8 @@ def _dry_run(plans: list[Plan], as_json: bool) -> None:
             "runs": [
                 {
                     "seed": run.seed,
-                    "varied": run.varied,
-                    "params": run.params,
+                    "varied": run.varied.value,
+                    "params": run.params.value,
                     "estimated_memory_gib": run.estimated_memory_gib,
                 }
                 for run in planned.job.runs
@@ -141,10 +148,9 @@ def _dry_run(plans: list[Plan], as_json: bool) -> None:
     from labqueue.cli.render import table
 
     for planned in plans:
-        keys = list(dict.fromkeys(key for run in planned.job.runs for key in run.varied))
-        rows = [
-            [run.seed, *(run.varied.get(key, "") for key in keys), run.estimated_memory_gib] for run in planned.job.runs
-        ]
+        runs = planned.job.runs
+        keys = list(dict.fromkeys(key for run in runs for key in run.varied.value))
+        rows = [[run.seed, *(run.varied.value.get(key, "") for key in keys), run.estimated_memory_gib] for run in runs]
         click.echo(
             f"{planned.job.experiment}: {len(rows)} runs, profile {planned.job.profile}, "
             f"device {planned.job.device}; nothing was recorded"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
@@ -16,3 +18,20 @@ def canonical(value: object) -> str:
 def digest(value: object) -> str:
     """SHA-256 (hex) of the canonical JSON of a value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """``digest`` of a list whose members are canonical JSON already: nothing is written twice to be hashed."""
+    return hashlib.sha256(f"[{','.join(texts)}]".encode()).hexdigest()
+
+
+class Canonical(NamedTuple):
+    """A mapping with its canonical text, which is written once and then hashed, compared and stored."""
+
+    value: dict[str, Any]
+    text: str
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Canonical:
+        """A mapping with its text."""
+        return cls(value, canonical(value))

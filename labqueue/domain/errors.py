@@ -33,6 +33,18 @@ class WorkFailed(LabError):
     """Work that had begun could not go on (a corrupt database met halfway, say). Exit status 1."""
 
 
+class Unavailable(LabError):
+    """The workspace cannot be written for now (locked, full, read-only): whoever can wait tries again."""
+
+
+class Locked(WorkFailed, Unavailable):
+    """Another process has held the database's lock for too long."""
+
+
+class DiskFull(Unavailable):
+    """The disk of the workspace has no room."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns ``did you mean 'x'? known: …`` for an unknown word; the list alone where nothing is near."""
     choices = sorted(str(choice) for choice in known)

@@ -4,6 +4,8 @@ A kind is one module in ``labqueue/kinds``. Its docstring's first line says what
 set; ``run(params, rec)`` does the work and sees the world through the recorder only. Optional functions:
 
 - ``smaller(params) -> Params | None``: the same experiment in less memory (same effective batch), or None;
+- ``rehearse(params) -> Params | None``: the same shape in two steps, with an evaluation and a save; what does not
+  change the shape (a learning rate, say) gets one value, so that equal shapes are rehearsed once;
 - ``assets(params) -> list[str]``: names of models and data that must be on this machine before the night;
 - ``estimate(params, device) -> dict[str, float] | None``: predicted peak memory by item, GiB.
 """
@@ -147,6 +149,11 @@ class Kind:
     def smaller(self, params: Params) -> Params | None:
         """The same experiment in less memory, or None when the kind knows none."""
         make = getattr(self.module, "smaller", None)
+        return cast("Params | None", make(params)) if make else None
+
+    def rehearse(self, params: Params) -> Params | None:
+        """The same shape in two steps, or None when the kind knows no rehearsal."""
+        make = getattr(self.module, "rehearse", None)
         return cast("Params | None", make(params)) if make else None
 
     def assets(self, params: Params) -> list[str]:

@@ -6,8 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
@@ -17,8 +16,7 @@ MAX_RUNS = 100_000
 """More runs than one person reads in a lifetime; past it a sweep is a typing error. Assumption."""
 
 
-@dataclass(frozen=True)
-class RunPlan:
+class RunPlan(NamedTuple):
     """One run to be: the raw parameters of a sweep point, and a seed."""
 
     varied: dict[str, Any]
@@ -101,11 +99,12 @@ def _points(sweep: Sweep) -> list[dict[str, Any]]:
         outer = next((other for other in seen if key.startswith(f"{other}.")), None)
         if outer is not None:
             raise LabError(f"sweep axes {outer!r} and {key!r} set the same parameter; keep one", key=f"sweep.{key}")
-    points = [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*blocks)]
-    twice = _repeated(points)
-    if twice is not None:
-        raise LabError(f"sweep has the point {twice} twice; each is run once per seed", key="sweep")
-    return points
+    for block in blocks:
+        # No two blocks share a key, so the product repeats a point only where a block does.
+        twice = _repeated(block)
+        if twice is not None:
+            raise LabError(f"sweep has the point {twice} twice; each is run once per seed", key="sweep")
+    return [{k: v for part in parts for k, v in part.items()} for parts in itertools.product(*blocks)]
 
 
 def _check_axis(key: str, values: list[Any]) -> None:

@@ -37,6 +37,8 @@ class AttemptView:
     environment: int | None = None
     commit: str | None = None
     dirty: bool | None = None
+    telemetry: dict[str, Any] | None = None
+    """Temperature, power, clocks and throttling while it ran (``execution.telemetry.summarize``)."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class ArtifactView:
     path: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class EventView:
+    """Something that happened to a run, in a sentence."""
+
+    at: str
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,9 @@ class RunView:
     metrics: dict[str, MetricView] = field(default_factory=dict)
     artifacts: list[ArtifactView] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    """What the kind had to say."""
+    history: list[EventView] = field(default_factory=list)
+    """What the lab and people did with it, oldest first."""
 
 
 @dataclass(frozen=True)

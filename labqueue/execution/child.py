@@ -9,16 +9,21 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labqueue.execution.process import end_group
+from labqueue.execution.process import MARK, end_group, end_marked
 from labqueue.execution.provenance import SOURCES
 from labqueue.settings import Settings
 
 LOG_CAP_BYTES = 64 * 1024**2
 """A log that grows past this keeps its first half; a runaway print must not fill the disk."""
+
+LOG_LOOK_S = 0.05
+"""Between looks at a log's size: what a process can write in that time is what it may exceed the cap by."""
 
 
 @dataclass
@@ -29,11 +34,18 @@ class Child:
     log: Path
     handle: int
     """A pidfd: readable once the process has ended."""
+    mark: str
+    """In the environment of this process and of all that it starts, however they detach themselves."""
     started_s: float = field(default_factory=time.monotonic)
     ending: str | None = None
     """Why we are ending it: ``cancel``, ``pause``, ``timeout`` or ``shutdown``."""
     kill_at_s: float | None = None
     killed: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        # Not in the worker's main thread: that one may wait a minute for a locked database.
+        threading.Thread(target=self._keep_log_short, name="log", daemon=True).start()
 
     @property
     def age_s(self) -> float:
@@ -45,17 +57,21 @@ class Child:
         if self.ending is None:
             self.ending = why
             self.kill_at_s = time.monotonic() + grace_s
-            end_group(self.process.pid, signal.SIGTERM)
+            # Its helpers are left alone: a data loader that dies under it would make a failure of a checkpoint.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.handle, signal.SIGTERM)
 
     def enforce(self) -> None:
-        """Kills the group once the grace period is over, and keeps the log within its cap."""
+        """Kills the group once the grace period is over."""
         if self.kill_at_s is not None and time.monotonic() >= self.kill_at_s:
             self.killed = True
             end_group(self.process.pid, signal.SIGKILL)
-        if self.log.stat().st_size > LOG_CAP_BYTES:
-            os.truncate(self.log, LOG_CAP_BYTES // 2)
-            with self.log.open("ab") as file:
-                file.write(f"\n[labqueue: log passed {LOG_CAP_BYTES >> 20} MiB; its later part was cut]\n".encode())
+
+    def _keep_log_short(self) -> None:
+        while not self.ended.wait(LOG_LOOK_S):
+            # A full disk lets nothing be appended, but the cut comes first and makes room.
+            with contextlib.suppress(OSError):
+                cut(self.log)
 
     def wait(self, wakeup: int, timeout_s: float) -> int | None:
         """Waits for its end, at most ``timeout_s``, or until ``wakeup`` is readable; returns the exit status."""
@@ -65,7 +81,12 @@ class Child:
         # It is dead but not yet reaped, so its number is still its own: what it left in its group ends now.
         end_group(self.process.pid, signal.SIGKILL)
         os.close(self.handle)
-        return self.process.wait()
+        status = self.process.wait()
+        end_marked(self.mark)
+        self.ended.set()
+        with contextlib.suppress(OSError):
+            cut(self.log)
+        return status
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,7 @@ class Standby:
 
     process: subprocess.Popen[bytes]
     sources_at: float
+    mark: str
 
     @property
     def usable(self) -> bool:
@@ -106,15 +128,16 @@ def prepare(settings: Settings, device: str, lock: Path) -> Standby:
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
     sources_at = newest_source()
+    mark = f"{lock}:{uuid.uuid4().hex}"
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
         start_new_session=True,
     )
-    return Standby(process, sources_at)
+    return Standby(process, sources_at, mark)
 
 
 def start(standby: Standby, run_id: int, token: int, log: Path) -> Child:
@@ -128,7 +151,15 @@ def start(standby: Standby, run_id: int, token: int, log: Path) -> Child:
         # One that died meanwhile is found dead by whoever waits for it.
         pipe.write(assignment.encode() + b"\n")
         pipe.close()
-    return Child(standby.process, log, os.pidfd_open(standby.process.pid))
+    return Child(standby.process, log, os.pidfd_open(standby.process.pid), standby.mark)
+
+
+def cut(log: Path) -> None:
+    """Cuts a log that has passed its cap to the first half of it."""
+    if log.stat().st_size > LOG_CAP_BYTES:
+        os.truncate(log, LOG_CAP_BYTES // 2)
+        with log.open("ab") as file:
+            file.write(f"\n[labqueue: log passed {LOG_CAP_BYTES >> 20} MiB; its later part was cut]\n".encode())
 
 
 def oom_kills() -> int | None:
@@ -149,5 +180,7 @@ def last_words(log: Path, limit: int = 300) -> str:
             tail = file.read().decode(errors="replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    # Control characters could rule the terminal of whoever reads them.
+    readable = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in tail)
+    lines = [" ".join(line.split()) for line in readable.splitlines() if line.strip()]
     return lines[-1][-limit:] if lines else ""

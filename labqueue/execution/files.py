@@ -29,6 +29,14 @@ def sync_tree(folder: Path) -> None:
         sync(Path(parent))
 
 
+def make_folder(folder: Path, root: Path) -> None:
+    """Makes a folder below ``root``, durably: a power cut that took it away would take what is published in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while folder != root:
+        folder = folder.parent
+        sync(folder)
+
+
 def publish(aside: Path, target: Path) -> None:
     """Moves a complete file or folder into its place, durably; what stood there before is replaced."""
     if aside.is_dir():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from labqueue import kinds
-from labqueue.domain.canonical import canonical, digest
+from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.kind import Kind, Params
 from labqueue.domain.spec import FromRun, Limits, Spec, Sweep, assign, with_profile
@@ -18,8 +18,8 @@ from labqueue.domain.sweep import RunPlan, axes, expand
 from labqueue.execution import provenance, specfile
 from labqueue.execution.devices import default_profile
 from labqueue.execution.specfile import Source
-from labqueue.store import write
 from labqueue.store.eligible import matches
+from labqueue.store.jobs import NewJob, NewRun
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Request:
     after: tuple[str, ...] = ()
     with_needs: bool = False
     force: bool = False
+    preflight: bool | None = None
+    """Rehearse every shape first; None: for several runs on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Plan:
     """A validated submission that has not been recorded."""
 
     source: Source
-    job: write.NewJob
+    job: NewJob
     kind: Kind
     params: list[Params]
     """One per run, in order."""
@@ -71,29 +73,29 @@ def plan(source: Source, request: Request) -> Plan:
     except LabError as error:
         key = error.key or "sweep"
         raise _blamed(source, request, key.removeprefix("sweep.grid.")).error(error.message, key) from error
-    params = _validate(plans, kind, source, request, profile)
-    dumped = [
-        _with_references(value.model_dump(mode="json"), run.params) for run, value in zip(plans, params, strict=True)
-    ]
-    _check_predictions(resolved, plans, dumped, source)
-    points = {canonical([run.varied, dump]): None for run, dump in zip(plans, dumped, strict=True)}
+    valid = _validate(plans, kind, source, request, profile)
+    _check_predictions(resolved, plans, valid, source)
+    varied = [Canonical.of(run.varied) for run in plans]
+    points = {f"[{point.text},{run.plain.text}]" for point, run in zip(varied, valid, strict=True)}
     frozen = resolved.model_dump(mode="json", by_alias=True) | {"axes": axes(resolved.sweep)}
-    limits = resolved.limits.model_dump(mode="json")
+    limits = Canonical.of(resolved.limits.model_dump(mode="json"))
+    same = (canonical(spec.kind), canonical(device))
+    seeds = {seed: canonical(seed) for seed in resolved.seeds}
     runs = [
-        write.NewRun(
+        NewRun(
             kind=spec.kind,
-            seed=run.seed,
-            varied=run.varied,
-            params=dump,
+            seed=planned.seed,
+            varied=point,
+            params=run.plain,
             limits=limits,
-            spec_hash=digest([spec.kind, device, dump, run.seed]),
-            estimated_memory_gib=_estimated_gib(kind, value, device),
+            spec_hash=digest_of((*same, run.plain.text, seeds[planned.seed])),
+            estimated_memory_gib=_estimated_gib(kind, run.params, device),
         )
-        for run, dump, value in zip(plans, dumped, params, strict=True)
+        for planned, point, run in zip(plans, varied, valid, strict=True)
     ]
     _check_distinct(plans, runs, source)
     now = provenance.here()
-    job = write.NewJob(
+    job = NewJob(
         experiment=spec.name,
         spec=frozen,
         spec_version=digest([spec.kind, device, sorted(points)]),
@@ -108,7 +110,7 @@ def plan(source: Source, request: Request) -> Plan:
         runs=runs,
         force=request.force,
     )
-    return Plan(source, job, kind, params)
+    return Plan(source, job, kind, [run.params for run in valid])
 
 
 COMMAND_LINE = "command line"
@@ -142,18 +144,35 @@ def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
     return spec.model_copy(update=changes)
 
 
-def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request, profile: str) -> list[Params]:
-    """Each run's parameters, with a placeholder text where another run's artifact will stand."""
-    validated: dict[str, Params] = {}
+class _Valid(NamedTuple):
+    """Parameters that the kind accepts."""
+
+    params: Params
+    """With a placeholder text where another run's artifact will stand."""
+    plain: Canonical
+    """The same as plain values, references in their places again."""
+
+
+def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request, profile: str) -> list[_Valid]:
+    """What each run's parameters become; seeds of one sweep point share it."""
+    validated: dict[str, _Valid] = {}
     answers = []
     for run in plans:
-        text = canonical(_without_references(run.params, source))
-        if text not in validated:
+        text = canonical(run.params)
+        valid = validated.get(text)
+        if valid is None:
+            # No reference can be in a text without the word; most sweeps have none.
+            refers = '"from_run"' in text
+            asked = canonical(_without_references(run.params, source)) if refers else text
             try:
-                validated[text] = kind.params.model_validate_json(text)
+                params = kind.params.model_validate_json(asked)
             except ValidationError as error:
                 raise _at_origin(error, run, kind, source, request, profile) from error
-        answers.append(validated[text])
+            plain = params.model_dump(mode="json")
+            if refers:
+                plain = _with_references(plain, run.params)
+            valid = validated[text] = _Valid(params, Canonical.of(plain))
+        answers.append(valid)
     return answers
 
 
@@ -214,7 +233,7 @@ def _with_references(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any
     return laid
 
 
-def _check_distinct(plans: list[RunPlan], runs: list[write.NewRun], source: Source) -> None:
+def _check_distinct(plans: list[RunPlan], runs: list[NewRun], source: Source) -> None:
     """Two sweep points may differ in writing only (1 and 1.0, or a default spelt out): then they are one run."""
     seen: dict[str, RunPlan] = {}
     for planned, run in zip(plans, runs, strict=True):
@@ -229,9 +248,9 @@ def _estimated_gib(kind: Kind, params: Params, device: str) -> float | None:
     return None if items is None else sum(items.values())
 
 
-def _check_predictions(spec: Spec, plans: list[RunPlan], dumped: list[dict[str, Any]], source: Source) -> None:
+def _check_predictions(spec: Spec, plans: list[RunPlan], valid: list[_Valid], source: Source) -> None:
     """A prediction that can match no run is a typing error, and would be found only in the morning."""
-    seen = [(run.varied, values) for run, values in zip(plans, dumped, strict=True)]
+    seen = [(planned.varied, run.plain.value) for planned, run in zip(plans, valid, strict=True)]
     for at, prediction in enumerate(spec.predictions):
         for name, where in prediction.test.selections():
             if not any(matches(where, varied, values) for varied, values in seen):

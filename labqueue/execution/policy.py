@@ -37,6 +37,7 @@ def conclude(
     ============== ==========================================================================
     crashed        again after a back-off, until ``limits.attempts`` are used up
     out_of_memory  again with what the kind calls ``smaller``, until it knows nothing smaller
+    disk_full      again, not counted; the worker pauses the queue until there is room
     interrupted    again at once, not counted (``claims.interrupt`` looks for stalls)
     all others     final
     ============== ==========================================================================
@@ -55,6 +56,8 @@ def conclude(
             requeue = {"not_before": str(clock.Deadline.after(wait_s))}
         elif subject.limits["attempts"] > 1:
             reason = f"{reason} (attempt {used} of {subject.limits['attempts']})"
+    elif ending is Ending.DISK_FULL:
+        requeue = {}
     elif ending is Ending.OUT_OF_MEMORY:
         smaller = _smaller(subject)
         if smaller is not None:

@@ -71,6 +71,42 @@ def end_group(pid: int, signum: int) -> None:
         os.killpg(pid, signum)
 
 
+MARK = "LABQUEUE_CHILD"
+"""Environment variable of a run's process: ``path of the device's compute lock:a name of its own``."""
+
+
+def marked(mark: str) -> list[int]:
+    """Process ids of this user in whose environment ``MARK`` begins with ``mark``; zombies have none.
+
+    The environment of ``/proc/PID/environ`` is that of the last exec, so forks have their parent's.
+    """
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and int(entry) != os.getpid():
+            with contextlib.suppress(OSError):
+                content = Path(f"/proc/{entry}/environ").read_bytes()
+                if content.startswith(wanted) or b"\0" + wanted in content:
+                    found.append(int(entry))
+    return found
+
+
+def end_marked(mark: str) -> list[int]:
+    """Kills every process that carries ``mark`` and waits until they are gone; returns them.
+
+    A helper that has left its group (setsid, a double fork) would go on computing, and keep memory of the device.
+    """
+    ended: list[int] = []
+    give_up = time.monotonic() + 5.0
+    while (alive := marked(mark)) and time.monotonic() < give_up:
+        for pid in alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended += [pid for pid in alive if pid not in ended]
+        time.sleep(0.002)
+    return ended
+
+
 @dataclass
 class Lock:
     """An exclusive flock on a device that tells others who holds it."""

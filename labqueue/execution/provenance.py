@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.execution.devices import gpus
-from labqueue.execution.files import write_bytes
+from labqueue.execution.files import make_folder, write_bytes
 from labqueue.settings import Settings
 
 PACKAGES = (
@@ -55,6 +55,7 @@ def save_patch(settings: Settings) -> str | None:
     name = hashlib.sha256(patch.encode()).hexdigest()[:16]
     path = settings.outputs / "patches" / f"{name}.patch"
     if not path.exists():
+        make_folder(path.parent, settings.root)
         write_bytes(path, patch.encode())
     return settings.relative(path)
 

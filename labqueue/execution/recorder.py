@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labqueue.domain.artifacts import Artifact, Files
-from labqueue.domain.errors import LabError
+from labqueue.domain.errors import DiskFull, LabError
 from labqueue.domain.kind import Checkpoint, Diverged
-from labqueue.execution import files
+from labqueue.execution import files, space
 from labqueue.settings import Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database
@@ -47,6 +47,7 @@ class LedgerRecorder:
         self._device = device
         self._folder = settings.run(claim.experiment, claim.run_id)
         self._scratch = self._folder / "scratch"
+        self._made: set[Path] = set()
         self._points: deque[tuple[str, int, float | None]] = deque()
         self._notes: deque[str] = deque()
         self._last_good: dict[str, int] = {}
@@ -58,6 +59,7 @@ class LedgerRecorder:
         self._flushing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
+        self._checkpoint_bytes = 0
         self._resume_from = self._find_checkpoint()
         claims.begin(db, claim.run_id, claim.token, self._resume_from.step if self._resume_from else None)
 
@@ -126,19 +128,21 @@ class LedgerRecorder:
         """Writes a value under a name and records its hash."""
         if not name or name.startswith(".") or "/" in name:
             raise LabError(f"artifact name {name!r} is not a file name")
+        self._make(self._folder)
         if isinstance(value, Files):
             suffix = value.path.suffix if value.path.is_file() else ""
             target = self._folder / f"{name}{suffix if not name.endswith(suffix) else ''}"
             aside = self._folder / f".{target.name}.partial"
-            self._folder.mkdir(parents=True, exist_ok=True)
             if value.path.is_dir():
                 shutil.rmtree(aside, ignore_errors=True)
                 shutil.copytree(value.path, aside)
             else:
                 shutil.copyfile(value.path, aside)
+            self._clear(name, target)
             files.publish(aside, target)
         else:
             target = self._folder / f"{name}.json"
+            self._clear(name, target)
             files.write_bytes(target, json.dumps(value.model_dump(mode="json"), ensure_ascii=False).encode())
         write.add_artifact(
             self._db,
@@ -154,15 +158,19 @@ class LedgerRecorder:
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
         """Makes ``save``'s files durable, then records them together with every metric so far."""
         folder = self._folder / "checkpoints"
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make(folder)
         aside = folder / f".step-{step}-attempt-{self.attempt}.partial"
         shutil.rmtree(aside, ignore_errors=True)
+        short = space.shortage(self._settings.root, self._checkpoint_bytes)
+        if short is not None:
+            raise DiskFull(f"checkpoint of step {step} not written: {short}")
         aside.mkdir()
         save(aside)
         pickles = [name for name in files.tree(aside) if Path(name).suffix in _PICKLES]
         if pickles:
             raise LabError(f"checkpoint of step {step} holds pickled files {pickles}; use safetensors or JSON")
         digest, size = files.sha256(aside), files.size(aside)
+        self._checkpoint_bytes = size
         # The attempt is part of the name: a checkpoint of the same step by an earlier attempt stays whole until
         # the ledger points here.
         target = folder / f"step-{step}-attempt-{self.attempt}"
@@ -183,6 +191,15 @@ class LedgerRecorder:
             self._forget(len(points))
         for path in old:
             shutil.rmtree(self._settings.root / path, ignore_errors=True)
+
+    def _clear(self, name: str, target: Path) -> None:
+        if target.exists():
+            write.forget_artifact(self._db, self.run_id, self.attempt, name)
+
+    def _make(self, folder: Path) -> None:
+        if folder not in self._made:
+            files.make_folder(folder, self._settings.root)
+            self._made.add(folder)
 
     def drop_checkpoints(self) -> None:
         """Removes the checkpoints of a run that has succeeded; the ledger has forgotten them with its ending."""
@@ -240,12 +257,25 @@ class LedgerRecorder:
                 sys.stderr.write(f"values wait to be stored: {error}\n")
 
     def _find_checkpoint(self) -> Checkpoint | None:
-        for row in read.checkpoints(self._db, self.run_id):
+        rows = read.checkpoints(self._db, self.run_id)
+        for at, row in enumerate(rows, start=1):
             path = self._settings.root / row.path
-            if path.is_dir() and files.sha256(path) == row.sha256:
+            fault = _fault(path, row.sha256)
+            if fault is None:
                 return Checkpoint(row.step, path)
-            what = "does not match its hash" if path.is_dir() else "is missing"
-            words = f"checkpoint of step {row.step} {what} ({row.path}); falling back to the one before"
+            older = f"falling back to that of step {rows[at].step}" if at < len(rows) else None
+            instead = older or "starting from the beginning"
+            words = f"checkpoint of step {row.step} {fault} ({row.path}); {instead}"
             sys.stderr.write(f"{words}\n")
-            write.drop_checkpoint(self._db, self.run_id, row.step, words)
+            write.drop_checkpoint(self._db, self.run_id, self.attempt, row.step, words)
         return None
+
+
+def _fault(checkpoint: Path, sha256: str) -> str | None:
+    """Why a checkpoint cannot be believed, or None."""
+    if not checkpoint.is_dir():
+        return "is missing"
+    try:
+        return None if files.sha256(checkpoint) == sha256 else "does not match its hash"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"

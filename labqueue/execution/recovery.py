@@ -50,7 +50,13 @@ def take_over(path: Path, device: str) -> Lock:
 
 
 def free_device(path: Path, grace_s: float) -> list[int]:
-    """Waits for orphans of a dead worker to checkpoint and leave the device, then kills them; returns those killed."""
+    """Waits for orphans to checkpoint and leave a device, then kills them; returns those killed.
+
+    The caller holds the device's worker lock, and no child of its own has begun an attempt.
+
+    Raises:
+        LabError: a process that this user cannot see has the lock.
+    """
     held = process.lock(path, wait_s=grace_s)
     killed: list[int] = []
     while held is None:

@@ -6,8 +6,10 @@ It holds the device's lock while it lives, so that its death, however it comes, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -17,12 +19,12 @@ from typing import Any
 
 from labqueue import kinds
 from labqueue.domain.canonical import canonical
-from labqueue.domain.errors import LabError
+from labqueue.domain.errors import DiskFull, LabError
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
-from labqueue.execution import policy, process, provenance
+from labqueue.execution import policy, process, provenance, space
 from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
-from labqueue.llm import memory
+from labqueue.llm import faults, memory
 from labqueue.settings import Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database, open_existing
@@ -31,6 +33,8 @@ EXIT_STOPPED = 75
 """The run was asked to stop and has checkpointed; the worker knows why."""
 EXIT_BUSY = 77
 """The device was not free; nothing was begun."""
+EXIT_DISK_FULL = 78
+"""The disk was full, and so the ledger could not be told."""
 
 LOCK_WAIT_S = 30.0
 """How long a child waits for a device whose last holder is being ended."""
@@ -78,6 +82,10 @@ def main(argv: list[str] | None = None) -> int:
     except claims.Fenced as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FENCED
+    except DiskFull as error:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{error}\n")
+        return EXIT_DISK_FULL
     finally:
         db.close()
 
@@ -116,13 +124,16 @@ def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[C
         ending, reason = Ending.DIVERGED, str(error)
     except Pruned as error:
         ending, reason = Ending.PRUNED, str(error)
+    except DiskFull as error:
+        ending, reason = Ending.DISK_FULL, str(error)
     except (UserError, LabError) as error:
         sys.stderr.write(f"{error}\n")
         ending, reason = Ending.FAILED, str(error)
     except BaseException as error:
         # SystemExit too: a kind that exits has not succeeded. The log keeps the traceback, the ledger the sentence.
-        traceback.print_exc()
-        ending, reason = _classify(error)
+        with contextlib.suppress(OSError):  # the log's own disk may be what is full
+            traceback.print_exc()
+        ending, reason = _classify(error, settings.root)
     recorder.close()
     fields["peak_memory_gib"] = _peak_gib(device)
     policy.conclude(db, subject, ending, reason, fields)
@@ -167,7 +178,11 @@ def _resolve(settings: Settings, db: Database, value: Any) -> Any:
 
 
 def _cap(kind: Kind, device: str, limits: dict[str, Any], memory_gib: float | None) -> dict[str, Any]:
-    """Limits this process's device memory; returns what is to be recorded of it."""
+    """Limits this process's memory; returns what is to be recorded of it."""
+    if device == "cpu" and limits["memory_gib"] != "auto":
+        # Private memory only: files that are mapped, such as weights and libraries, can be dropped and read again.
+        limit = int(limits["memory_gib"] * memory.GIB)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if device == "cpu" or not getattr(kind.module, "USES_TORCH", True):
         return {}
     wanted = memory_gib if limits["memory_gib"] == "auto" else limits["memory_gib"]
@@ -180,9 +195,13 @@ def _peak_gib(device: str) -> float | None:
     return None if device != "cpu" and "torch" not in sys.modules else memory.peak_gib(device)
 
 
-def _classify(error: BaseException) -> tuple[Ending, str]:
+def _classify(error: BaseException, root: Path) -> tuple[Ending, str]:
     words = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:500]
-    return (Ending.OUT_OF_MEMORY if memory.is_out_of_memory(error) else Ending.FAILED), words
+    if space.is_disk_full(error, root):
+        return Ending.DISK_FULL, words
+    if memory.is_out_of_memory(error):
+        return Ending.OUT_OF_MEMORY, words
+    return (Ending.CRASHED if faults.is_device_fault(error) else Ending.FAILED), words
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -10,28 +10,38 @@ from typing import Any
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec import Need, Spec
-from labqueue.execution import queue, specfile
+from labqueue.execution import preflight, queue, specfile
 from labqueue.execution.plan import Plan, Request
 from labqueue.execution.specfile import Source
 from labqueue.settings import Settings
 from labqueue.store import db as store_db
-from labqueue.store import read, write
+from labqueue.store import read
 from labqueue.store.db import Database
+from labqueue.store.jobs import Submitted, add_jobs
 
 
-def submit(settings: Settings, plans: list[Plan], request: Request) -> list[write.Submitted]:
+def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Submitted]:
     """Records planned submissions in one transaction and wakes the workers.
 
     Raises:
         LabError: a needed experiment is unknown, needs form a cycle, or the workspace cannot be written.
     """
     db = store_db.shared(settings.database)
-    ordered = _with_needs(db, plans, request)
-    answers = write.add_jobs(db, [planned.job for planned in ordered])
+    ordered = [part for planned in _with_needs(db, plans, request) for part in _with_preflight(planned, request)]
+    answers = add_jobs(db, [planned.job for planned in ordered])
     for device in {planned.job.device for planned in ordered}:
         queue.wake(settings.wakeups, device)
     by_name = {planned.job.experiment: answer for planned, answer in zip(ordered, answers, strict=True)}
     return [by_name[planned.job.experiment] for planned in plans]
+
+
+def _with_preflight(planned: Plan, request: Request) -> list[Plan]:
+    """A submission behind its rehearsal, where it has one."""
+    rehearsal = preflight.preflight(planned) if preflight.wanted(planned, request) else None
+    if rehearsal is None:
+        return [planned]
+    before, need = rehearsal
+    return [before, replace(planned, job=replace(planned.job, needs=[*planned.job.needs, need]))]
 
 
 def _with_needs(db: Database, plans: list[Plan], request: Request) -> list[Plan]:

@@ -14,18 +14,27 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from labqueue import clock
 from labqueue.clock import Deadline
+from labqueue.domain.errors import LabError, Unavailable
 from labqueue.domain.state import Ending
 from labqueue.execution import child as children
-from labqueue.execution import policy, process, queue, recovery
+from labqueue.execution import notify, policy, process, queue, recovery, settle, space
+from labqueue.execution.admission import Admission
+from labqueue.execution.breaker import Breaker
 from labqueue.execution.child import Child
 from labqueue.execution.devices import choose, lock_name
-from labqueue.execution.runner import EXIT_BUSY, EXIT_STOPPED
+from labqueue.execution.hours import Hours
+from labqueue.execution.telemetry import Telemetry
+from labqueue.execution.wakefulness import Wakefulness
 from labqueue.settings import Settings
-from labqueue.store import claims, read, write
+from labqueue.store import backup, claims, endings, machine, read, write
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.drain import Prospect, prospect
+
+T = TypeVar("T")
 
 RENEW_S = 4.0
 """Between renewals of leases; a fifth of claims.LEASE_S."""
@@ -42,9 +51,19 @@ class Options:
     """How a worker behaves beside its device."""
 
     drain: bool = False
+    hours: Hours = field(default_factory=Hours)
+    """When it may compute."""
     grace_s: float = 30.0
     """How long a child may take to checkpoint once it is asked to stop."""
-    say: Callable[[str], None] = field(default=lambda words: print(words, file=sys.stderr, flush=True))  # noqa: T201
+    say: Callable[[str], None] = field(default=lambda words: say_on_stderr(words))
+
+
+def say_on_stderr(words: str) -> None:
+    """Prints a line; once the terminal is gone, nowhere: a worker outlives the window it was started in."""
+    try:
+        print(words, file=sys.stderr, flush=True)  # noqa: T201
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
 
 
 class Worker:
@@ -64,6 +83,12 @@ class Worker:
         self._compute_lock = base.with_name(f"{base.name}.compute")
         self._worker_id = 0
         self._standby: children.Standby | None = None
+        self._notices = notify.Notices(settings, self.db, self.device, options.say)
+        self._telemetry = Telemetry(self.device)
+        self._wakefulness = Wakefulness()
+        self._typical: dict[tuple[int, str], float] = {}
+        self._admission = Admission(self.device, options.hours, lambda run: endings.expected_s(run, self._typical))
+        self._breaker = Breaker(settings, self.db, self.device, self._alarm)
 
     def work(self) -> int:
         """Works until told to stop, or with ``drain`` until nothing can become eligible without a person.
@@ -82,14 +107,20 @@ class Worker:
         self._worker_id = write.register_worker(
             self.db, device=self.device, host=socket.gethostname(), pid=me.pid, pid_start=me.start
         )
+        dead = machine.bury(self.db, self._worker_id)
+        if dead is not None:
+            self._notices.restarted(dead)
         stop_listening = queue.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
             self._recover()
             self._standby = children.prepare(self.settings, self.device, self._compute_lock)
+            keeping = (self.settings.database, self.options.say)
+            threading.Thread(target=backup.keep, args=keeping, name="backup", daemon=True).start()
             self.options.say(f"worker ready on {self.device} in {self.settings.root}")
             return self._loop()
         finally:
             stop_listening()
+            self._wakefulness.release()
             if self._standby is not None:
                 self._standby.discard()
             write.renew_worker(self.db, self._worker_id, ended=True)
@@ -97,36 +128,93 @@ class Worker:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             held.release()
+            self._notices.close()
             self.db.close()
 
     def _loop(self) -> int:
-        while not self._stopping:
-            claim = claims.claim(self.db, device=self.device_class, worker_id=self._worker_id)
+        while not self._stopping and not self.options.hours.over(clock.local()):
+            claim = self._patiently(self._claim)
             if claim is not None:
                 self._execute(claim)
+                self._patiently(self._breaker.after)
                 continue
+            self._wakefulness.release()
+            self._notices.idle()
             if self.options.drain:
-                outlook = prospect(self.db, self.device_class)
-                if outlook is not Prospect.LATER:
+                outlook = self._patiently(lambda: prospect(self.db, self.device_class))
+                if outlook not in (Prospect.LATER, None):
                     return 1 if self._unsettled or outlook is Prospect.STUCK else 0
             self._sleep(SWEEP_S)
         return 0
+
+    def _claim(self) -> claims.Claim | None:
+        self._breaker.before()
+        self._admission.look()
+        if not self.options.hours.always:
+            self._typical = endings.typical_wall_s(self.db)
+        return claims.claim(self.db, device=self.device_class, worker_id=self._worker_id, admit=self._admission)
+
+    def _patiently(self, act: Callable[[], T]) -> T | None:
+        """Tries until the workspace can be written (it may be locked, full or read-only); None when told to stop."""
+        said: str | None = None
+        while True:
+            try:
+                return act()
+            except Unavailable as error:
+                if str(error) != said:
+                    said = str(error)
+                    self.options.say(f"waiting for the workspace: {said}")
+            if self._stopping:
+                return None
+            self._sleep(SWEEP_S)
+
+    def _alarm(self, words: str) -> None:
+        self.options.say(words)
+        if words.startswith("the queue is paused"):
+            self._notices.paused(words)
 
     def _execute(self, claim: claims.Claim) -> None:
         log = self.settings.run(claim.experiment, claim.run_id) / f"attempt-{claim.token}.log"
         self.options.say(f"run {claim.run_id} ({claim.experiment}, seed {claim.seed}) starts: attempt {claim.token}")
         kills = children.oom_kills()
-        running = children.start(self._waiting_child(), claim.run_id, claim.token, log)
+        self._wakefulness.hold(f"run {claim.run_id} of {claim.experiment} computes")
+        self._telemetry.start()
+        try:
+            running = children.start(self._waiting_child(), claim.run_id, claim.token, log)
+        except OSError as error:  # no room for the log, or none for another process
+            full = space.is_disk_full(error, self.settings.root)
+            ending, words = Ending.DISK_FULL if full else Ending.CRASHED, str(error)
+            self._patiently(lambda: policy.conclude(self.db, settle.subject_of(claim), ending, words))
+            return
         # The next run's process starts now, while this one computes.
         self._standby = children.prepare(self.settings, self.device, self._compute_lock)
         status = self._watch(claim, running)
-        with contextlib.suppress(claims.Fenced):
-            self._settle(claim, running, status, kills)
-        ended = read.run(self.db, claim.run_id)
+        self._patiently(lambda: self._settle(claim, running, status, kills))
+        self._record_telemetry(claim)
+        # What it left behind with the lock in its hands (a daemon that C code forked, say) must not stop the next run.
+        recovery.free_device(self._compute_lock, 0.0)
+        ended = self._patiently(lambda: read.run(self.db, claim.run_id))
+        if ended is None:
+            return
         if ended.state == "finished" and ended.outcome not in ("succeeded", "pruned"):
             self._unsettled += 1
+        self._notices.ended(ended)
         word = ended.outcome or f"{ended.attempts[-1].outcome}, queued again"
         self.options.say(f"run {claim.run_id} {word}" + (f": {ended.reason}" if ended.reason else ""))
+
+    def _settle(self, claim: claims.Claim, running: Child, status: int, kills: int | None) -> None:
+        with contextlib.suppress(claims.Fenced):
+            settle.settle(
+                self.db, claim, running, status,
+                oom_kills_before=kills, device=self.device, grace_s=self.options.grace_s,
+            )  # fmt: skip
+
+    def _record_telemetry(self, claim: claims.Claim) -> None:
+        measured = self._telemetry.stop()
+        if measured is not None:
+            # Nice to know, and no more: a locked database must not cost the run its ending.
+            with contextlib.suppress(LabError):
+                machine.record_telemetry(self.db, claim.run_id, claim.token, measured)
 
     def _waiting_child(self) -> children.Standby:
         if self._standby is not None and not self._standby.usable:
@@ -142,6 +230,8 @@ class Worker:
                 running.end("shutdown", self.options.grace_s)
             if wall_minutes is not None and running.age_s > wall_minutes * 60:
                 running.end("timeout", self.options.grace_s)
+            if not self.options.hours.always and self.options.hours.left_s(clock.local()) == 0:
+                running.end("hours", self.options.grace_s)
             running.enforce()
             status = running.wait(self._wake_read, LOOK_S if running.kill_at_s is None else 0.05)
             if status is not None:
@@ -158,48 +248,16 @@ class Worker:
                     asked = read.request(self.db, claim.run_id, claim.token)
                     if asked is not None:
                         running.end(asked, self.options.grace_s)
+            except Unavailable as error:
+                # The run computes on: its lease only matters once this worker is dead.
+                self.options.say(f"the ledger cannot be reached now: {error}")
             except claims.Fenced:
                 # Either it has just ended by itself, or the run was taken away: then it must not go on.
                 running.end("shutdown", self.options.grace_s)
 
-    def _settle(self, claim: claims.Claim, running: Child, status: int, kills_before: int | None) -> None:
-        """Tells the ledger what the child could not; raises Fenced when the child has told it."""
-        run_id, token = claim.run_id, claim.token
-        why = running.ending or read.request(self.db, run_id, token)
-        subject = policy.Subject(
-            run_id, token, claim.kind, claim.params, claim.limits, claim.adjusted, claim.attempts_used
-        )
-        if status == EXIT_STOPPED or running.killed or (why is not None and status != 0):
-            forced = f"; it did not stop within {self.options.grace_s:.0f} s and was killed" if running.killed else ""
-            if why == "cancel":
-                policy.conclude(self.db, subject, Ending.CANCELLED, f"cancelled by a person{forced}")
-            elif why == "timeout":
-                words = f"ran longer than limits.wall_minutes = {claim.limits['wall_minutes']:g}{forced}"
-                policy.conclude(self.db, subject, Ending.TIMED_OUT, words)
-            else:
-                words = {"pause": "paused by a person", "shutdown": "the worker was stopped"}.get(why or "", "SIGTERM")
-                self._interrupt(subject, words + forced, asked=why is not None)
-        elif status == EXIT_BUSY:
-            self._interrupt(subject, f"device {self.device} was not free", asked=False)
-        elif status == 0:
-            policy.conclude(self.db, subject, Ending.FAILED, "the process exited 0 without a result")
-        elif status == -signal.SIGKILL and kills_before is not None and (children.oom_kills() or 0) > kills_before:
-            words = "killed by the kernel: the machine ran out of memory"
-            policy.conclude(self.db, subject, Ending.OUT_OF_MEMORY, words)
-        else:
-            how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
-            said = children.last_words(running.log)
-            policy.conclude(
-                self.db, subject, Ending.CRASHED, f"died of {how}" + (f"; last words: {said}" if said else "")
-            )
-
-    def _interrupt(self, subject: policy.Subject, words: str, *, asked: bool) -> None:
-        if claims.interrupt(self.db, subject.run_id, subject.token, words, asked=asked):
-            again = f"{words}, {claims.MAX_STALLS} times in a row without a new step or checkpoint"
-            policy.conclude(self.db, subject, Ending.CRASHED, again)
-
     def _recover(self) -> None:
         recovery.free_device(self._compute_lock, self.options.grace_s)
+        process.end_marked(f"{self._compute_lock}:")
         for run_id in recovery.reclaim(self.db, self.device_class, self.device, self.options.grace_s):
             self.options.say(f"run {run_id} was left by a dead worker; queued again")
 

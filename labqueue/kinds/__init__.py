@@ -1,4 +1,7 @@
-"""Kinds of experiment, found by file name: a new kind is one module here and one YAML in ``jobs/``."""
+"""Kinds of experiment, found by file name: a new kind is one module here and one YAML in ``jobs/``.
+
+A module whose name begins with ``_`` is no kind; it is a part of some.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from labqueue.domain.kind import Kind
 
 def names() -> list[str]:
     """All kinds, sorted. Imports none of them."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def get(name: str) -> Kind:

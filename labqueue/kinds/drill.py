@@ -11,6 +11,8 @@ import math
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Literal
@@ -19,6 +21,9 @@ from pydantic import Field
 
 from labqueue.domain import kind
 from labqueue.domain.kind import Recorder, Stopped
+
+USES_TORCH = False
+"""The runner then makes no CUDA context to measure and cap: a drill on a GPU starts as quickly as one on a CPU."""
 
 
 class Params(kind.Params):
@@ -30,9 +35,15 @@ class Params(kind.Params):
     """Seconds a step takes."""
     checkpoint_every: int = Field(default=5, ge=1)
     """Steps between checkpoints."""
-    fault: Literal["none", "raise", "hang", "exit", "allocate", "nan", "ignore_sigterm"] = "none"
-    """What goes wrong: an exception, no more progress, death without a word, memory without end, a value that is
-    not a number, or deafness to SIGTERM and to requests to stop."""
+    fault: Literal[
+        "none", "raise", "hang", "exit", "allocate", "nan", "ignore_sigterm",
+        "quit", "abort", "segfault", "fork", "flood", "binary",
+    ] = "none"  # fmt: skip
+    """What goes wrong: an exception (``raise``), no more progress (``hang``), death without a word (``exit``), memory
+    without end (``allocate``), a value that is not a number (``nan``), deafness to SIGTERM and to requests to stop
+    (``ignore_sigterm``), exit status 0 without a result (``quit``), death by SIGABRT or SIGSEGV (``abort``,
+    ``segfault``), a process that is left behind and keeps the device (``fork``), a log that grows without end
+    (``flood``), or bytes that are no text in the log, and then death (``binary``)."""
     fault_at: int = Field(default=1, ge=0)
     """The step at which it goes wrong; beyond ``steps`` it never does."""
     allocate_mib: int = Field(default=1_000_000, ge=1)
@@ -66,6 +77,12 @@ def run(params: Params, rec: Recorder) -> None:
             raise Stopped
 
 
+def rehearse(params: Params) -> Params:
+    """Two steps, with the fault if it comes that early, and nothing for the witness."""
+    steps = min(params.steps, 2)
+    return params.model_copy(update={"steps": steps, "step_s": 0.0, "checkpoint_every": 1, "ledger": None})
+
+
 def _checkpoint(rec: Recorder, step: int, source: random.Random) -> None:
     def save(folder: Path) -> None:
         (folder / "state.json").write_text(json.dumps({"step": step, "random": source.getstate()}))
@@ -94,7 +111,38 @@ def _fault(params: Params, rec: Recorder, step: int) -> None:
         rec.note(f"took {len(taken)} MiB at step {step}")
     if params.fault == "ignore_sigterm":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if params.fault == "quit":
+        os._exit(0)
+    if params.fault in ("abort", "segfault"):
+        os.kill(os.getpid(), signal.SIGABRT if params.fault == "abort" else signal.SIGSEGV)
+    if params.fault == "fork":
+        _leave_behind()
+    if params.fault == "flood":
+        _flood(rec)
+    if params.fault == "binary":
+        os.write(1, bytes(range(256)) * 16 + b"\x1b[2J\xff\xfe the end\n")
+        os._exit(3)
     if params.fault == "hang":
         while rec.should_stop is None:
             time.sleep(0.05)
         raise Stopped
+
+
+def _leave_behind() -> None:
+    """Starts a daemon: a session of its own, nobody's child, no environment, every open file kept, the lock too."""
+    # Python closes the lock in its own forks; C code need not.
+    for name in os.listdir("/proc/self/fd"):
+        if os.path.exists(f"/proc/self/fd/{name}") and int(name) > 2:
+            os.set_inheritable(int(name), True)
+    code = (
+        "import os, time; os.setsid(); os.fork() and os._exit(0);"
+        "print('left behind: process', os.getpid(), flush=True); time.sleep(3600)"
+    )
+    subprocess.Popen([sys.executable, "-S", "-c", code], close_fds=False, env={}).wait()
+
+
+def _flood(rec: Recorder) -> None:
+    block = b"the drill floods its log, as asked\n" * 30_000
+    while rec.should_stop is None:
+        os.write(1, block)
+    raise Stopped

@@ -115,6 +115,8 @@ def write(directory: Path, report: Report) -> list[Path]:
         try:
             with os.fdopen(handle, "wb") as out:
                 out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
             # mkstemp makes files for the owner alone; a report is for whoever may read the folder.
             Path(aside).chmod(0o644)
             Path(aside).replace(path)

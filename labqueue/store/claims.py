@@ -6,6 +6,7 @@ once a newer attempt exists, or the run was taken away, the write raises ``Fence
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,8 +63,8 @@ def claim(db: Database, *, device: str, worker_id: int, admit: Admit | None = No
             return None
         queued = (
             select(Run)
-            .where(Run.state == State.QUEUED, Run.device == device)
-            .order_by(Run.priority.desc(), Run.id)
+            .where(Run.c.state == State.QUEUED, Run.c.device == device)
+            .order_by(Run.c.priority.desc(), Run.c.id)
             .execution_options(yield_per=200)
         )
         with connection.execute(queued) as rows:
@@ -74,17 +75,17 @@ def claim(db: Database, *, device: str, worker_id: int, admit: Admit | None = No
 def _passed_over(connection: Connection, run: Any, admit: Admit | None) -> bool:
     code, words = (admit(run) if admit else None) or (None, None)
     if (code, words) != (run.wait_code, run.wait_text):
-        connection.execute(update(Run).where(Run.id == run.id).values(wait_code=code, wait_text=words))
+        connection.execute(update(Run).where(Run.c.id == run.id).values(wait_code=code, wait_text=words))
     return code is not None
 
 
 def _take(connection: Connection, run: Any, worker_id: int) -> Claim:
     token = run.token + 1
     now = clock.now()
-    experiment = connection.execute(select(Experiment.name).where(Experiment.id == run.experiment_id)).scalar_one()
+    experiment = connection.execute(select(Experiment.c.name).where(Experiment.c.id == run.experiment_id)).scalar_one()
     taken = connection.execute(
         update(Run)
-        .where(Run.id == run.id, Run.state == State.QUEUED, Run.token == run.token)
+        .where(Run.c.id == run.id, Run.c.state == State.QUEUED, Run.c.token == run.token)
         .values(
             state=State.RUNNING,
             token=token,
@@ -129,7 +130,8 @@ def attempt_fields(db: Database, run_id: int, token: int, **fields: Any) -> None
     """
     with db.write() as connection:
         guard(connection, run_id, token)
-        connection.execute(update(Attempt).where(Attempt.run_id == run_id, Attempt.number == token).values(**fields))
+        mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
+        connection.execute(update(Attempt).where(*mine).values(**fields))
 
 
 def renew(db: Database, run_id: int, token: int) -> str | None:
@@ -140,18 +142,19 @@ def renew(db: Database, run_id: int, token: int) -> str | None:
     """
     with db.write() as connection:
         guard(connection, run_id, token)
-        connection.execute(
-            update(Attempt)
-            .where(Attempt.run_id == run_id, Attempt.number == token)
-            .values(lease=str(clock.Deadline.after(LEASE_S)))
-        )
-        return connection.execute(select(Run.request).where(Run.id == run_id)).scalar_one()
+        mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
+        lease = clock.Deadline.parse(connection.execute(select(Attempt.c.lease).where(*mine)).scalar_one())
+        connection.execute(update(Attempt).where(*mine).values(lease=str(clock.Deadline.after(LEASE_S))))
+        # On the boot clock, so that a jump of the wall clock is not worked time; a power cut loses what came after.
+        wall_s = func.coalesce(Run.c.wall_s, 0.0) + lease.age_s(LEASE_S)
+        connection.execute(update(Run).where(Run.c.id == run_id).values(wall_s=wall_s))
+        return connection.execute(select(Run.c.request).where(Run.c.id == run_id)).scalar_one()
 
 
 def guard(connection: Connection, run_id: int, token: int) -> None:
     """Refuses a write of an attempt that no longer owns its run."""
     owned = connection.execute(
-        select(Run.id).where(Run.id == run_id, Run.token == token, Run.state == State.RUNNING)
+        select(Run.c.id).where(Run.c.id == run_id, Run.c.token == token, Run.c.state == State.RUNNING)
     ).first()
     if owned is None:
         raise Fenced(f"attempt {token} of run {run_id} no longer owns it")
@@ -168,7 +171,7 @@ def begin(db: Database, run_id: int, token: int, resumed_from: int | None) -> No
         forget_after(connection, run_id, -1 if resumed_from is None else resumed_from)
         connection.execute(
             update(Attempt)
-            .where(Attempt.run_id == run_id, Attempt.number == token)
+            .where(Attempt.c.run_id == run_id, Attempt.c.number == token)
             .values(resumed_from_step=resumed_from)
         )
 
@@ -203,20 +206,26 @@ def _end(
     fields: dict[str, Any],
 ) -> None:
     now = clock.now()
-    mine = (Attempt.run_id == run_id, Attempt.number == token)
+    mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
     attempt = connection.execute(select(Attempt).where(*mine)).one()
-    run = connection.execute(select(Run).where(Run.id == run_id)).one()
+    run = connection.execute(select(Run).where(Run.c.id == run_id)).one()
     connection.execute(
         update(Attempt).where(*mine).values(outcome=ending, reason=reason, finished_at=now, last_step=run.progress_done)
     )
-    wall_s = (run.wall_s or 0.0) + max(0.0, now - attempt.started_at)
+    # Whoever takes a run back from a worker that died long ago does not know how long it worked after its last renewal.
+    lease = clock.Deadline.parse(attempt.lease)
+    known = attempt.pid == os.getpid() or not lease.passed
+    wall_s = (run.wall_s or 0.0) + (lease.age_s(LEASE_S) if known else 0.0)
     values: dict[str, Any] = {"wall_s": wall_s, "reason": reason, "request": None, "rate": None, **fields}
+    cancelled = requeue is not None and run.request == "cancel"
+    if cancelled:  # it ended by itself after it was asked to stop
+        requeue, values["reason"] = None, f"cancelled by a person; {reason}"
     if requeue is not None:
         values |= {"state": State.QUEUED, **requeue}
     else:
         values |= {
             "state": State.FINISHED,
-            "outcome": Outcome(ending),
+            "outcome": Outcome.CANCELLED if cancelled else Outcome(ending),
             "finished_at": now,
             "stalls": 0,
             "paused_until": None,
@@ -224,7 +233,7 @@ def _end(
         if ending is Ending.SUCCEEDED:
             values |= {"sources_hash": attempt.sources_hash, "packages_hash": attempt.packages_hash}
             connection.execute(text("DELETE FROM checkpoints WHERE run_id = :run"), {"run": run_id})
-    connection.execute(update(Run).where(Run.id == run_id).values(**values))
+    connection.execute(update(Run).where(Run.c.id == run_id).values(**values))
     word = "queued again" if requeue is not None else "finished"
     words = f"attempt {token} {ending}, {word}" + (f": {reason}" if reason else "")
     connection.execute(insert(Event).values(at=now, run_id=run_id, kind=str(ending), text=words))
@@ -241,7 +250,7 @@ def interrupt(db: Database, run_id: int, token: int, reason: str, *, asked: bool
     """
     with db.write() as connection:
         guard(connection, run_id, token)
-        run = connection.execute(select(Run).where(Run.id == run_id)).one()
+        run = connection.execute(select(Run).where(Run.c.id == run_id)).one()
         stalls = 0 if asked or advanced(connection, run_id, token) else run.stalls + 1
         if stalls >= MAX_STALLS:
             return True
@@ -253,12 +262,12 @@ def interrupt(db: Database, run_id: int, token: int, reason: str, *, asked: bool
 def advanced(connection: Connection, run_id: int, token: int) -> bool:
     """Whether an attempt got further than every earlier one: a new step, or a new checkpoint."""
     before = connection.execute(
-        select(func.max(Attempt.last_step)).where(Attempt.run_id == run_id, Attempt.number < token)
+        select(func.max(Attempt.c.last_step)).where(Attempt.c.run_id == run_id, Attempt.c.number < token)
     ).scalar_one()
-    done = connection.execute(select(Run.progress_done).where(Run.id == run_id)).scalar_one()
+    done = connection.execute(select(Run.c.progress_done).where(Run.c.id == run_id)).scalar_one()
     if done is not None and done > (before if before is not None else 0):
         return True
-    new = select(Checkpoint.id).where(Checkpoint.run_id == run_id, Checkpoint.attempt == token)
+    new = select(Checkpoint.c.id).where(Checkpoint.c.run_id == run_id, Checkpoint.c.attempt == token)
     return connection.execute(new.limit(1)).first() is not None
 
 
@@ -268,24 +277,24 @@ def running(db: Database, device: str) -> list[Any]:
         return list(
             connection.execute(
                 select(
-                    Attempt.run_id,
-                    Attempt.number,
-                    Attempt.boot_id,
-                    Attempt.pid,
-                    Attempt.pid_start,
-                    Run.kind,
-                    Run.params,
-                    Run.limits,
-                    Run.adjusted.label("run_adjusted"),
-                    Run.attempts_used,
-                    Run.request,
-                    Worker.device.label("worker_device"),
-                    Worker.boot_id.label("worker_boot"),
-                    Worker.pid.label("worker_pid"),
-                    Worker.pid_start.label("worker_start"),
+                    Attempt.c.run_id,
+                    Attempt.c.number,
+                    Attempt.c.boot_id,
+                    Attempt.c.pid,
+                    Attempt.c.pid_start,
+                    Run.c.kind,
+                    Run.c.params,
+                    Run.c.limits,
+                    Run.c.adjusted.label("run_adjusted"),
+                    Run.c.attempts_used,
+                    Run.c.request,
+                    Worker.c.device.label("worker_device"),
+                    Worker.c.boot_id.label("worker_boot"),
+                    Worker.c.pid.label("worker_pid"),
+                    Worker.c.pid_start.label("worker_start"),
                 )
-                .join(Run, Run.id == Attempt.run_id)
-                .join(Worker, Worker.id == Attempt.worker_id)
-                .where(Run.state == State.RUNNING, Run.device == device, Attempt.number == Run.token)
+                .join(Run, Run.c.id == Attempt.c.run_id)
+                .join(Worker, Worker.c.id == Attempt.c.worker_id)
+                .where(Run.c.state == State.RUNNING, Run.c.device == device, Attempt.c.number == Run.c.token)
             )
         )

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, case, insert, or_, select, update
 
 from labqueue import clock
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.state import Outcome, State
 from labqueue.store.db import Database
-from labqueue.store.eligible import FOREVER
+from labqueue.store.eligible import FOREVER, pauses
 from labqueue.store.tables import Control, Event, Experiment, Run
 
 QUEUE = "queue"
@@ -29,19 +29,19 @@ def targets(connection: Connection, target: str) -> tuple[list[int], str | None]
         LabError: there is no such run or experiment.
     """
     if target == QUEUE:
-        return list(connection.execute(select(Run.id).where(Run.state != State.FINISHED)).scalars()), None
+        return list(connection.execute(select(Run.c.id).where(Run.c.state != State.FINISHED)).scalars()), None
     if target.isdecimal():
-        found = connection.execute(select(Run.id).where(Run.id == int(target))).scalar()
+        found = connection.execute(select(Run.c.id).where(Run.c.id == int(target))).scalar()
         if found is None:
-            last = connection.execute(select(Run.id).order_by(Run.id.desc()).limit(1)).scalar()
+            last = connection.execute(select(Run.c.id).order_by(Run.c.id.desc()).limit(1)).scalar()
             known = f"runs go up to {last}" if last else "there are no runs yet"
             raise LabError(f"there is no run {target}: {known}")
         return [found], None
-    names = list(connection.execute(select(Experiment.name)).scalars())
+    names = list(connection.execute(select(Experiment.c.name)).scalars())
     if target not in names:
         raise LabError(f"there is no experiment {target!r}: {nearest(target, names)}")
-    query = select(Run.id).join(Experiment, Experiment.id == Run.experiment_id).where(Experiment.name == target)
-    return list(connection.execute(query.order_by(Run.id)).scalars()), target
+    query = select(Run.c.id).join(Experiment, Experiment.c.id == Run.c.experiment_id).where(Experiment.c.name == target)
+    return list(connection.execute(query.order_by(Run.c.id)).scalars()), target
 
 
 def cancel(db: Database, target: str) -> tuple[list[int], list[int]]:
@@ -63,10 +63,10 @@ def cancel(db: Database, target: str) -> tuple[list[int], list[int]]:
                     "finished_at": now,
                     "paused_until": None,
                 }
-                connection.execute(update(Run).where(Run.id == run.id).values(**values))
+                connection.execute(update(Run).where(Run.c.id == run.id).values(**values))
                 ended.append(run.id)
             elif run.state == State.RUNNING:
-                connection.execute(update(Run).where(Run.id == run.id).values(request="cancel"))
+                connection.execute(update(Run).where(Run.c.id == run.id).values(request="cancel"))
                 asked.append(run.id)
             elif target.isdecimal():
                 raise LabError(f"run {run.id} has already finished ({run.outcome}); there is nothing to cancel")
@@ -96,14 +96,39 @@ def pause(db: Database, target: str, for_s: float | None) -> tuple[list[int], li
                 continue
             values: dict[str, Any] = {"paused_until": until} if target.isdecimal() else {}
             if run.state == State.RUNNING:
-                values["request"] = "pause"
+                # Cancelled and then paused is still cancelled.
+                values["request"] = case((Run.c.request == "cancel", "cancel"), else_="pause")
                 asked.append(run.id)
             else:
                 held.append(run.id)
             if values:
-                connection.execute(update(Run).where(Run.id == run.id).values(**values))
+                connection.execute(update(Run).where(Run.c.id == run.id).values(**values))
         _tell(connection, held + asked, "pause", f"paused {words}")
         return held, asked
+
+
+def halt(db: Database, reason: str, cause: str) -> bool:
+    """Pauses the whole queue on the lab's own account; nothing that runs is asked to stop.
+
+    ``cause`` is one word by which ``go_on`` finds it again. False when the queue is paused already.
+    """
+    with db.write() as connection:
+        if "" in pauses(connection):
+            return False
+        _switch(connection, None, {"reason": reason, "until": FOREVER, "cause": cause})
+        connection.execute(insert(Event).values(at=clock.now(), run_id=None, kind="halt", text=reason))
+        return True
+
+
+def go_on(db: Database, cause: str) -> bool:
+    """Ends a pause that ``halt`` made for this cause; another one stays. False when there was none."""
+    with db.write() as connection:
+        value = connection.execute(select(Control.c.value).where(Control.c.key == "pause")).scalar()
+        if value is None or value.get("cause") != cause:
+            return False
+        connection.execute(Control.delete().where(Control.c.key == "pause"))
+        connection.execute(insert(Event).values(at=clock.now(), run_id=None, kind="resume", text=f"{cause}: over"))
+        return True
 
 
 def resume(db: Database, target: str) -> list[int]:
@@ -117,8 +142,8 @@ def resume(db: Database, target: str) -> list[int]:
         if not target.isdecimal():
             _switch(connection, experiment, None)
         for chunk in _chunks(ids):
-            open_runs = update(Run).where(Run.id.in_(chunk), Run.state != State.FINISHED)
-            connection.execute(open_runs.where(Run.request == "pause").values(request=None))
+            open_runs = update(Run).where(Run.c.id.in_(chunk), Run.c.state != State.FINISHED)
+            connection.execute(open_runs.where(Run.c.request == "pause").values(request=None))
             connection.execute(open_runs.values(paused_until=None))
         queued = [run.id for run in _rows(connection, ids) if run.state == State.QUEUED]
         _tell(connection, queued, "resume", "resumed by a person")
@@ -133,7 +158,7 @@ def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
     """
     with db.write() as connection:
         if target == QUEUE:
-            ids = list(connection.execute(select(Run.id).where(Run.state == State.FINISHED)).scalars())
+            ids = list(connection.execute(select(Run.c.id).where(Run.c.state == State.FINISHED)).scalars())
         else:
             ids, _ = targets(connection, target)
         again = []
@@ -155,7 +180,7 @@ def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
                 continue
             connection.execute(
                 update(Run)
-                .where(Run.id == run.id, Run.state == State.FINISHED)
+                .where(Run.c.id == run.id, Run.c.state == State.FINISHED)
                 .values(
                     state=State.QUEUED,
                     outcome=None,
@@ -185,7 +210,7 @@ def release(db: Database, target: str) -> list[int]:
         freed = [run.id for run in _rows(connection, ids) if run.state == State.QUEUED]
         for chunk in _chunks(freed):
             connection.execute(
-                update(Run).where(Run.id.in_(chunk)).values(released=True, not_before=None, paused_until=None)
+                update(Run).where(Run.c.id.in_(chunk)).values(released=True, not_before=None, paused_until=None)
             )
         _tell(connection, freed, "release", "released by a person")
         return freed
@@ -201,14 +226,14 @@ def prioritize(db: Database, target: str, priority: int) -> list[int]:
         ids, _ = targets(connection, target)
         changed = [run.id for run in _rows(connection, ids) if run.state != State.FINISHED]
         for chunk in _chunks(changed):
-            connection.execute(update(Run).where(Run.id.in_(chunk)).values(priority=priority))
+            connection.execute(update(Run).where(Run.c.id.in_(chunk)).values(priority=priority))
         return changed
 
 
 def _rows(connection: Connection, ids: list[int]) -> list[Any]:
     rows: list[Any] = []
     for chunk in _chunks(ids):
-        query = select(Run.id, Run.state, Run.outcome).where(Run.id.in_(chunk)).order_by(Run.id)
+        query = select(Run.c.id, Run.c.state, Run.c.outcome).where(Run.c.id.in_(chunk)).order_by(Run.c.id)
         rows.extend(connection.execute(query).all())
     return rows
 
@@ -220,11 +245,11 @@ def _chunks(ids: list[int], size: int = 5000) -> list[list[int]]:
 
 def _switch(connection: Connection, experiment: str | None, value: dict[str, Any] | None) -> None:
     key = f"pause:{experiment}" if experiment else "pause"
-    where = Control.key == key if experiment else or_(Control.key == key, Control.key.like("pause:%"))
+    where = Control.c.key == key if experiment else or_(Control.c.key == key, Control.c.key.like("pause:%"))
     if value is None:
-        connection.execute(Control.__table__.delete().where(where))  # type: ignore[attr-defined]
+        connection.execute(Control.delete().where(where))
     else:
-        connection.execute(Control.__table__.delete().where(Control.key == key))  # type: ignore[attr-defined]
+        connection.execute(Control.delete().where(Control.c.key == key))
         connection.execute(insert(Control).values(key=key, value=value))
 
 

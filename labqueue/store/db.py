@@ -20,8 +20,8 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from labqueue.domain.canonical import canonical
-from labqueue.domain.errors import LabError, WorkFailed
-from labqueue.store.tables import SCHEMA_VERSION, Base
+from labqueue.domain.errors import DiskFull, LabError, Locked, Unavailable, WorkFailed
+from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 try:
     import pysqlite3 as _module
@@ -204,7 +204,7 @@ def _create(database: Database) -> bool:
     with database.write() as connection:
         if connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one():
             return int(connection.execute(text("PRAGMA user_version")).scalar_one()) == SCHEMA_VERSION
-        Base.metadata.create_all(connection)
+        METADATA.create_all(connection)
         connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         connection.execute(
             text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": f"{SCHEMA_VERSION:04d}"}
@@ -235,17 +235,15 @@ def _check_whole(path: Path) -> None:
 
 
 def _cure(path: Path) -> str:
-    backups = sorted(path.parent.glob(f"outputs/backups/{path.stem}-*.db"), key=lambda p: p.stat().st_mtime)
-    if backups:
-        newest = backups[-1].relative_to(path.parent)
-        return f"Move it away and copy the newest backup in its place: {newest}"
-    return "There is no backup under outputs/backups; move the file away to start with an empty one."
+    from labqueue.store.backup import cure
+
+    return cure(path)
 
 
 def _explained(path: Path, error: DatabaseError) -> LabError | DatabaseError:
     cause = str(error.orig)
     if "locked" in cause:
-        return WorkFailed(
+        return Locked(
             f"{path} has been locked by another process for {BUSY_MS // 1000} s. "
             "Find it with `fuser` or `lsof` on that file, end it, and run the command again.",
             file=str(path),
@@ -253,5 +251,9 @@ def _explained(path: Path, error: DatabaseError) -> LabError | DatabaseError:
     if "not a database" in cause or "malformed" in cause:
         return WorkFailed(f"{path} is corrupt ({cause}). {_cure(path)}", file=str(path))
     if isinstance(error, OperationalError) and ("readonly" in cause or "unable to open" in cause):
-        return LabError(f"cannot write {path} ({cause}). Choose a writable workspace with --root.", file=str(path))
+        return Unavailable(f"cannot write {path} ({cause}). Choose a writable workspace with --root.", file=str(path))
+    if "disk is full" in cause:
+        return DiskFull(f"cannot write {path} ({cause}). Free some space: `labqueue gc` shows what may go.")
+    if isinstance(error, OperationalError) and "I/O error" in cause:
+        return Unavailable(f"cannot write {path} ({cause}). The disk may be failing, full or gone.", file=str(path))
     return error

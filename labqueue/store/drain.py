@@ -24,13 +24,15 @@ def prospect(db: Database, device: str) -> Prospect:
     """Looks at every queued run of a device (``cpu`` or ``cuda``) and at what each waits for."""
     with db.read() as connection:
         waits = Waits(connection)
-        queued = connection.execute(select(Run).where(Run.state == State.QUEUED, Run.device == device)).all()
+        queued = connection.execute(select(Run).where(Run.c.state == State.QUEUED, Run.c.device == device)).all()
         if not queued:
             return Prospect.EMPTY
-        alive = {Waiting.BACKOFF, Waiting.MEMORY, Waiting.DISK, Waiting.HOURS, Waiting.DEVICE}
+        alive = {Waiting.BACKOFF, Waiting.MEMORY, Waiting.HOURS}
         needing = set()
         for run in queued:
             waiting = waits.of(run)
+            if waiting is None and run.wait_code == Waiting.DEVICE:
+                continue  # more than the device has, or no device: nothing here changes that
             if waiting is None or waiting.code in alive:
                 return Prospect.LATER
             if waiting.code == Waiting.PAUSED and waits.pause_ends(run):
@@ -40,14 +42,14 @@ def prospect(db: Database, device: str) -> Prospect:
         # Every live run of this device has returned above, so a need can only be met by a run that is running now
         # (under another worker). A need that ended badly needs a person even then.
         for job_id in needing:
-            needs = connection.execute(select(Job.needs).where(Job.id == job_id)).scalar_one()
+            needs = connection.execute(select(Job.c.needs).where(Job.c.id == job_id)).scalar_one()
             states = [
                 (need["accept"], state, outcome)
                 for need in needs
                 for state, outcome in connection.execute(
-                    select(Run.state, Run.outcome)
-                    .join(JobRun, JobRun.run_id == Run.id)
-                    .where(JobRun.job_id == need["job"])
+                    select(Run.c.state, Run.c.outcome)
+                    .join(JobRun, JobRun.c.run_id == Run.c.id)
+                    .where(JobRun.c.job_id == need["job"])
                 )
             ]
             unmet = [

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from labqueue import clock
 from labqueue.domain.state import SETTLED, Outcome, State, Waiting
 from labqueue.domain.views import WaitingView
-from labqueue.store.tables import CONTROLS, EXPERIMENTS, Job, JobRun, Run
+from labqueue.store.tables import Control, Experiment, Job, JobRun, Run
 
 FOREVER = "forever"
 
@@ -17,7 +17,7 @@ FOREVER = "forever"
 def pauses(connection: Connection) -> dict[str, tuple[str, str]]:
     """What is paused now: ``""`` for the whole queue or an experiment's name, each with its reason and its end."""
     found = {}
-    for key, value in connection.execute(select(CONTROLS.key, CONTROLS.value).where(CONTROLS.key.like("pause%"))):
+    for key, value in connection.execute(select(Control.c.key, Control.c.value).where(Control.c.key.like("pause%"))):
         until = value.get("until", FOREVER)
         if still_paused(until):
             found[key.partition(":")[2]] = (value["reason"], until)
@@ -31,14 +31,16 @@ def still_paused(until: str | None) -> bool:
 
 def unmet_needs(connection: Connection, job_id: int) -> str | None:
     """What a job still waits for, in words; None when all it needs is there."""
-    needs: list[dict[str, Any]] = connection.execute(select(Job.needs).where(Job.id == job_id)).scalar_one()
+    needs: list[dict[str, Any]] = connection.execute(select(Job.c.needs).where(Job.c.id == job_id)).scalar_one()
     unmet = []
     for need in needs:
+        if "serves" in need:
+            continue  # each run waits for its own rehearsal only
         accept = need["accept"]
         rows = connection.execute(
-            select(Run.id, Run.state, Run.outcome, Run.varied, Run.params)
-            .join(JobRun, JobRun.run_id == Run.id)
-            .where(JobRun.job_id == need["job"])
+            select(Run.c.id, Run.c.state, Run.c.outcome, Run.c.varied, Run.c.params)
+            .join(JobRun, JobRun.c.run_id == Run.c.id)
+            .where(JobRun.c.job_id == need["job"])
         ).all()
         for run_id, state, outcome, varied, params in rows:
             if not matches(need["where"], varied, params):
@@ -79,9 +81,10 @@ class Waits:
         self._connection = connection
         self._pauses = pauses(connection)
         self._names: dict[int, str] = {
-            row.id: row.name for row in connection.execute(select(EXPERIMENTS.id, EXPERIMENTS.name))
+            row.id: row.name for row in connection.execute(select(Experiment.c.id, Experiment.c.name))
         }
         self._needs: dict[int, str | None] = {}
+        self._rehearsals: dict[int, dict[str, str]] = {}
 
     @property
     def queue_paused(self) -> str | None:
@@ -109,6 +112,7 @@ class Waits:
             if run.job_id not in self._needs:
                 self._needs[run.job_id] = unmet_needs(self._connection, run.job_id)
             unmet = self._needs[run.job_id]
+            unmet = unmet or self._unrehearsed(run)
             if unmet:
                 return WaitingView(Waiting.NEEDS, unmet)
         if run.not_before is not None:
@@ -117,3 +121,31 @@ class Waits:
                 why = f": {run.reason}" if run.reason else ""
                 return WaitingView(Waiting.BACKOFF, f"tries again in {deadline.left_s:.0f} s{why}")
         return None
+
+    def _unrehearsed(self, run: Any) -> str | None:
+        """Why the rehearsal of a run's shape keeps it waiting, or None."""
+        if run.job_id not in self._rehearsals:
+            self._rehearsals[run.job_id] = self._reasons(run.job_id)
+        return self._rehearsals[run.job_id].get(run.spec_hash)
+
+    def _reasons(self, job_id: int) -> dict[str, str]:
+        """Spec hash of each run of a job whose rehearsal has not succeeded, with the words for it."""
+        needs = self._connection.execute(select(Job.c.needs).where(Job.c.id == job_id)).scalar_one()
+        found: dict[str, str] = {}
+        for need in needs:
+            if "serves" not in need:
+                continue
+            query = (
+                select(Run.c.id, Run.c.spec_hash, Run.c.state, Run.c.outcome)
+                .join(JobRun, JobRun.c.run_id == Run.c.id)
+                .where(JobRun.c.job_id == need["job"], Run.c.outcome.is_distinct_from("succeeded"))
+            )
+            open_shapes = {}
+            for run_id, spec_hash, state, outcome in self._connection.execute(query):
+                words = f"its rehearsal, run {run_id} of {need['experiment']}, is {state}"
+                if state == State.FINISHED:
+                    words = f"its rehearsal, run {run_id} of {need['experiment']}, ended {outcome} "
+                    words += f"(`labqueue logs {run_id}`; `labqueue retry {run_id}`, or `labqueue release` what waits)"
+                open_shapes[spec_hash] = words
+            found |= {served: open_shapes[by] for served, by in need["serves"].items() if by in open_shapes}
+        return found

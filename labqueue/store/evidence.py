@@ -27,18 +27,18 @@ def experiment(db: Database, name: str) -> ExperimentView:
         LabError: there is no such experiment.
     """
     with db.read() as connection:
-        found = connection.execute(select(Experiment).where(Experiment.name == name)).first()
+        found = connection.execute(select(Experiment).where(Experiment.c.name == name)).first()
         if found is None:
-            known = connection.execute(select(Experiment.name)).scalars()
+            known = connection.execute(select(Experiment.c.name)).scalars()
             raise LabError(f"there is no experiment {name!r}: {nearest(name, known)}")
-        jobs = connection.execute(select(Job).where(Job.experiment_id == found.id).order_by(Job.id)).all()
+        jobs = connection.execute(select(Job).where(Job.c.experiment_id == found.id).order_by(Job.c.id)).all()
         newest = jobs[-1]
         same = {job.id for job in jobs if job.spec_version == newest.spec_version}
         links = connection.execute(
-            select(JobRun.job_id, JobRun.run_id, JobRun.position)
-            .join(Job, Job.id == JobRun.job_id)
-            .where(Job.experiment_id == found.id)
-            .order_by(JobRun.job_id, JobRun.position)
+            select(JobRun.c.job_id, JobRun.c.run_id, JobRun.c.position)
+            .join(Job, Job.c.id == JobRun.c.job_id)
+            .where(Job.c.experiment_id == found.id)
+            .order_by(JobRun.c.job_id, JobRun.c.position)
         ).all()
         mine = list(dict.fromkeys(link.run_id for link in links if link.job_id in same))
         rows = {row.id: row for row in by_ids(connection, mine)}

@@ -8,18 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from labqueue.clock import iso, now
+from labqueue.clock import Deadline, iso
 from labqueue.domain.state import State
-from labqueue.domain.views import ArtifactView, AttemptView, MetricView, ProgressView, RunView, WaitingView
+from labqueue.domain.views import ArtifactView, AttemptView, EventView, MetricView, ProgressView, RunView, WaitingView
+from labqueue.store.claims import LEASE_S
 from labqueue.store.eligible import Waits
-from labqueue.store.tables import EXPERIMENTS, JOBS, RUNS, Artifact, Attempt, Event, Run, Series
+from labqueue.store.tables import Artifact, Attempt, Event, Experiment, Job, Run, Series
 
 
 def by_ids(connection: Connection, ids: list[int]) -> list[Any]:
     """Rows of runs by id, sorted."""
     rows: list[Any] = []
     for at in range(0, len(ids), 5000):
-        rows.extend(connection.execute(select(Run).where(Run.id.in_(ids[at : at + 5000])).order_by(Run.id)).all())
+        rows.extend(connection.execute(select(Run).where(Run.c.id.in_(ids[at : at + 5000])).order_by(Run.c.id)).all())
     return rows
 
 
@@ -28,8 +29,8 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
     jobs = {
         job.id: job
         for job in connection.execute(
-            select(JOBS.id, JOBS.profile, JOBS.commit, JOBS.dirty, EXPERIMENTS.name).where(
-                EXPERIMENTS.id == JOBS.experiment_id
+            select(Job.c.id, Job.c.profile, Job.c.commit, Job.c.dirty, Experiment.c.name).where(
+                Experiment.c.id == Job.c.experiment_id
             )
         )
     }
@@ -37,24 +38,34 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
     metrics: dict[int, dict[str, MetricView]] = defaultdict(dict)
     artifacts: dict[int, list[ArtifactView]] = defaultdict(list)
     notes: dict[int, list[str]] = defaultdict(list)
+    history: dict[int, list[EventView]] = defaultdict(list)
     ids = [row.id for row in rows if row.token > 0]
     for at in range(0, len(ids) if details else 0, 5000):
         part = ids[at : at + 5000]
-        for a in connection.execute(select(Attempt).where(Attempt.run_id.in_(part)).order_by(Attempt.number)):
+        for a in connection.execute(select(Attempt).where(Attempt.c.run_id.in_(part)).order_by(Attempt.c.number)):
             attempts[a.run_id].append(
                 AttemptView(
                     a.number, a.outcome, a.reason, iso(a.started_at) or "", iso(a.finished_at), a.log,
                     a.resumed_from_step, a.last_step, a.adjusted, a.environment_id, a.commit, a.dirty,
+                    a.telemetry,
                 )
             )  # fmt: skip
-        for s in connection.execute(select(Series).where(Series.run_id.in_(part)).order_by(Series.name)):
+        for s in connection.execute(select(Series).where(Series.c.run_id.in_(part)).order_by(Series.c.name)):
             metrics[s.run_id][s.name] = MetricView(s.last, s.last_step, s.min, s.min_step, s.max, s.first, s.points)
-        for f in connection.execute(select(Artifact).where(Artifact.run_id.in_(part)).order_by(Artifact.name)):
+        for f in connection.execute(select(Artifact).where(Artifact.c.run_id.in_(part)).order_by(Artifact.c.name)):
             artifacts[f.run_id].append(ArtifactView(f.name, f.type, f.path, f.sha256, f.bytes))
-        for e in connection.execute(
-            select(Event.run_id, Event.text).where(Event.run_id.in_(part), Event.kind == "note").order_by(Event.id)
-        ):
-            notes[e.run_id].append(e.text)
+    for at in range(0, len(rows) if details else 0, 5000):
+        part = [row.id for row in rows[at : at + 5000]]
+        for e in connection.execute(select(Event).where(Event.c.run_id.in_(part)).order_by(Event.c.id)):
+            if e.kind == "note":
+                notes[e.run_id].append(e.text)
+            else:
+                history[e.run_id].append(EventView(iso(e.at) or "", e.kind, e.text))
+    running = [row.id for row in rows if row.state == State.RUNNING]
+    renewed = select(Attempt.c.run_id, Attempt.c.lease).where(
+        Attempt.c.run_id.in_(running), Attempt.c.finished_at.is_(None)
+    )
+    since = {run: Deadline.parse(lease).age_s(LEASE_S) for run, lease in connection.execute(renewed)} if running else {}
     views = []
     for row in rows:
         job = jobs[row.job_id]
@@ -84,7 +95,7 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                 queued_at=iso(row.queued_at) or "",
                 started_at=iso(row.started_at),
                 finished_at=iso(row.finished_at),
-                wall_s=_wall_s(row),
+                wall_s=_wall_s(row, since.get(row.id)),
                 peak_memory_gib=row.peak_memory_gib,
                 estimated_memory_gib=row.estimated_memory_gib,
                 context_gib=row.context_gib,
@@ -95,15 +106,15 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                 metrics=metrics[row.id],
                 artifacts=artifacts[row.id],
                 notes=notes[row.id],
+                history=history[row.id],
             )
         )
     return views
 
 
-def _wall_s(row: Any) -> float | None:
-    if row.state == State.RUNNING:
-        return float((row.wall_s or 0.0) + max(0.0, now() - row.started_at))
-    return None if row.wall_s is None else float(row.wall_s)
+def _wall_s(row: Any, since_renewal_s: float | None) -> float | None:
+    known = [float(part) for part in (row.wall_s, since_renewal_s) if part is not None]
+    return sum(known) if known else None
 
 
 def _eta_s(row: Any) -> float | None:
@@ -116,7 +127,9 @@ def queue_eta_s(connection: Connection, views: list[RunView]) -> float | None:
     """Seconds until the queue is empty: what runs, plus the mean duration of like runs for each that waits."""
     walls: dict[str, list[float]] = defaultdict(list)
     for name, wall_s in connection.execute(
-        select(EXPERIMENTS.name, RUNS.wall_s).where(RUNS.experiment_id == EXPERIMENTS.id, RUNS.outcome == "succeeded")
+        select(Experiment.c.name, Run.c.wall_s).where(
+            Run.c.experiment_id == Experiment.c.id, Run.c.outcome == "succeeded"
+        )
     ):
         if wall_s is not None:
             walls[name].append(wall_s)

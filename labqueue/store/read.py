@@ -24,21 +24,21 @@ from labqueue.store.control import targets
 from labqueue.store.db import Database
 from labqueue.store.eligible import Waits, matches
 from labqueue.store.present import by_ids, queue_eta_s, views_of
-from labqueue.store.tables import RUNS, WORKERS, Artifact, Experiment, Job, Run, Series
+from labqueue.store.tables import Artifact, Experiment, Job, Run, Series, Worker
 
 
 def status(db: Database) -> StatusView:
     """What runs, what waits, when it will be done."""
     with db.read() as connection:
         open_runs = connection.execute(
-            select(*RUNS).where(RUNS.state != State.FINISHED).order_by(RUNS.priority.desc(), RUNS.id)
+            select(Run).where(Run.c.state != State.FINISHED).order_by(Run.c.priority.desc(), Run.c.id)
         ).all()
         waits = Waits(connection)
         views = views_of(connection, list(open_runs), waits, details=False)
         finished = connection.execute(
-            select(RUNS.outcome, func.count()).where(RUNS.state == State.FINISHED).group_by(RUNS.outcome)
+            select(Run.c.outcome, func.count()).where(Run.c.state == State.FINISHED).group_by(Run.c.outcome)
         )
-        workers = connection.execute(select(*WORKERS).where(WORKERS.ended_at.is_(None)).order_by(WORKERS.id)).all()
+        workers = connection.execute(select(Worker).where(Worker.c.ended_at.is_(None)).order_by(Worker.c.id)).all()
         return StatusView(
             running=[view for view in views if view.state == State.RUNNING],
             queued=[view for view in views if view.state == State.QUEUED],
@@ -72,7 +72,7 @@ def runs(db: Database, ids: Iterable[int]) -> list[RunView]:
         rows = []
         for run_id in wanted:
             targets(connection, str(run_id))
-            rows.append(connection.execute(select(Run).where(Run.id == run_id)).one())
+            rows.append(connection.execute(select(Run).where(Run.c.id == run_id)).one())
         return views_of(connection, rows, Waits(connection), details=True)
 
 
@@ -91,7 +91,7 @@ def find(db: Database, target: str) -> list[RunView]:
 def recent(db: Database, limit: int) -> list[RunView]:
     """The newest runs, newest first, without their details."""
     with db.read() as connection:
-        rows = connection.execute(select(Run).order_by(Run.id.desc()).limit(limit)).all()
+        rows = connection.execute(select(Run).order_by(Run.c.id.desc()).limit(limit)).all()
         return views_of(connection, list(rows), Waits(connection), details=False)
 
 
@@ -100,16 +100,16 @@ def experiments(db: Database) -> list[ExperimentRow]:
     with db.read() as connection:
         counts: dict[int, dict[str, int]] = defaultdict(dict)
         for experiment_id, state, outcome, n in connection.execute(
-            select(Run.experiment_id, Run.state, Run.outcome, func.count()).group_by(
-                Run.experiment_id, Run.state, Run.outcome
+            select(Run.c.experiment_id, Run.c.state, Run.c.outcome, func.count()).group_by(
+                Run.c.experiment_id, Run.c.state, Run.c.outcome
             )
         ):
             counts[experiment_id][outcome or state] = n
         lines = []
-        query = select(Experiment).where(Experiment.archived_at.is_(None)).order_by(Experiment.name)
+        query = select(Experiment).where(Experiment.c.archived_at.is_(None)).order_by(Experiment.c.name)
         for experiment in connection.execute(query).all():
             jobs = connection.execute(
-                select(Job.spec, Job.created_at).where(Job.experiment_id == experiment.id).order_by(Job.id)
+                select(Job.c.spec, Job.c.created_at).where(Job.c.experiment_id == experiment.id).order_by(Job.c.id)
             ).all()
             count = counts[experiment.id]
             lines.append(
@@ -143,7 +143,7 @@ def metric_names(db: Database, run_id: int) -> list[str]:
     """Names of the metrics that a run has measured."""
     with db.read() as connection:
         return list(
-            connection.execute(select(Series.name).where(Series.run_id == run_id).order_by(Series.name)).scalars()
+            connection.execute(select(Series.c.name).where(Series.c.run_id == run_id).order_by(Series.c.name)).scalars()
         )
 
 
@@ -152,9 +152,9 @@ def newest_job(db: Database, experiment: str) -> Any | None:
     with db.read() as connection:
         return connection.execute(
             select(Job)
-            .join(Experiment, Experiment.id == Job.experiment_id)
-            .where(Experiment.name == experiment)
-            .order_by(Job.id.desc())
+            .join(Experiment, Experiment.c.id == Job.c.experiment_id)
+            .where(Experiment.c.name == experiment)
+            .order_by(Job.c.id.desc())
             .limit(1)
         ).first()
 
@@ -181,7 +181,7 @@ def request(db: Database, run_id: int, token: int) -> str | None:
     """
     with db.read() as connection:
         guard(connection, run_id, token)
-        return connection.execute(select(Run.request).where(Run.id == run_id)).scalar_one()
+        return connection.execute(select(Run.c.request).where(Run.c.id == run_id)).scalar_one()
 
 
 def claim(db: Database, run_id: int, token: int) -> Claim:
@@ -192,8 +192,8 @@ def claim(db: Database, run_id: int, token: int) -> Claim:
     """
     with db.read() as connection:
         guard(connection, run_id, token)
-        row = connection.execute(select(Run).where(Run.id == run_id)).one()
-        name = connection.execute(select(Experiment.name).where(Experiment.id == row.experiment_id)).scalar_one()
+        row = connection.execute(select(Run).where(Run.c.id == run_id)).one()
+        name = connection.execute(select(Experiment.c.name).where(Experiment.c.id == row.experiment_id)).scalar_one()
         return claim_from(row, token, name)
 
 
@@ -206,12 +206,12 @@ def artifact_of(db: Database, experiment: str, where: dict[str, Any], seed: int 
     with db.read() as connection:
         query = (
             select(Run)
-            .join(Experiment, Experiment.id == Run.experiment_id)
-            .where(Experiment.name == experiment, Run.outcome == "succeeded")
-            .order_by(Run.id.desc())
+            .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+            .where(Experiment.c.name == experiment, Run.c.outcome == "succeeded")
+            .order_by(Run.c.id.desc())
         )
         if seed is not None:
-            query = query.where(Run.seed == seed)
+            query = query.where(Run.c.seed == seed)
         found = [row for row in connection.execute(query) if matches(where, row.varied, row.params)]
         newest: dict[tuple[str, int], Any] = {}
         for row in found:
@@ -224,7 +224,7 @@ def artifact_of(db: Database, experiment: str, where: dict[str, Any], seed: int 
             cure = f"narrow it with where and seed (found runs {ids})" if ids else "run that experiment first"
             raise LabError(f"from_run names {len(ids)} succeeded runs ({wanted}); it must name exactly one: {cure}")
         (row,) = newest.values()
-        hit = connection.execute(select(Artifact).where(Artifact.run_id == row.id, Artifact.name == name)).first()
+        hit = connection.execute(select(Artifact).where(Artifact.c.run_id == row.id, Artifact.c.name == name)).first()
         if hit is None:
             raise LabError(f"run {row.id} ({wanted}) has no artifact {name!r}; see `labqueue show {row.id}`")
         return ArtifactView(hit.name, hit.type, hit.path, hit.sha256, hit.bytes)

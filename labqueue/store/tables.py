@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, Named, TypedColumns, text
+from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, MetaData, Table, UniqueConstraint
 
 from labqueue.domain.state import Ending, Outcome, State
 
 SCHEMA_VERSION = 1
 """Kept in ``PRAGMA user_version``, so that a reader can tell without importing the migration library."""
 
+METADATA = MetaData()
+"""In all tables times are unix seconds, and deadlines are ``clock.Deadline`` as text."""
 
-class Base(DeclarativeBase):
-    """Times are unix seconds; deadlines are ``clock.Deadline`` as text."""
-
-    type_annotation_map = {dict[str, Any]: JSON(none_as_null=True), list[Any]: JSON}
+OBJECT: JSON[Any] = JSON(none_as_null=True)
 
 
 def _one_of(column: str, values: type[State] | type[Outcome] | type[Ending]) -> str:
@@ -27,271 +26,272 @@ def _one_of(column: str, values: type[State] | type[Outcome] | type[Ending]) -> 
     return f"{column} IN ({listed})"
 
 
-class Experiment(Base):
+class ExperimentColumns(TypedColumns):
     """A name under which specs are submitted."""
 
-    __tablename__ = "experiments"
-    __table_args__ = {"sqlite_autoincrement": True}
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    created_at: Mapped[float]
-    archived_at: Mapped[float | None]
+    id: Named[int] = Column(primary_key=True)
+    name: Named[str] = Column(unique=True)
+    created_at: Named[float]
+    archived_at: Named[float | None]
 
 
-class Job(Base):
+Experiment = Table("experiments", METADATA, ExperimentColumns, sqlite_autoincrement=True)
+
+
+class JobColumns(TypedColumns):
     """One submission of a spec, frozen."""
 
-    __tablename__ = "jobs"
-    __table_args__ = {"sqlite_autoincrement": True}
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"), index=True)
-    spec: Mapped[dict[str, Any]]
-    spec_version: Mapped[str]
+    id: Named[int] = Column(primary_key=True)
+    experiment_id: Named[int] = Column(ForeignKey("experiments.id"), index=True)
+    spec: Named[dict[str, Any]] = Column(OBJECT)
+    spec_version: Named[str]
     """Digest of what decides the results, seeds left out: jobs of one version are one body of evidence."""
-    profile: Mapped[str]
-    device: Mapped[str]
-    priority: Mapped[int]
-    needs: Mapped[list[Any]]
+    profile: Named[str]
+    device: Named[str]
+    priority: Named[int]
+    needs: Named[list[Any]] = Column(JSON)
     """``[{experiment, job, where, accept}]``; ``accept`` null takes any outcome."""
-    commit: Mapped[str | None]
-    dirty: Mapped[bool | None]
-    sources_hash: Mapped[str]
-    packages_hash: Mapped[str]
-    created_at: Mapped[float]
+    commit: Named[str | None]
+    dirty: Named[bool | None]
+    sources_hash: Named[str]
+    packages_hash: Named[str]
+    created_at: Named[float]
 
 
-class JobRun(Base):
+Job = Table("jobs", METADATA, JobColumns, sqlite_autoincrement=True)
+
+
+class JobRunColumns(TypedColumns):
     """Which runs a job consists of; a reused run belongs to several jobs."""
 
-    __tablename__ = "job_runs"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True, index=True)
-    position: Mapped[int]
-    reused: Mapped[bool]
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"), primary_key=True, index=True)
+    position: Named[int]
+    reused: Named[bool]
 
 
-class Run(Base):
+JobRun = Table("job_runs", METADATA, JobRunColumns, sqlite_with_rowid=False)
+
+
+class RunColumns(TypedColumns):
     """One sweep point with one seed. Impossible rows are refused by the database itself."""
 
-    __tablename__ = "runs"
-    __table_args__ = (
-        CheckConstraint(_one_of("state", State), name="a_known_state"),
-        CheckConstraint(_one_of("outcome", Outcome), name="a_known_outcome"),
-        CheckConstraint("(state = 'finished') = (outcome IS NOT NULL)", name="finished_has_an_outcome"),
-        CheckConstraint("(state = 'finished') = (finished_at IS NOT NULL)", name="finished_has_an_end"),
-        CheckConstraint("state != 'running' OR (token > 0 AND started_at IS NOT NULL)", name="running_was_claimed"),
-        CheckConstraint("outcome IS NULL OR outcome != 'succeeded' OR token > 0", name="success_was_executed"),
-        Index("runs_queue", "device", text("priority DESC"), "id", sqlite_where=text("state = 'queued'")),
-        Index("runs_state", "state"),
-        Index("runs_spec", "experiment_id", "spec_hash"),
-        {"sqlite_autoincrement": True},
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
-    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id"))
-    kind: Mapped[str]
-    device: Mapped[str]
-    seed: Mapped[int]
-    varied: Mapped[dict[str, Any]]
-    params: Mapped[dict[str, Any]]
-    limits: Mapped[dict[str, Any]]
-    spec_hash: Mapped[str]
-    priority: Mapped[int]
-    state: Mapped[str]
-    outcome: Mapped[str | None]
-    reason: Mapped[str | None]
-    queued_at: Mapped[float]
-    started_at: Mapped[float | None]
-    finished_at: Mapped[float | None]
-    token: Mapped[int]
+    id: Named[int] = Column(primary_key=True)
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), index=True)
+    experiment_id: Named[int] = Column(ForeignKey("experiments.id"))
+    kind: Named[str]
+    device: Named[str]
+    seed: Named[int]
+    varied: Named[dict[str, Any]] = Column(OBJECT)
+    params: Named[dict[str, Any]] = Column(OBJECT)
+    limits: Named[dict[str, Any]] = Column(OBJECT)
+    spec_hash: Named[str]
+    priority: Named[int]
+    state: Named[str]
+    outcome: Named[str | None]
+    reason: Named[str | None]
+    queued_at: Named[float]
+    started_at: Named[float | None]
+    finished_at: Named[float | None]
+    token: Named[int]
     """Fencing token: the number of the newest attempt. A write that carries an older one is refused."""
-    attempts_used: Mapped[int]
+    attempts_used: Named[int]
     """Attempts that count against ``limits.attempts``; interruptions do not."""
-    stalls: Mapped[int]
+    stalls: Named[int]
     """Interruptions in a row without a new step or checkpoint."""
-    request: Mapped[str | None]
+    request: Named[str | None]
     """What a person asked of the running attempt: ``cancel`` or ``pause``."""
-    paused_until: Mapped[str | None]
+    paused_until: Named[str | None]
     """``forever``, a deadline, or null."""
-    not_before: Mapped[str | None]
+    not_before: Named[str | None]
     """Back-off deadline."""
-    released: Mapped[bool]
-    adjusted: Mapped[dict[str, Any] | None]
+    released: Named[bool]
+    adjusted: Named[dict[str, Any] | None] = Column(OBJECT)
     """What the memory ladder changed for the next attempt."""
-    wait_code: Mapped[str | None]
-    wait_text: Mapped[str | None]
+    wait_code: Named[str | None]
+    wait_text: Named[str | None]
     """Why the worker passed it over (memory, disk, hours, device)."""
-    progress_done: Mapped[int | None]
-    progress_total: Mapped[int | None]
-    rate: Mapped[float | None]
+    progress_done: Named[int | None]
+    progress_total: Named[int | None]
+    rate: Named[float | None]
     """Steps a second."""
-    wall_s: Mapped[float | None]
-    peak_memory_gib: Mapped[float | None]
-    context_gib: Mapped[float | None]
-    estimated_memory_gib: Mapped[float | None]
-    sources_hash: Mapped[str | None]
-    packages_hash: Mapped[str | None]
+    wall_s: Named[float | None]
+    peak_memory_gib: Named[float | None]
+    context_gib: Named[float | None]
+    estimated_memory_gib: Named[float | None]
+    sources_hash: Named[str | None]
+    packages_hash: Named[str | None]
     """Of the attempt that succeeded."""
 
 
-class Attempt(Base):
+Run = Table(
+    "runs",
+    METADATA,
+    RunColumns,
+    CheckConstraint(_one_of("state", State), name="a_known_state"),
+    CheckConstraint(_one_of("outcome", Outcome), name="a_known_outcome"),
+    CheckConstraint("(state = 'finished') = (outcome IS NOT NULL)", name="finished_has_an_outcome"),
+    CheckConstraint("(state = 'finished') = (finished_at IS NOT NULL)", name="finished_has_an_end"),
+    CheckConstraint("state != 'running' OR (token > 0 AND started_at IS NOT NULL)", name="running_was_claimed"),
+    CheckConstraint("outcome IS NULL OR outcome != 'succeeded' OR token > 0", name="success_was_executed"),
+    Index("runs_queue", "device", text("priority DESC"), "id", sqlite_where=text("state = 'queued'")),
+    Index("runs_state", "state"),
+    Index("runs_spec", "experiment_id", "spec_hash"),
+    sqlite_autoincrement=True,
+)
+
+
+class AttemptColumns(TypedColumns):
     """One execution of a run."""
 
-    __tablename__ = "attempts"
-    __table_args__ = (
-        UniqueConstraint("run_id", "number"),
-        CheckConstraint(_one_of("outcome", Ending), name="a_known_ending"),
-        CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="ended_has_an_outcome"),
-        Index("attempts_open", "run_id", unique=True, sqlite_where=text("finished_at IS NULL")),
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
-    number: Mapped[int]
-    outcome: Mapped[str | None]
-    reason: Mapped[str | None]
-    started_at: Mapped[float]
-    finished_at: Mapped[float | None]
-    worker_id: Mapped[int] = mapped_column(ForeignKey("workers.id"))
-    lease: Mapped[str]
-    boot_id: Mapped[str]
-    pid: Mapped[int | None]
-    pid_start: Mapped[int | None]
+    id: Named[int] = Column(primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"), index=True)
+    number: Named[int]
+    outcome: Named[str | None]
+    reason: Named[str | None]
+    started_at: Named[float]
+    finished_at: Named[float | None]
+    worker_id: Named[int] = Column(ForeignKey("workers.id"))
+    lease: Named[str]
+    boot_id: Named[str]
+    pid: Named[int | None]
+    pid_start: Named[int | None]
     """Clock ticks after boot at which the process started: with boot id and pid, an identity."""
-    log: Mapped[str]
-    adjusted: Mapped[dict[str, Any] | None]
-    resumed_from_step: Mapped[int | None]
-    last_step: Mapped[int | None]
-    environment_id: Mapped[int | None] = mapped_column(ForeignKey("environments.id"))
-    commit: Mapped[str | None]
-    dirty: Mapped[bool | None]
-    patch: Mapped[str | None]
-    sources_hash: Mapped[str | None]
-    packages_hash: Mapped[str | None]
-    peak_memory_gib: Mapped[float | None]
-    telemetry: Mapped[dict[str, Any] | None]
+    log: Named[str]
+    adjusted: Named[dict[str, Any] | None] = Column(OBJECT)
+    resumed_from_step: Named[int | None]
+    last_step: Named[int | None]
+    environment_id: Named[int | None] = Column(ForeignKey("environments.id"))
+    commit: Named[str | None]
+    dirty: Named[bool | None]
+    patch: Named[str | None]
+    sources_hash: Named[str | None]
+    packages_hash: Named[str | None]
+    peak_memory_gib: Named[float | None]
+    telemetry: Named[dict[str, Any] | None] = Column(OBJECT)
     """Temperature and throttling seen while it ran; null where there is no sensor."""
 
 
-class Checkpoint(Base):
+Attempt = Table(
+    "attempts",
+    METADATA,
+    AttemptColumns,
+    UniqueConstraint("run_id", "number"),
+    CheckConstraint(_one_of("outcome", Ending), name="a_known_ending"),
+    CheckConstraint("(outcome IS NULL) = (finished_at IS NULL)", name="ended_has_an_outcome"),
+    Index("attempts_open", "run_id", unique=True, sqlite_where=text("finished_at IS NULL")),
+)
+
+
+class CheckpointColumns(TypedColumns):
     """A durable state of a run, believed only while its hashes hold."""
 
-    __tablename__ = "checkpoints"
-    __table_args__ = (UniqueConstraint("run_id", "step"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
-    attempt: Mapped[int]
-    step: Mapped[int]
-    path: Mapped[str]
-    sha256: Mapped[str]
-    bytes: Mapped[int]
-    created_at: Mapped[float]
+    id: Named[int] = Column(primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"))
+    attempt: Named[int]
+    step: Named[int]
+    path: Named[str]
+    sha256: Named[str]
+    bytes: Named[int]
+    created_at: Named[float]
 
 
-class Series(Base):
+Checkpoint = Table("checkpoints", METADATA, CheckpointColumns, UniqueConstraint("run_id", "step"))
+
+
+class SeriesColumns(TypedColumns):
     """One metric of one run, with what lists and reports need of it, so that they need not read its points."""
 
-    __tablename__ = "series"
-    __table_args__ = (UniqueConstraint("run_id", "name"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
-    name: Mapped[str]
-    points: Mapped[int]
-    first: Mapped[float | None]
-    first_step: Mapped[int]
-    last: Mapped[float | None]
-    last_step: Mapped[int]
-    min: Mapped[float | None]
-    min_step: Mapped[int | None]
-    max: Mapped[float | None]
+    id: Named[int] = Column(primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"))
+    name: Named[str]
+    points: Named[int]
+    first: Named[float | None]
+    first_step: Named[int]
+    last: Named[float | None]
+    last_step: Named[int]
+    min: Named[float | None]
+    min_step: Named[int | None]
+    max: Named[float | None]
 
 
-class Metric(Base):
+Series = Table("series", METADATA, SeriesColumns, UniqueConstraint("run_id", "name"))
+
+
+class MetricColumns(TypedColumns):
     """A value at a step. Without a row id, one point is its key and its value: some 20 bytes."""
 
-    __tablename__ = "metrics"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True)
-    value: Mapped[float | None]
+    series_id: Named[int] = Column(ForeignKey("series.id"), primary_key=True)
+    step: Named[int] = Column(primary_key=True)
+    value: Named[float | None]
 
 
-class Artifact(Base):
+Metric = Table("metrics", METADATA, MetricColumns, sqlite_with_rowid=False)
+
+
+class ArtifactColumns(TypedColumns):
     """A file that a run left, with its hash."""
 
-    __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("run_id", "name"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
-    name: Mapped[str]
-    type: Mapped[str]
-    path: Mapped[str]
-    sha256: Mapped[str]
-    bytes: Mapped[int]
-    attempt: Mapped[int]
-    created_at: Mapped[float]
+    id: Named[int] = Column(primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"))
+    name: Named[str]
+    type: Named[str]
+    path: Named[str]
+    sha256: Named[str]
+    bytes: Named[int]
+    attempt: Named[int]
+    created_at: Named[float]
 
 
-class Event(Base):
+Artifact = Table("artifacts", METADATA, ArtifactColumns, UniqueConstraint("run_id", "name"))
+
+
+class EventColumns(TypedColumns):
     """Something that happened, in a sentence: the history that a person reads."""
 
-    __tablename__ = "events"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[float]
-    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"), index=True)
-    kind: Mapped[str]
-    text: Mapped[str]
+    id: Named[int] = Column(primary_key=True)
+    at: Named[float]
+    run_id: Named[int | None] = Column(ForeignKey("runs.id"), index=True)
+    kind: Named[str]
+    text: Named[str]
 
 
-class Environment(Base):
+Event = Table("events", METADATA, EventColumns)
+
+
+class EnvironmentColumns(TypedColumns):
     """Machine and software of an attempt; equal ones are stored once."""
 
-    __tablename__ = "environments"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    hash: Mapped[str] = mapped_column(unique=True)
-    data: Mapped[dict[str, Any]]
+    id: Named[int] = Column(primary_key=True)
+    hash: Named[str] = Column(unique=True)
+    data: Named[dict[str, Any]] = Column(OBJECT)
 
 
-class Worker(Base):
+Environment = Table("environments", METADATA, EnvironmentColumns)
+
+
+class WorkerColumns(TypedColumns):
     """A worker process and until when it is believed to be alive."""
 
-    __tablename__ = "workers"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    device: Mapped[str]
-    host: Mapped[str]
-    boot_id: Mapped[str]
-    pid: Mapped[int]
-    pid_start: Mapped[int]
-    started_at: Mapped[float]
-    lease: Mapped[str]
-    ended_at: Mapped[float | None]
+    id: Named[int] = Column(primary_key=True)
+    device: Named[str]
+    host: Named[str]
+    boot_id: Named[str]
+    pid: Named[int]
+    pid_start: Named[int]
+    started_at: Named[float]
+    lease: Named[str]
+    ended_at: Named[float | None]
 
 
-class Control(Base):
+Worker = Table("workers", METADATA, WorkerColumns)
+
+
+class ControlColumns(TypedColumns):
     """Switches of the queue: ``pause`` for all of it, ``pause:NAME`` for one experiment."""
 
-    __tablename__ = "controls"
-
-    key: Mapped[str] = mapped_column(primary_key=True)
-    value: Mapped[dict[str, Any]]
+    key: Named[str] = Column(primary_key=True)
+    value: Named[dict[str, Any]] = Column(OBJECT)
 
 
-# The same tables for the commands that people type most: a select of mapped classes configures every mapper first,
-# which costs some 50 ms once per process.
-RUNS = Run.__table__.c
-JOBS = Job.__table__.c
-EXPERIMENTS = Experiment.__table__.c
-WORKERS = Worker.__table__.c
-CONTROLS = Control.__table__.c
+Control = Table("controls", METADATA, ControlColumns)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from labqueue.store import write
+from labqueue.store.jobs import add_jobs
 from tests.commands import call
 from tests.conftest import Lab
 from tests.store.factories import claimed, executed, job
@@ -64,7 +65,7 @@ def filled(lab: Lab) -> Lab:
     db = lab.db
     points = [{"steps": at} for at in (1, 2, 3, 4)]
     spec = {**job().spec, "hypothesis": "größer", "predictions": [PREDICTION], "axes": ["steps"]}
-    write.add_jobs(db, [job("drill", points, spec=spec)])
+    add_jobs(db, [job("drill", points, spec=spec)])
     executed(db, "succeeded", [("value", 1, 1.0), ("value", 2, 0.25)])
     executed(db, "diverged", [("value", 1, None)], "value is not finite at step 1 (never finite)")
     running = claimed(db)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labqueue.domain.canonical import canonical, digest
+from labqueue.domain.canonical import canonical, digest, digest_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -52,3 +52,8 @@ def test_different_texts_have_different_hashes(one: Any, other: Any) -> None:
 def test_what_json_cannot_hold_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical({"deep": [value]})
+
+
+@given(st.lists(JSON, max_size=5))
+def test_a_list_of_texts_has_the_hash_of_the_list_of_their_values(values: list[Any]) -> None:
+    assert digest_of(map(canonical, values)) == digest(values)

@@ -91,3 +91,9 @@ def test_the_most_runs_are_accepted_and_one_more_is_refused_with_the_count() -> 
     assert len(expand(most)) == MAX_RUNS
     with pytest.raises(LabError, match=f"{MAX_RUNS + 1:,} runs"):
         expand(spec(sweep={"grid": {"a": list(range(MAX_RUNS + 1))}}))
+
+
+@pytest.mark.parametrize("block", [{"zip": {"b": [1, 1], "c": [2, 2]}}, {"list": [{"b": 1}, {"c": 2}, {"b": 1}]}])
+def test_a_repeated_point_is_refused_also_where_it_is_combined_with_a_grid(block: dict[str, Any]) -> None:
+    with pytest.raises(LabError, match=r'"b":1.* twice'):
+        expand(spec(sweep={"grid": {"a": [1, 2]}, **block}))

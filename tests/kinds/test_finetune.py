@@ -14,6 +14,7 @@ import pytest
 from labqueue.domain.artifacts import Files, Json, Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
 from labqueue.kinds import finetune
+from labqueue.kinds._watch import MissingEvaluations, Watch
 from tests.helpers_recorder import MemoryRecorder
 
 TASK = {"task": "chain_sum", "options": {"max_terms": 2, "max_digits": 2}, "train_items": 40, "eval_items": 6}
@@ -121,9 +122,9 @@ def test_a_checkpoint_after_the_last_step_only_finishes_the_run(finished: Memory
 
 
 def test_a_run_that_missed_an_evaluation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    due = finetune._Watch.evaluate_after
-    monkeypatch.setattr(finetune._Watch, "evaluate_after", lambda self, step: step != 4 and due(self, step))
-    with pytest.raises(finetune.MissingEvaluations, match=r"\[4\] of \[0, 2, 4, 6\]"):
+    due = Watch.evaluate_after
+    monkeypatch.setattr(Watch, "evaluate_after", lambda self, step: step != 4 and due(self, step))
+    with pytest.raises(MissingEvaluations, match=r"\[4\] of \[0, 2, 4, 6\]"):
         finetune.run(params(), MemoryRecorder(tmp_path))
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from labqueue.domain.canonical import digest
+from labqueue.domain.canonical import Canonical, digest
 from labqueue.store import claims, write
 from labqueue.store.claims import Claim
 from labqueue.store.db import Database, create_or_migrate
+from labqueue.store.jobs import NewJob, NewRun, Submitted, add_jobs
 
 ANY_OUTCOME = None
 
@@ -23,16 +24,16 @@ def job(
     points: Iterable[dict[str, Any]] = ({},),
     seeds: Iterable[int] = (0,),
     **fields: Any,
-) -> write.NewJob:
+) -> NewJob:
     """A submission of a drill; ``points`` are parameters and sweep points at once."""
     points = list(points)
     runs = [
-        write.NewRun(
+        NewRun(
             kind="drill",
             seed=seed,
-            varied=point,
-            params={"steps": 10, **point},
-            limits={"memory_gib": "auto", "wall_minutes": None, "attempts": 3},
+            varied=Canonical.of(point),
+            params=Canonical.of({"steps": 10, **point}),
+            limits=Canonical.of({"memory_gib": "auto", "wall_minutes": None, "attempts": 3}),
             spec_hash=digest([point, seed]),
         )
         for seed in seeds
@@ -56,11 +57,11 @@ def job(
         "packages_hash": "p",
         "runs": runs,
     }
-    return write.NewJob(**{**known, **fields})
+    return NewJob(**{**known, **fields})
 
 
-def submitted(db: Database, *args: Any, **fields: Any) -> write.Submitted:
-    return write.add_jobs(db, [job(*args, **fields)])[0]
+def submitted(db: Database, *args: Any, **fields: Any) -> Submitted:
+    return add_jobs(db, [job(*args, **fields)])[0]
 
 
 def needing(db: Database, experiment: str, accept: list[str] | None = None, where: dict[str, Any] | None = None) -> Any:

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 
-from labqueue.store.db import SQLITE
+from labqueue.store import backup
 from labqueue.store.tables import SCHEMA_VERSION
-
-BACKUPS = Path("outputs") / "backups"
-
-
-def backup(path: Path, word: str) -> Path:
-    """Copies a database while others may use it (SQLite's online backup), and returns the copy's path."""
-    folder = path.parent / BACKUPS
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = folder / f"{path.stem}-{word}-{stamp}.db"
-    aside = target.with_suffix(".partial")
-    source, copy = SQLITE.connect(str(path)), SQLITE.connect(str(aside))
-    try:
-        source.backup(copy)
-    finally:
-        copy.close()
-        source.close()
-    aside.rename(target)
-    return target
 
 
 def upgrade(path: Path, version: int) -> None:
@@ -33,7 +13,7 @@ def upgrade(path: Path, version: int) -> None:
     from alembic import command
     from alembic.config import Config
 
-    backup(path, f"v{version}")
+    backup.take(path, f"v{version}")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["path"] = path

@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import create_engine, event, text
 
 from labqueue.store.db import SQLITE
-from labqueue.store.tables import SCHEMA_VERSION, Base
+from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 engine = create_engine(f"sqlite:///{context.config.attributes['path']}", module=SQLITE)
 
@@ -16,9 +16,7 @@ def _connected(connection: object, _record: object) -> None:
 
 with engine.connect() as connection:
     connection.execute(text("BEGIN IMMEDIATE"))
-    context.configure(
-        connection=connection, target_metadata=Base.metadata, render_as_batch=True, transactional_ddl=False
-    )
+    context.configure(connection=connection, target_metadata=METADATA, render_as_batch=True, transactional_ddl=False)
     context.run_migrations()
     connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
     connection.execute(text("COMMIT"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labqueue.store import evidence, read, write
+from labqueue.store import evidence, read
+from labqueue.store.jobs import add_jobs
 from tests.store.factories import executed, job, ledger, submitted
 
 POINTS = [{"steps": 1}, {"steps": 2}]
@@ -49,7 +50,7 @@ def test_several_jobs_are_recorded_together_or_not_at_all(tmp_path: Path) -> Non
     db = ledger(tmp_path)
     needs = [{"experiment": "nowhere", "job": None, "where": {}, "accept": []}]
     with pytest.raises(KeyError):
-        write.add_jobs(db, [job("one"), job("two", needs=needs)])
+        add_jobs(db, [job("one"), job("two", needs=needs)])
     assert read.experiments(db) == []
     assert submitted(db, "one").job == 1, "not even a number was used"
 

@@ -1,0 +1,267 @@
+"""The same power cut for others: five tasks, SIGKILL to the worker and all it has started, a restart; who is done?
+
+Each peer is set up as its documentation recommends for durability. One that is not here is left out, with its cure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.chaos import peer_tasks
+from benchmarks.chaos.tracing import Missing
+from benchmarks.chaos.workspace import Workspace, lines, until
+
+TASKS = 5
+
+STRIKE_AT = 14
+"""Lines in the side-effect file when it strikes: task 1 is done, task 2 in its middle."""
+
+QUIET_S = 20.0
+"""With no new line for this long after the restart, a peer is done; Slurm gets three times as much."""
+
+
+@dataclass
+class Peer:
+    """One scheduler in a folder of its own. Whatever has ``ledger`` in its environment is the peer, and is killed."""
+
+    name: str
+    version: str
+    start: Callable[[], None]
+    """Starts or restarts it."""
+    submit: Callable[[], None]
+    stop: Callable[[], None]
+    ledger: Path
+    patience_s: float = QUIET_S
+    off_s: float = 0.5
+    """Between the strike and the restart."""
+
+    def processes(self) -> list[int]:
+        """All of its processes that live, daemons, clients and jobs alike."""
+        mark = f"={self.ledger}\0".encode()
+        found = []
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                if entry.isdecimal() and mark in Path(f"/proc/{entry}/environ").read_bytes():
+                    found.append(int(entry))
+        return found
+
+    def strike(self) -> None:
+        """SIGKILL to all of them, until none is left."""
+        while doomed := self.processes():
+            for pid in doomed:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+
+
+def spawn(command: list[str], folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    """A process in the background, its output in ``said.log``."""
+    with (folder / "said.log").open("ab") as said:
+        return subprocess.Popen(
+            command, cwd=folder, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+        )
+
+
+def call(command: list[str], folder: Path, **environment: str) -> str:
+    """A command to its end; returns what it printed."""
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, check=True, capture_output=True, text=True, timeout=120
+    ).stdout.strip()
+
+
+def needed(program: str, package: str) -> str:
+    """The path of a program.
+
+    Raises:
+        Missing: it is not installed.
+    """
+    found = shutil.which(program)
+    if found is None:
+        raise Missing(f"{program} is not installed: apt-get install {package}")
+    return found
+
+
+def lab(folder: Path) -> Peer:
+    """This lab, by the same script."""
+    ledger = folder / "ledger.txt"
+    workspace = Workspace(folder, {"CHAOS_LEDGER": str(ledger)})
+
+    def start() -> None:
+        workspace.start("worker", "--device", "cpu")
+
+    def submit() -> None:
+        workspace.submit(
+            "peers", seeds=TASKS, steps=peer_tasks.STEPS, step_s=peer_tasks.STEP_S, checkpoint_every=2, attempts=3
+        )
+
+    return Peer("labqueue", "this tree", start, submit, workspace.kill_all, ledger)
+
+
+def huey(folder: Path) -> Peer:
+    """Huey alone, as its guide has it: SqliteHuey, one worker process, two retries."""
+    import huey as package
+
+    ledger = folder / "ledger.txt"
+    words = {"CHAOS_HUEY": str(folder / "huey.db"), "CHAOS_PEER_LEDGER": str(ledger), "PYTHONPATH": str(_here())}
+
+    def start() -> None:
+        command = [sys.executable, "-m", "huey.bin.huey_consumer", "peer_tasks.huey", "-k", "process", "-w", "1"]
+        spawn(command, folder, **words)
+
+    def submit() -> None:
+        enqueue = f"import peer_tasks\nfor n in range(1, {TASKS + 1}): peer_tasks.huey_count(n)"
+        call([sys.executable, "-c", enqueue], folder, **words)
+
+    return Peer("Huey (SqliteHuey)", package.__version__, start, submit, lambda: None, ledger)
+
+
+def rq(folder: Path) -> Peer:
+    """RQ with Redis that syncs every write; RQ itself is installed into a throwaway environment."""
+    server = needed("redis-server", "redis-server")
+    python = folder / "venv" / "bin" / "python"
+    venv.create(folder / "venv", with_pip=True)
+    try:
+        call([str(python), "-m", "pip", "install", "--quiet", "rq"], folder)
+    except subprocess.CalledProcessError as error:
+        raise Missing(f"pip cannot install rq here: {error.stderr.strip()[-200:]}") from error
+    version = call([str(python), "-c", "import importlib.metadata as m; print(m.version('rq'))"], folder)
+    redis_version = call([server, "--version"], folder).split("v=")[1].split(" ")[0]
+    ledger = folder / "ledger.txt"
+    socket = folder / "redis.sock"
+    words = {"CHAOS_PEER_LEDGER": str(ledger), "PYTHONPATH": str(_here())}
+    redis = spawn(
+        [server, "--port", "0", "--unixsocket", str(socket), "--appendonly", "yes", "--appendfsync", "always"], folder
+    )
+    until(socket.exists)
+    url = f"unix://{socket}"
+
+    def start() -> None:
+        command = [str(python), "-m", "rq.cli", "worker", "--url", url, "--with-scheduler"]
+        spawn(command, folder, **words)
+
+    def submit() -> None:
+        enqueue = (
+            "import redis, rq, peer_tasks\n"
+            f"queue = rq.Queue(connection=redis.Redis.from_url({url!r}))\n"
+            f"for n in range(1, {TASKS + 1}): queue.enqueue(peer_tasks.count, n, retry=rq.Retry(max=2))"
+        )
+        call([str(python), "-c", enqueue], folder, **words)
+
+    return Peer("RQ", f"{version}, Redis {redis_version}", start, submit, redis.terminate, ledger)
+
+
+def task_spooler(folder: Path) -> Peer:
+    """task-spooler: its server holds the queue, and is started by the first command."""
+    tsp = needed("tsp", "task-spooler")
+    ledger = folder / "ledger.txt"
+    words = {"CHAOS_PEER_LEDGER": str(ledger), "TS_SOCKET": str(folder / "tsp.sock"), "TMPDIR": str(folder)}
+    version = call([tsp, "-V"], folder, **words).splitlines()[0].split("v")[-1].split(" ")[0]
+
+    def start() -> None:
+        call([tsp], folder, **words)
+
+    def submit() -> None:
+        for number in range(1, TASKS + 1):
+            call([tsp, sys.executable, str(_here() / "peer_tasks.py"), str(number)], folder, **words)
+
+    return Peer("task-spooler", version, start, submit, lambda: None, ledger)
+
+
+def _here() -> Path:
+    return Path(__file__).parent
+
+
+def measure(peer: Peer) -> dict[str, Any]:
+    """Five tasks, one strike in the middle of the second, a restart, patience; then the side-effect file is read."""
+    try:
+        peer.start()
+        peer.submit()
+        until(lambda: lines(peer.ledger) >= STRIKE_AT, 90)
+        peer.strike()
+        before = lines(peer.ledger)
+        time.sleep(peer.off_s)
+        restarted = time.monotonic()
+        peer.start()
+        after_s = None
+        seen, moved = before, time.monotonic()
+        while time.monotonic() - moved < peer.patience_s and not _all_ended(peer.ledger):
+            time.sleep(0.02)
+            now = lines(peer.ledger)
+            if now > seen:
+                after_s = after_s if after_s is not None else time.monotonic() - restarted
+                seen, moved = now, time.monotonic()
+        return {"version": peer.version, **tally(peer.ledger, before), "idle after the restart, s": _round(after_s)}
+    finally:
+        peer.strike()
+        peer.stop()
+
+
+def _round(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 1)
+
+
+def _executions(ledger: Path) -> dict[str, dict[str, list[int]]]:
+    found: dict[str, dict[str, list[int]]] = {str(n): {} for n in _numbers(ledger)}
+    for line in ledger.read_text().splitlines():
+        number, execution, step = line.split(" ")[:3]
+        found[number].setdefault(execution, []).append(int(step))
+    return found
+
+
+def _numbers(ledger: Path) -> list[int]:
+    # The lab counts its runs from 1, as the tasks are counted.
+    return sorted({int(line.split(" ")[0]) for line in ledger.read_text().splitlines()} | set(range(1, TASKS + 1)))
+
+
+def _all_ended(ledger: Path) -> bool:
+    return all(any(steps[-1] == peer_tasks.STEPS for steps in runs.values()) for runs in _executions(ledger).values())
+
+
+def tally(ledger: Path, before: int) -> dict[str, Any]:
+    """How many tasks ended exactly once, how many more often or never, and whether the struck one went on or anew."""
+    executions = _executions(ledger)
+    ends = {n: sum(steps[-1] == peer_tasks.STEPS for steps in runs.values()) for n, runs in executions.items()}
+    struck = list(executions[ledger.read_text().splitlines()[before - 1].split(" ")[0]].values())
+    return {
+        "ended exactly once": sum(count == 1 for count in ends.values()),
+        "never ended": sum(count == 0 for count in ends.values()),
+        "ended more than once": sum(count > 1 for count in ends.values()),
+        "the struck task": (
+            "never ran again" if len(struck) == 1 else
+            "went on in its middle" if struck[1][0] > 1 else "began anew"
+        ),
+    }  # fmt: skip
+
+
+def run() -> tuple[dict[str, Any], list[str]]:
+    """Figures by peer. Only the lab's own loss is a broken law."""
+    from benchmarks.chaos.slurm import slurm
+
+    figures: dict[str, Any] = {}
+    for make in (lab, huey, rq, task_spooler, slurm):
+        with tempfile.TemporaryDirectory(prefix="peer-", ignore_cleanup_errors=True) as folder:
+            try:
+                peer = make(Path(folder))
+                figures[peer.name] = measure(peer)
+            except Missing as error:
+                figures[make.__name__] = f"LEFT OUT: {error}"
+            except (OSError, TimeoutError, subprocess.SubprocessError) as error:
+                said = (Path(folder) / "said.log").read_text()[-300:] if (Path(folder) / "said.log").exists() else ""
+                figures[make.__name__] = f"LEFT OUT: {type(error).__name__}: {error} {said}"
+    ours = figures["labqueue"]
+    good = isinstance(ours, dict) and ours["ended exactly once"] == TASKS
+    return figures, [] if good else [f"the lab did not bring {TASKS} of {TASKS} to their end: {ours}"]

@@ -1,0 +1,85 @@
+"""The hours in which a worker may use its device: ``--between 22:00-08:00`` and ``--until 07:30``. Pure functions.
+
+Local time, as people mean it. Both ends are moments of the wall clock, so a night with a clock change is an hour
+longer or shorter.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+
+from labqueue.domain.errors import LabError
+
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+
+@dataclass(frozen=True)
+class Hours:
+    """When work is allowed. ``between`` repeats daily and may pass midnight; ``until`` is one moment."""
+
+    between: tuple[datetime.time, datetime.time] | None = None
+    until: datetime.datetime | None = None
+
+    @property
+    def always(self) -> bool:
+        """Whether there is no limit at all."""
+        return self.between is None and self.until is None
+
+    def over(self, now: datetime.datetime) -> bool:
+        """Whether ``until`` has come: no later moment is allowed."""
+        return self.until is not None and now >= self.until
+
+    def left_s(self, now: datetime.datetime) -> float | None:
+        """Seconds of allowed time from ``now`` on; 0 outside, None without an end."""
+        ends = [] if self.until is None else [self.until]
+        if self.between is not None:
+            first, last = self.between
+            inside = first <= now.time() < last if first < last else now.time() >= first or now.time() < last
+            if not inside:
+                return 0.0
+            ends.append(_next(last, now))
+        return max(0.0, (min(ends) - now).total_seconds()) if ends else None
+
+    def refusal(self, now: datetime.datetime, expected_s: float | None) -> str | None:
+        """Why a run that takes ``expected_s`` (None: not known) may not start now, in words; None when it may.
+
+        One whose duration is not known starts at any allowed moment: at the end of the hours it checkpoints.
+        """
+        left_s = self.left_s(now)
+        if left_s is None or (left_s > 0 and (expected_s is None or expected_s <= left_s)):
+            return None
+        words = [] if self.between is None else [f"between {self.between[0]:%H:%M} and {self.between[1]:%H:%M}"]
+        words += [] if self.until is None else [f"until {self.until:%Y-%m-%d %H:%M}"]
+        long = "" if left_s == 0 or expected_s is None else f", and it is expected to take {expected_s / 60:.0f} min"
+        return f"this worker works only {' and '.join(words)}{long}"
+
+
+def parse(between: str | None, until: str | None, now: datetime.datetime) -> Hours:
+    """Reads what stood on the command line. ``until`` is the next such moment after ``now``.
+
+    Raises:
+        LabError: it is not a time, or a window without length.
+    """
+    window = None
+    if between is not None:
+        first, sign, last = between.partition("-")
+        if not sign:
+            raise LabError(f"--between {between!r}: give two times, for example --between 22:00-08:00")
+        window = (_time(first, "--between"), _time(last, "--between"))
+        if window[0] == window[1]:
+            raise LabError(f"--between {between!r} is a window without length; leave it out to work always")
+    return Hours(window, None if until is None else _next(_time(until, "--until"), now))
+
+
+def _time(text: str, option: str) -> datetime.time:
+    found = _TIME.fullmatch(text.strip())
+    if found is None:
+        raise LabError(f"{option}: {text!r} is not a time of day; give hours and minutes, for example 22:00")
+    return datetime.time(int(found[1]), int(found[2]))
+
+
+def _next(moment: datetime.time, now: datetime.datetime) -> datetime.datetime:
+    today = datetime.datetime.combine(now.date(), moment, tzinfo=now.tzinfo)
+    return today if today > now else today + datetime.timedelta(days=1)

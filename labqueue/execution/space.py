@@ -1,0 +1,62 @@
+"""Room on the workspace's disk: how much is kept free, and which errors mean that there was none. No runs."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+from labqueue.domain.errors import DiskFull
+
+GIB = 1024**3
+
+RESERVE_BYTES = GIB
+"""Kept free for the ledger, logs and whatever else lives on the disk. Assumption; on small disks RESERVE_SHARE."""
+
+RESERVE_SHARE = 0.05
+"""The most of a disk that the reserve may take; file systems keep about as much for themselves."""
+
+_SAID = ("no space left on device", "disk is full", "disk quota exceeded")
+
+_TORN = ("PytorchStreamWriter", "unexpected pos")
+"""What torch says when a file that it writes ends early, without the cause."""
+
+
+def reserve_bytes(path: Path) -> int:
+    """Bytes that stay free on the disk of ``path``."""
+    return min(RESERVE_BYTES, int(shutil.disk_usage(path).total * RESERVE_SHARE))
+
+
+def shortage(path: Path, more_bytes: int = 0) -> str | None:
+    """Why ``more_bytes`` should not be written below ``path``, in words; None when there is room.
+
+    ``path`` must exist.
+    """
+    free, needed = shutil.disk_usage(path).free, reserve_bytes(path) + more_bytes
+    if free >= needed:
+        return None
+    return (
+        f"the disk of {path} is nearly full: {_gib(free)} are free, {_gib(needed)} are needed; "
+        "`labqueue gc` shows what may go"
+    )
+
+
+def is_disk_full(error: BaseException, path: Path) -> bool:
+    """Whether an error, or one that it was raised from, says that the disk of ``path`` (or a quota on it) is full."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        words = str(link)
+        if isinstance(link, DiskFull) or (isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)):
+            return True
+        if not isinstance(link, ValueError | TypeError) and any(said in words.lower() for said in _SAID):
+            return True
+        if any(said in words for said in _TORN) and shortage(path) is not None:
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def _gib(amount: int) -> str:
+    return f"{amount / GIB:.2f} GiB"

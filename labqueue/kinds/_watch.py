@@ -1,0 +1,120 @@
+"""Between a fine-tuning run's trainer and its recorder: what is measured when, and what is kept. No kind itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labqueue.domain import artifacts
+
+if TYPE_CHECKING:
+    from labqueue.domain.kind import Recorder
+    from labqueue.kinds.finetune import Params
+    from labqueue.llm.train import Step
+
+
+class MissingEvaluations(RuntimeError):
+    """A run without the evaluations that it promised: its curve would lie by omission."""
+
+
+class Watch:
+    """Turns what training tells into what the recorder keeps."""
+
+    def __init__(self, params: Params, rec: Recorder, loaded: Any, adapted: Any, split: Any) -> None:
+        from labqueue.llm.train import evaluation_steps
+
+        self.params, self.rec, self.loaded, self.adapted, self.split = params, rec, loaded, adapted, split
+        self.expected = evaluation_steps(params.steps, params.evaluations)
+        self.done: list[int] = []
+        self.before: list[str] = []
+        self.stopped: str | None = None
+        self.saved_s = time.monotonic()
+        self.warm, self.tokens, self.wall_s = False, 0, 0.0
+
+    def restore(self, about: dict[str, Any]) -> None:
+        self.done, self.before = list(about["evaluated"]), list(about["before"])
+
+    def about(self) -> dict[str, Any]:
+        return {"evaluated": self.done, "before": self.before}
+
+    def begin(self, trainer: Any) -> None:
+        trainer.evaluate()
+        self.before = self._answers()
+        self._score("before", self.before, 0)
+
+    def step(self, step: Step) -> None:
+        number = step.number
+        self.rec.metric("train_loss", step.train_loss, number)
+        self.rec.metric("grad_norm", step.grad_norm, number)
+        self.rec.metric("learning_rate", step.learning_rate, number)
+        tokens, wall_s = step.tokens, step.wall_s
+        if self.warm:  # the first step of an attempt compiles and allocates: it is no measure of the others
+            self.tokens, self.wall_s = self.tokens + tokens, self.wall_s + wall_s
+            tokens, wall_s = self.tokens, self.wall_s
+        self.warm = True
+        self.rec.metric("tokens_per_second", tokens / wall_s, number)
+        self.rec.progress(number, self.params.steps)
+
+    def evaluate_after(self, step: int) -> bool:
+        return step in self.expected
+
+    def evaluated(self, step: int, loss: float) -> None:
+        self.rec.metric("eval_loss", loss, step)
+        self.done.append(step)
+
+    def checkpoint_after(self, step: int) -> bool:
+        self.stopped = self.rec.should_stop
+        every = self.params.checkpoint_every
+        due = step % every == 0 if every else time.monotonic() - self.saved_s > 60 * self.params.checkpoint_minutes
+        return due or self.stopped is not None
+
+    def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
+        self.rec.checkpoint(step, save)
+        self.saved_s = time.monotonic()
+
+    def stop_after(self, _step: int) -> bool:
+        return self.stopped is not None
+
+    def finish(self) -> None:
+        missing = sorted(set(self.expected) - set(self.done))
+        if missing:
+            raise MissingEvaluations(f"held-out loss was not measured at steps {missing} of {self.expected}")
+        after = self._answers()
+        self._score("after", after, self.params.steps)
+        self._samples(after)
+
+    def _answers(self) -> list[str]:
+        """Greedy answers to the first held-out questions: as many as samples and score need."""
+        from labqueue.llm import generate
+
+        wanted = max(self.params.samples, self.params.scored)
+        if not wanted:
+            return []
+        return generate.answers(
+            self.adapted,
+            self.loaded.tokenizer,
+            self.split.held_out[:wanted],
+            max_new_tokens=self.params.max_new_tokens,
+            backend=self.loaded.backend,
+            gradient_checkpointing=self.params.gradient_checkpointing,
+        )
+
+    def _score(self, when: str, answers: list[str], step: int) -> None:
+        if not self.params.scored:
+            return
+        rows = self.split.held_out[: self.params.scored]
+        right = sum(self.split.score(row, answer) for row, answer in zip(rows, answers, strict=False))
+        self.rec.metric("exact_answers", right / len(rows), step)
+        self.rec.note(f"{when} training: {right:.0f} of {len(rows)} held-out questions answered exactly")
+
+    def _samples(self, after: list[str]) -> None:
+        if not self.params.samples:
+            return
+        columns = ("question", "expected", "before", "after")
+        table = [
+            (row.question, row.answer, before, now)
+            for row, before, now in zip(self.split.held_out[: self.params.samples], self.before, after, strict=False)
+        ]
+        self.rec.artifact("samples", artifacts.Table(columns=columns, rows=tuple(table)))

@@ -1,0 +1,63 @@
+"""How attempts and runs ended lately, and how long they took: what a worker asks to look after its queue."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+
+from labqueue.domain.state import State
+from labqueue.store.db import Database
+from labqueue.store.tables import Attempt, Run
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One ended attempt. ``final`` says whether its run ended with it."""
+
+    run_id: int
+    outcome: str
+    reason: str | None
+    final: bool
+
+
+def latest(db: Database, device_class: str, limit: int) -> list[Ended]:
+    """The attempts of a device class (``cpu`` or ``cuda``) that ended last, newest first."""
+    query = (
+        select(Attempt.c.run_id, Attempt.c.number, Attempt.c.outcome, Attempt.c.reason, Run.c.token, Run.c.state)
+        .join(Run, Run.c.id == Attempt.c.run_id)
+        .where(Run.c.device == device_class, Attempt.c.finished_at.is_not(None))
+        .order_by(Attempt.c.finished_at.desc(), Attempt.c.run_id.desc(), Attempt.c.number.desc())
+        .limit(limit)
+    )
+    with db.read() as connection:
+        return [
+            Ended(row.run_id, row.outcome, row.reason, row.state == State.FINISHED and row.number == row.token)
+            for row in connection.execute(query)
+        ]
+
+
+def typical_wall_s(db: Database) -> dict[tuple[int, str], float]:
+    """Median seconds of succeeded runs by (experiment id, device)."""
+    found: dict[tuple[int, str], list[float]] = {}
+    query = select(Run.c.experiment_id, Run.c.device, Run.c.wall_s).where(
+        Run.c.outcome == "succeeded", Run.c.wall_s.is_not(None)
+    )
+    with db.read() as connection:
+        for experiment_id, device, wall_s in connection.execute(query):
+            found.setdefault((experiment_id, device), []).append(float(wall_s or 0.0))
+    return {key: statistics.median(values) for key, values in found.items()}
+
+
+def expected_s(run: Any, typical: dict[tuple[int, str], float]) -> float | None:
+    """How long a queued run (columns of ``tables.Run``) will still take, seconds; None when nothing says.
+
+    From runs of its experiment, else its own time limit; what it has already done before an interruption is taken off.
+    """
+    minutes = run.limits["wall_minutes"]
+    whole: float | None = typical.get((run.experiment_id, run.device), None if minutes is None else minutes * 60.0)
+    if whole is None or not run.progress_total:
+        return whole
+    return whole * float(1.0 - (run.progress_done or 0) / run.progress_total)

@@ -1,0 +1,53 @@
+"""What a worker records of itself and its machine: that one before it died, and how warm a run was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+
+from labqueue import clock
+from labqueue.store.claims import LEASE_S
+from labqueue.store.db import Database
+from labqueue.store.tables import Attempt, Worker
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A worker that ended without saying so. ``rebooted``: the machine went down with it."""
+
+    pid: int
+    started_at: float
+    seen_at: float
+    """Unix time of its last sign of life."""
+    rebooted: bool
+
+
+def bury(db: Database, worker_id: int) -> Dead | None:
+    """Ends the rows of earlier workers of this one's device and host that never ended; returns the newest of them.
+
+    The caller holds the device's lock, so none of them is alive. None when every worker before ended by itself.
+    """
+    with db.write() as connection:
+        me = connection.execute(select(Worker).where(Worker.c.id == worker_id)).one()
+        before = (
+            Worker.c.device == me.device,
+            Worker.c.host == me.host,
+            Worker.c.id < worker_id,
+            Worker.c.ended_at.is_(None),
+        )
+        rows = connection.execute(select(Worker).where(*before).order_by(Worker.c.id)).all()
+        for row in rows:
+            seen_at = max(row.started_at, clock.Deadline.parse(row.lease).unix_s - LEASE_S)
+            connection.execute(update(Worker).where(Worker.c.id == row.id).values(ended_at=seen_at))
+    if not rows:
+        return None
+    return Dead(row.pid, row.started_at, seen_at, row.boot_id != clock.boot_id())
+
+
+def record_telemetry(db: Database, run_id: int, number: int, data: dict[str, Any]) -> None:
+    """Writes what was measured while an attempt ran; also after its ending, which its own process tells."""
+    with db.write() as connection:
+        mine = (Attempt.c.run_id == run_id, Attempt.c.number == number)
+        connection.execute(update(Attempt).where(*mine).values(telemetry=data))
