@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 STAMP := .venv/.synced
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench chaos clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
@@ -23,9 +23,13 @@ check: $(STAMP)  ## Style, types, layers, documents in step with the code
 	$(RUN) mypy
 	$(RUN) lint-imports --no-logo
 	$(RUN) pytest tests/test_architecture.py
+	$(RUN) labqueue questions --check --root .
 
 bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python benchmarks/speed.py
+
+chaos: $(STAMP)  ## The slow proof that nothing is ever lost: kills at every point, storms, full disks (about an hour)
+	$(RUN) python -m benchmarks.chaos all
 
 clean:  ## Remove what was built; results and outputs stay
 	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .hypothesis

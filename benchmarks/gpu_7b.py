@@ -120,7 +120,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
         args=SFTConfig(
             output_dir=str(folder / "hand"), max_steps=STEPS, per_device_train_batch_size=BATCH, learning_rate=RATE,
             gradient_accumulation_steps=1,  # Unsloth's default is 2
-
+            optim="adamw_torch_fused",  # as the lab; Unsloth's default keeps the moments in 8 bit: 0.22 GiB less
             bf16=True, gradient_checkpointing=True, max_length=None, logging_steps=10, save_strategy="no",
             report_to=[], disable_tqdm=True, lr_scheduler_type="cosine", loss_type="nll",
             dataset_kwargs={"skip_prepare_dataset": True},

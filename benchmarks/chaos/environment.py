@@ -74,29 +74,33 @@ def _on_disk(folder: Path, disk: Path) -> Workspace:
     return workspace.with_kinds(folder / "site")
 
 
-def full(folder: Path) -> dict[str, Any]:
+def full(folder: Path, full_s: float = 20.0, steps: int = STEPS) -> dict[str, Any]:
     """The disk fills while a run works; later there is room again, and a person resumes the queue."""
     with mounted(folder, "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs") as disk:
-        workspace = submitted(_on_disk(folder, disk))
+        workspace = submitted(_on_disk(folder, disk), steps)
         worker = workspace.start(*WORKER)
         until(lambda: lines(workspace.ledger) >= EVERY + 2)
         _fill(disk / "ballast")
         with contextlib.suppress(TimeoutError):
-            until(lambda: worker.poll() is not None, 20)
+            until(lambda: worker.poll() is not None, full_s)
         alive = worker.poll() is None
         broken = [f"on the full disk, {words}" for words in _sound(workspace)]
-        then = attempts(workspace)
         (disk / "ballast").unlink()
-        workspace.run("resume", "queue")
-        if alive:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(60)
+        # With room to write it down, the attempt ends, the queue pauses, and a draining worker has nothing left to do.
+        with contextlib.suppress(TimeoutError):
+            until(lambda: worker.poll() is not None, 60)
         statuses = [worker.poll()]
         workspace.kill_all()
+        ended = attempts(workspace)
+        if not any(words.startswith("disk_full") for words in ended):
+            broken.append(f"no attempt ended because the disk was full: {ended}")
+        elif "the queue is paused" not in workspace.said():
+            broken.append("the worker did not say that it paused the queue")
+        workspace.run("resume", "queue")
         statuses.append(workspace.run(*WORKER))
-        broken += verdict(workspace)
+        broken += verdict(workspace, steps)
         return {
-            "attempts when full": then,
+            "attempts when there was room again": ended,
             "the worker lived on": alive,
             "worker statuses": statuses,
             "attempts at the end": attempts(workspace),

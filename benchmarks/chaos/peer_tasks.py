@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 STEPS = 10
-STEP_S = 0.2
+STEP_S = 0.7
 
 
 def count(number: int) -> None:

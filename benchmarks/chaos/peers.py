@@ -44,8 +44,6 @@ class Peer:
     stop: Callable[[], None]
     ledger: Path
     patience_s: float = QUIET_S
-    off_s: float = 0.5
-    """Between the strike and the restart."""
 
     def processes(self) -> list[int]:
         """All of its processes that live, daemons, clients and jobs alike."""
@@ -193,7 +191,7 @@ def measure(peer: Peer) -> dict[str, Any]:
         until(lambda: lines(peer.ledger) >= STRIKE_AT, 90)
         peer.strike()
         before = lines(peer.ledger)
-        time.sleep(peer.off_s)
+        time.sleep(0.5)
         restarted = time.monotonic()
         peer.start()
         after_s = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -20,9 +21,12 @@ from typing import Any
 from benchmarks.chaos import judge
 from benchmarks.chaos.workspace import WORKER, Workspace, children, lines, until
 
-STEPS = 12
-EVERY = 3
+STEPS = 24
+EVERY = 4
 STEP_S = 0.04
+
+MORE = 10
+"""Runs that are submitted anew when the queue is empty before the last kill."""
 
 VICTIMS = ("worker", "child", "both")
 PAUSE_S = (0.05, 2.0)
@@ -34,12 +38,19 @@ AFTER_STEP_S = (0.0, 0.7)
 
 
 def storm(folder: Path, *, kills: int, runs: int, seed: int, limit_s: float) -> dict[str, Any]:
-    """One workspace in the storm until ``kills`` have struck, then in peace until the queue is empty."""
+    """One workspace with at least ``runs`` runs: a storm until ``kills`` have struck, then peace until all is done."""
     chance = random.Random(seed)
     workspace = Workspace(folder).with_kinds()
-    workspace.submit(
-        "storm", "drill_files", seeds=runs, attempts=100, steps=STEPS, step_s=STEP_S, checkpoint_every=EVERY
-    )
+    more = itertools.count(1)
+
+    def submit(seeds: int) -> int:
+        workspace.submit(
+            f"storm_{next(more)}", "drill_files", seeds=seeds, attempts=100,
+            steps=STEPS, step_s=STEP_S, checkpoint_every=EVERY,
+        )  # fmt: skip
+        return seeds
+
+    submitted = submit(runs)
     started = time.monotonic()
     struck = dict.fromkeys(VICTIMS, 0)
     working = dead = 0
@@ -48,7 +59,7 @@ def storm(folder: Path, *, kills: int, runs: int, seed: int, limit_s: float) -> 
         _pause(workspace, chance)
         if worker.poll() is not None:
             if _left(workspace) == 0:
-                break
+                submitted += submit(MORE)
             worker = workspace.start(*WORKER)
             continue
         victim = chance.choice(VICTIMS)
@@ -64,27 +75,25 @@ def storm(folder: Path, *, kills: int, runs: int, seed: int, limit_s: float) -> 
             dead += 1
             worker = workspace.start(*WORKER)
         if sum(struck.values()) % 25 == 0:
-            workspace.run("release", "storm")
+            _release(workspace)
     after_kills_s = time.monotonic() - started
     status = _peace(workspace, worker, limit_s)
     broken = judge.history(workspace.ledger, steps=STEPS, checkpoint_every=EVERY)
-    broken += judge.results(folder, steps=STEPS, runs=runs)
-    if len({block.run for block in judge.blocks(workspace.ledger)}) != runs:
+    broken += judge.results(folder, steps=STEPS, runs=submitted)
+    if len({block.run for block in judge.blocks(workspace.ledger)}) != submitted:
         broken.append("some runs never wrote a line")
     if status != 0:
         broken.append(f"the last worker ended with status {status}: {workspace.said()[-300:]}")
     if sum(struck.values()) < kills:
-        broken.append(
-            f"only {sum(struck.values())} of {kills} kills struck before all was done or {limit_s:.0f} s passed"
-        )
+        broken.append(f"only {sum(struck.values())} of {kills} kills struck within {limit_s:.0f} s")
     history = judge.blocks(workspace.ledger)
     return {
-        "runs": runs,
+        "runs": submitted,
         "kills": sum(struck.values()),
         **{f"kills of {victim}": count for victim, count in struck.items()},
-        "kills that met a run in its middle": working,
+        "kills while a run had begun and not ended": working,
         "attempts that worked": len(history),
-        "steps done again after a resume": sum(len(block.steps) for block in history) - runs * STEPS,
+        "steps done again after a resume": sum(len(block.steps) for block in history) - submitted * STEPS,
         "minutes under fire": round(after_kills_s / 60, 1),
         "minutes": round((time.monotonic() - started) / 60, 1),
         "broken laws": broken,
@@ -119,6 +128,11 @@ def _strike(worker: subprocess.Popen[bytes], victim: str, chance: random.Random)
     return True
 
 
+def _release(workspace: Workspace) -> None:
+    for spec in workspace.root.glob("storm_*.yaml"):
+        workspace.run("release", spec.stem)
+
+
 def _left(workspace: Workspace) -> int:
     with judge.opened(workspace.database) as connection:
         return int(connection.execute("SELECT count(*) FROM runs WHERE state != 'finished'").fetchone()[0])
@@ -127,7 +141,7 @@ def _left(workspace: Workspace) -> int:
 def _peace(workspace: Workspace, worker: subprocess.Popen[bytes], limit_s: float) -> int:
     give_up = time.monotonic() + limit_s
     while worker.poll() is None and time.monotonic() < give_up:
-        workspace.run("release", "storm")
+        _release(workspace)
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(3.0)
     if worker.poll() is None:

@@ -15,8 +15,10 @@ COMMANDS = {
     # name: (module, attribute, one line of help: here so that --help imports nothing)
     "submit": ("labqueue.cli.submit", "submit", "Validate specs, record their runs, and wake the worker."),
     "worker": ("labqueue.cli.worker", "worker", "Execute queued runs of one device, one at a time."),
+    "loop": ("labqueue.cli.loop", "loop", "Carry out a search, unattended, until its stop rule holds."),
     "status": ("labqueue.cli.status", "status", "What runs, what waits, when all will be done."),
     "queue": ("labqueue.cli.status", "queue", "The queue in the order in which it will run."),
+    "runs": ("labqueue.cli.runs", "runs", "Runs, newest first."),
     "show": ("labqueue.cli.runs", "show", "One run with everything known of it."),
     "metrics": ("labqueue.cli.runs", "metrics", "One metric's whole series."),
     "logs": ("labqueue.cli.runs", "logs", "What a run printed."),
@@ -33,6 +35,12 @@ COMMANDS = {
     "models": ("labqueue.cli.catalogue", "models", "Models that specs can name."),
     "corpora": ("labqueue.cli.catalogue", "corpora", "Data that specs can name."),
     "new": ("labqueue.cli.new", "new", "Write a commented spec to start from."),
+    "questions": ("labqueue.cli.questions", "questions", "What is asked, by which experiments, and what the data say."),
+    "archive": ("labqueue.cli.archive", "archive", "Take experiments out of the listings; nothing is lost."),
+    "restore": ("labqueue.cli.archive", "restore", "Bring archived experiments back."),
+    "delete": ("labqueue.cli.archive", "delete", "Delete an archived experiment with all its runs and outputs."),
+    "export": ("labqueue.cli.export", "export", "Experiments as an archive file, or for MLflow."),
+    "import": ("labqueue.cli.export", "import_", "Runs from another workspace or an exported archive."),
     "gc": ("labqueue.cli.gc", "gc", "What may go from outputs, why, and what it frees."),
     "doctor": ("labqueue.cli.doctor", "doctor", "Check this machine, and say what to do about each problem."),
 }

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import click
+
+LONG = 60
+"""Rows from which a table is printed without frames, colours and folding."""
+
 DASH = "–"
 """What "not measured" looks like; never 0."""
 
@@ -18,7 +23,8 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    # Shortened in the middle: long values of one sweep often differ only at their end.
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-19:]}"
 
 
 def duration(seconds: float | None) -> str:
@@ -34,12 +40,15 @@ def duration(seconds: float | None) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Prints a table; numbers stand to the right."""
+    """Prints a table; numbers stand to the right. A long one is plain text, which is ten times as quick."""
+    listed = [list(row) for row in rows]
+    if len(listed) > LONG:
+        _plain(columns, listed, title)
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    listed = [list(row) for row in rows]
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for at, name in enumerate(columns):
         numeric = any(isinstance(row[at], int | float) for row in listed)
@@ -47,6 +56,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | No
     for row in listed:
         shown.add_row(*(cell(value).replace("[", "\\[") for value in row))
     Console(highlight=False, soft_wrap=False).print(shown)
+
+
+def _plain(columns: Sequence[str], rows: list[list[Any]], title: str | None) -> None:
+    texts = [[cell(value) for value in row] for row in rows]
+    widths = [max(len(name), *(len(row[at]) for row in texts)) for at, name in enumerate(columns)]
+    numeric = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(columns))]
+
+    def line(parts: Sequence[str]) -> str:
+        cells = (p.rjust(w) if right else p.ljust(w) for p, w, right in zip(parts, widths, numeric, strict=True))
+        return "  ".join(cells).rstrip()
+
+    if title is not None:
+        click.echo(title)
+    click.echo("\n".join([line(columns), line(["─" * width for width in widths]), *map(line, texts)]))
 
 
 def varied(values: dict[str, Any]) -> str:

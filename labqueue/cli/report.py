@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ SAMPLES_SHOWN = 3
 @click.option("--markdown", "as_markdown", is_flag=True, help="The document as Markdown, on standard output.")
 @click.option("--html", "as_html", is_flag=True, help="The document as one HTML file, on standard output.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write all formats and plots there.")
+@click.option("--archived", is_flag=True, help="With no name: list what is archived instead.")
 @json_option
 def report(
     experiment: str | None,
@@ -36,6 +38,7 @@ def report(
     as_markdown: bool,
     as_html: bool,
     output: Path | None,
+    archived: bool,
     as_json: bool,
 ) -> None:
     """Tables, plots and verdicts of one experiment; with no name, one line per experiment.
@@ -46,7 +49,7 @@ def report(
         raise LabError("choose one of --json, --csv, --markdown, --html; --output DIR writes them all")
     db = ledger(own_root)
     if experiment is None:
-        _list(db, as_json)
+        _list(db, archived, as_json)
         return
     root = settings(own_root).root
     plots = as_html or not (as_csv or as_markdown or as_json) or output is not None
@@ -66,10 +69,10 @@ def report(
         _write(settings(own_root).experiment(experiment) / "report", composed, quiet=False)
 
 
-def _list(db: Database, as_json: bool) -> None:
+def _list(db: Database, archived: bool, as_json: bool) -> None:
     from labqueue.store import read
 
-    rows = read.experiments(db)
+    rows = read.experiments(db, archived=archived)
     if as_json:
         dump({"schema": 1, "experiments": rows})
         return
@@ -104,6 +107,8 @@ def _compose(db: Database, root: Path, experiment: str, plots: bool) -> Report:
 
 
 def _samples(view: ExperimentView, root: Path) -> list[Sample]:
+    from pydantic import ValidationError
+
     from labqueue.domain.artifacts import Table
     from labqueue.report.document import Sample
 
@@ -112,7 +117,8 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
         for artifact in run.artifacts:
             if artifact.type == "table" and artifact.name == "samples" and len(found) < SAMPLES_SHOWN:
                 path = root / artifact.path
-                if path.exists():
+                # What is no table (damaged, or made elsewhere) is not shown; its hash tells.
+                with contextlib.suppress(FileNotFoundError, ValidationError):
                     found.append(Sample(run.id, artifact.name, Table.model_validate_json(path.read_bytes())))
     return found
 

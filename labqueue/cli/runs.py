@@ -1,4 +1,4 @@
-"""``labqueue show``, ``metrics``, ``logs``, ``compare``."""
+"""``labqueue runs``, ``show``, ``metrics``, ``logs``, ``compare``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from labqueue.cli.common import dump, json_option, ledger, root_option, settings
-from labqueue.cli.render import DASH, cell, duration, table
+from labqueue.cli.render import DASH, cell, duration, table, varied
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.views import AttemptView, RunView
 
@@ -18,6 +18,27 @@ THROTTLED_SHARE = 0.05
 """A card that was slowed down for more of a run than this is worth a warning. Assumption."""
 
 _RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The newest so many.")
+@root_option
+@json_option
+def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) -> None:
+    """Runs, newest first: all, or those of an experiment."""
+    from labqueue.store import read
+
+    db = ledger(own_root)
+    views = read.recent(db, limit) if target is None else read.find(db, target)[::-1][:limit]
+    if as_json:
+        dump({"schema": 1, "runs": views})
+        return
+    rows = [
+        [v.id, v.experiment, varied(v.varied), v.seed, v.outcome or v.state, duration(v.wall_s), v.finished_at]
+        for v in views
+    ]
+    table(["run", "experiment", "varied", "seed", "state", "took", "finished"], rows)
 
 
 @click.command()
@@ -105,10 +126,12 @@ def _facts(view: RunView) -> None:
 @click.command()
 @_RUN
 @click.argument("name")
+@click.option("--points", type=click.IntRange(min=5), help="At most so many points; spikes and gaps are kept.")
 @root_option
 @json_option
-def metrics(run: int, name: str, own_root: str | None, as_json: bool) -> None:
+def metrics(run: int, name: str, points: int | None, own_root: str | None, as_json: bool) -> None:
     """One metric's whole series."""
+    from labqueue.domain.curve import thin
     from labqueue.store import read
 
     db = ledger(own_root)
@@ -116,11 +139,13 @@ def metrics(run: int, name: str, own_root: str | None, as_json: bool) -> None:
     known = read.metric_names(db, run)
     if name not in known:
         raise LabError(f"run {run} has no metric {name!r}: {nearest(name, known)}")
-    points = read.series(db, run, name)
+    series = read.series(db, run, name)
+    if points is not None:
+        series = thin(series, points)
     if as_json:
-        dump(points)
+        dump(series)
         return
-    for step, value in points:
+    for step, value in series:
         click.echo(f"{step}\t{'' if value is None else repr(value)}")
 
 

@@ -26,9 +26,10 @@ def status(own_root: str | None, as_json: bool) -> None:
     _queued(view.queued[:SHOWN])
     if len(view.queued) > SHOWN:
         click.echo(f"… and {len(view.queued) - SHOWN} more: `labqueue queue` lists them")
+    _searches(view)
     ended = ", ".join(f"{n} {outcome}" for outcome, n in sorted(view.finished.items())) or "none"
     click.echo(f"finished: {ended}")
-    if view.running or view.queued:
+    if view.running or view.queued or view.searches:
         click.echo(f"all done in: {duration(view.eta_s)}" + ("" if view.eta_s is not None else " (no like run yet)"))
 
 
@@ -39,13 +40,20 @@ def queue(own_root: str | None, as_json: bool) -> None:
     """The queue in the order in which it will run."""
     view = _view(own_root)
     if as_json:
-        dump({"schema": 1, "running": view.running, "queued": view.queued})
+        dump({"schema": 1, "running": view.running, "queued": view.queued, "searches": view.searches})
         return
     _banner(view)
     _running(view.running)
     _queued(view.queued)
+    _searches(view)
     if not view.running and not view.queued:
         click.echo("the queue is empty")
+
+
+def _searches(view: StatusView) -> None:
+    for search in view.searches:
+        words = f"{search.recorded} of {search.trials} trials recorded; {search.to_come} more runs will be proposed"
+        click.echo(f"search of {search.experiment}: {words}")
 
 
 def _view(own_root: str | None) -> StatusView:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.cli.questions import check_asked
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
@@ -73,10 +74,11 @@ def submit(
     if with_needs:
         while more := submitting.needed_specs(plans, sorted({_jobs_folder(path) for path in specs})):
             plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
+    chosen = settings(own_root)
+    check_asked(plans, chosen.root)
     if dry_run:
         _dry_run(plans, as_json)
         return
-    chosen = settings(own_root)
     submitting.prepare(plans, _tell)
     answers = submitting.submit(chosen, plans, request)
     documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
@@ -84,8 +86,8 @@ def submit(
         # A document per experiment would not be one document: several specs give a list under "jobs".
         dump(documents[0] if len(documents) == 1 else {"schema": 1, "jobs": documents})
     else:
-        for document in documents:
-            _say(document)
+        for document, planned in zip(documents, plans, strict=True):
+            _say(document, planned.to_come)
     if run_now:
         from labqueue.cli.follow import drain_and_report
 
@@ -100,15 +102,18 @@ def _document(planned: Plan, answer: Submitted) -> dict[str, Any]:
         "profile": planned.job.profile,
         "runs": answer.runs,
         "reused": answer.reused,
+        **({"to_come": planned.to_come} if planned.to_come else {}),
     }
 
 
-def _say(document: dict[str, Any]) -> None:
+def _say(document: dict[str, Any], to_come: int) -> None:
     runs, reused = document["runs"], document["reused"]
     fresh = [run for run in runs if run not in set(reused)]
     parts = [f"{len(fresh)} queued" + (f" ({_span(fresh)})" if fresh else "")]
     if reused:
         parts.append(f"{len(reused)} reused ({_span(reused)})")
+    if to_come:
+        parts.append(f"and its search will propose {to_come} more")
     click.echo(
         f"{document['experiment']}: job {document['job']}, profile {document['profile']}, {len(runs)} runs: "
         + ", ".join(parts)
@@ -154,6 +159,7 @@ def _dry_run(plans: list[Plan], as_json: bool) -> None:
         click.echo(
             f"{planned.job.experiment}: {len(rows)} runs, profile {planned.job.profile}, "
             f"device {planned.job.device}; nothing was recorded"
+            + (f"; its search would propose {planned.to_come} more runs" if planned.to_come else "")
         )
         table(["seed", *keys, "estimated GiB"], rows[:200])
         if len(rows) > 200:

@@ -110,7 +110,8 @@ class Recorder(Protocol):
 
     def metric(self, name: str, value: float | None, step: int) -> None:
         """Records a value at a step (None: not measured). A value that is not finite is stored as null and
-        raises ``Diverged``. A repeated (name, step) replaces the earlier value."""
+        raises ``Diverged``; a search whose metric it is may end the run here (``Pruned``). A repeated (name, step)
+        replaces the earlier value."""
         ...
 
     def artifact(self, name: str, value: Artifact) -> None:

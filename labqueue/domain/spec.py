@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.predictions import Prediction
+from labqueue.domain.search import Axis, Search
 
 Device = Literal["cpu", "cuda"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
@@ -53,25 +53,7 @@ class RandomSweep(_Strict):
 
     samples: int = Field(ge=1)
     seed: int = Field(default=0, ge=0)
-    space: dict[str, dict[Literal["uniform", "log_uniform", "int", "choice"], list[Any]]] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _drawable(self) -> Self:
-        for key, how in self.space.items():
-            if len(how) != 1:
-                raise ValueError(f"{key} needs exactly one of uniform, log_uniform, int, choice")
-            ((name, values),) = how.items()
-            if name == "choice":
-                if not values:
-                    raise ValueError(f"{key}: choice is empty")
-                continue
-            number = int if name == "int" else (int, float)
-            if len(values) != 2 or not all(isinstance(v, number) and not isinstance(v, bool) for v in values):
-                raise ValueError(f"{key}: {name} needs [low, high], got {values}")
-            low, high = values
-            if not low <= high or not math.isfinite(high) or (name == "log_uniform" and low <= 0):
-                raise ValueError(f"{key}: {name} needs low <= high (and low > 0 for log_uniform), got {values}")
-        return self
+    space: dict[str, Axis] = Field(min_length=1)
 
 
 class Sweep(_Strict):
@@ -84,11 +66,16 @@ class Sweep(_Strict):
     points: list[dict[str, Any]] | None = Field(default=None, min_length=1, alias="list")
     """The points themselves."""
     random: RandomSweep | None = None
+    search: Search | None = None
+    """Points chosen while the others run; stands alone."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if not (self.grid or self.zipped or self.points or self.random):
-            raise ValueError("is empty: give one of grid, zip, list, random, or leave the sweep out")
+        others = self.grid or self.zipped or self.points or self.random
+        if not (others or self.search):
+            raise ValueError("is empty: give one of grid, zip, list, random, search, or leave the sweep out")
+        if others and self.search:
+            raise ValueError("a search stands alone: put the other axes into its space (as choice), or leave it out")
         return self
 
 

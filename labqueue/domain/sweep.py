@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from labqueue.domain.canonical import canonical
@@ -35,11 +35,15 @@ def count(sweep: Sweep | None) -> int:
         sizes.append(len(sweep.points))
     if sweep.random:
         sizes.append(sweep.random.samples)
+    if sweep.search:
+        sizes.append(sweep.search.planned)
     return math.prod(sizes)
 
 
-def expand(spec: Spec) -> list[RunPlan]:
+def expand(spec: Spec, proposed: Sequence[dict[str, Any]] = ()) -> list[RunPlan]:
     """All runs of a spec, ordered seed by seed so that half a night is still a comparison.
+
+    Of a search, the runs of the points ``proposed`` so far, ordered point by point: it learns from whole trials.
 
     Raises:
         LabError: an axis is empty, repeats a value or stands in two blocks; zipped axes differ in length; or the
@@ -52,13 +56,16 @@ def expand(spec: Spec) -> list[RunPlan]:
             "Sweep fewer keys, or draw from the space with sweep.random.",
             key="sweep",
         )
-    points = _points(spec.sweep) if spec.sweep else [{}]
+    searching = spec.sweep is not None and spec.sweep.search is not None
+    points = list(proposed) if searching else _points(spec.sweep) if spec.sweep else [{}]
     planned = []
     for point in points:
         params = spec.params
         for key, value in point.items():
             params = assign(params, key, value)
         planned.append((point, params))
+    if searching:
+        return [RunPlan(point, params, seed) for point, params in planned for seed in spec.seeds]
     return [RunPlan(point, params, seed) for seed in spec.seeds for point, params in planned]
 
 
@@ -69,6 +76,7 @@ def axes(sweep: Sweep | None) -> list[str]:
     keys = [*(sweep.grid or {}), *(sweep.zipped or {})]
     keys += [key for point in sweep.points or [] for key in point]
     keys += list(sweep.random.space) if sweep.random else []
+    keys += list(sweep.search.space) if sweep.search else []
     return list(dict.fromkeys(keys))
 
 

@@ -116,7 +116,20 @@ class StatusView:
     paused: str | None
     """Why the whole queue is paused, or None."""
     workers: list[WorkerView] = field(default_factory=list)
+    searches: list[SearchView] = field(default_factory=list)
+    """Searches that will propose more runs."""
     schema: int = 1
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """A search that goes on: how many of its trials are recorded, and how many runs will follow."""
+
+    experiment: str
+    job: int
+    recorded: int
+    trials: int
+    to_come: int
 
 
 @dataclass(frozen=True)
@@ -147,6 +160,34 @@ class ExperimentView:
     runs: list[RunView]
     left_out: list[str]
     """In sentences: runs that are not counted, and why."""
+    search: SearchResult | None = None
+    """What the newest job's search came to; None where nothing was searched."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How far a search is, and its best trial."""
+
+    sampler: str
+    pruner: str
+    metric: str
+    direction: str
+    planned: int
+    trials: dict[str, int]
+    """How many are complete, pruned, failed, untried and open."""
+    ended: str | None
+    """Why no more are proposed; None while they are."""
+    best: BestTrial | None
+
+
+@dataclass(frozen=True)
+class BestTrial:
+    """The point with the best value, the mean over its seeds."""
+
+    number: int
+    point: dict[str, Any]
+    value: float
+    runs: list[int]
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from labqueue import kinds
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
-from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
 from labqueue.domain.spec import FromRun, Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.sweep import RunPlan, axes, expand
-from labqueue.execution import provenance, specfile
+from labqueue.execution import predicted, provenance, specfile
 from labqueue.execution.devices import default_profile
+from labqueue.execution.search import first_points
 from labqueue.execution.specfile import Source
-from labqueue.store.eligible import matches
 from labqueue.store.jobs import NewJob, NewRun
 
 
@@ -48,6 +48,11 @@ class Plan:
     params: list[Params]
     """One per run, in order."""
 
+    @property
+    def to_come(self) -> int:
+        """Runs that a search will propose later, over those planned now."""
+        return 0 if self.job.trials is None else self.job.trials * len(self.job.spec["seeds"]) - len(self.job.runs)
+
 
 def plan(source: Source, request: Request) -> Plan:
     """Validates a spec with what was asked beside it, down to every parameter of every sweep point.
@@ -68,31 +73,24 @@ def plan(source: Source, request: Request) -> Plan:
     except ValidationError as error:
         raise specfile.first_error(error, source, f"profiles.{profile}.limits", Limits) from error
     resolved = _with_request(resolved, request, source)
+    searching = resolved.sweep.search if resolved.sweep else None
+    proposed = first_points(searching) if searching else []
     try:
-        plans = expand(resolved)
+        plans = expand(resolved, proposed)
     except LabError as error:
         key = error.key or "sweep"
         raise _blamed(source, request, key.removeprefix("sweep.grid.")).error(error.message, key) from error
     valid = _validate(plans, kind, source, request, profile)
-    _check_predictions(resolved, plans, valid, source)
+    if searching:
+        _validate(expand(resolved, list(searching.ends(proposed[0]))), kind, source, request, profile)
+    predicted.check(resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source)
     varied = [Canonical.of(run.varied) for run in plans]
     points = {f"[{point.text},{run.plain.text}]" for point, run in zip(varied, valid, strict=True)}
+    if searching:
+        # Its points come with time, and more trials are more of the same evidence.
+        points = {canonical([resolved.params, searching.model_dump(mode="json", exclude={"trials"})])}
     frozen = resolved.model_dump(mode="json", by_alias=True) | {"axes": axes(resolved.sweep)}
-    limits = Canonical.of(resolved.limits.model_dump(mode="json"))
-    same = (canonical(spec.kind), canonical(device))
-    seeds = {seed: canonical(seed) for seed in resolved.seeds}
-    runs = [
-        NewRun(
-            kind=spec.kind,
-            seed=planned.seed,
-            varied=point,
-            params=run.plain,
-            limits=limits,
-            spec_hash=digest_of((*same, run.plain.text, seeds[planned.seed])),
-            estimated_memory_gib=_estimated_gib(kind, run.params, device),
-        )
-        for planned, point, run in zip(plans, varied, valid, strict=True)
-    ]
+    runs = _new_runs(resolved, plans, varied, valid, kind, device)
     _check_distinct(plans, runs, source)
     now = provenance.here()
     job = NewJob(
@@ -109,8 +107,41 @@ def plan(source: Source, request: Request) -> Plan:
         packages_hash=now.packages_hash,
         runs=runs,
         force=request.force,
+        trials=searching.planned if searching else None,
     )
     return Plan(source, job, kind, [run.params for run in valid])
+
+
+def runs_of(spec: Spec, point: dict[str, Any], device: str) -> list[NewRun]:
+    """The runs of one more point of a search, from the spec as it was frozen.
+
+    Raises:
+        LabError: the kind refuses the point.
+    """
+    kind = kinds.get(spec.kind)
+    plans = expand(spec, [point])
+    valid = _validate(plans, kind, Source(f"experiment {spec.name}", {}, {}), Request(), "")
+    return _new_runs(spec, plans, [Canonical.of(plan.varied) for plan in plans], valid, kind, device)
+
+
+def _new_runs(
+    spec: Spec, plans: list[RunPlan], varied: list[Canonical], valid: list[_Valid], kind: Kind, device: str
+) -> list[NewRun]:
+    limits = Canonical.of(spec.limits.model_dump(mode="json"))
+    same = (canonical(spec.kind), canonical(device))
+    seeds = {seed: canonical(seed) for seed in spec.seeds}
+    return [
+        NewRun(
+            kind=spec.kind,
+            seed=planned.seed,
+            varied=point,
+            params=run.plain,
+            limits=limits,
+            spec_hash=digest_of((*same, run.plain.text, seeds[planned.seed])),
+            estimated_memory_gib=_estimated_gib(kind, run.params, device),
+        )
+        for planned, point, run in zip(plans, varied, valid, strict=True)
+    ]
 
 
 COMMAND_LINE = "command line"
@@ -132,6 +163,9 @@ def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
     except ValidationError as error:
         raise specfile.first_error(error, asked, "limits", Limits) from error
     if request.sweep:
+        if spec.sweep and spec.sweep.search:
+            words = "the spec has a search, which stands alone: --sweep cannot be added"
+            raise asked.error(f"{words}; edit sweep.search.space", next(iter(request.sweep)))
         old = spec.sweep.model_dump(mode="json", by_alias=True) if spec.sweep else {}
         grid = {**(old.get("grid") or {}), **request.sweep}
         changes["sweep"] = Sweep.model_validate_json(json.dumps({**old, "grid": grid}))
@@ -199,7 +233,7 @@ def _touches(loc: str, key: str) -> bool:
 
 
 def _axis_place(source: Source, axis: str) -> str:
-    places = (f"sweep.{block}.{axis}" for block in ("grid", "zip", "random.space"))
+    places = (f"sweep.{block}.{axis}" for block in ("grid", "zip", "random.space", "search.space"))
     return next((place for place in places if place in source.lines), "sweep")
 
 
@@ -246,21 +280,3 @@ def _check_distinct(plans: list[RunPlan], runs: list[NewRun], source: Source) ->
 def _estimated_gib(kind: Kind, params: Params, device: str) -> float | None:
     items = kind.estimate(params, device)
     return None if items is None else sum(items.values())
-
-
-def _check_predictions(spec: Spec, plans: list[RunPlan], valid: list[_Valid], source: Source) -> None:
-    """A prediction that can match no run is a typing error, and would be found only in the morning."""
-    seen = [(planned.varied, run.plain.value) for planned, run in zip(plans, valid, strict=True)]
-    for at, prediction in enumerate(spec.predictions):
-        for name, where in prediction.test.selections():
-            if not any(matches(where, varied, values) for varied, values in seen):
-                choices = "; ".join(sorted({canonical(varied) for varied, _ in seen})[:6])
-                raise source.error(
-                    f"prediction {prediction.id!r}: {name} {canonical(where)} matches no run of the sweep; "
-                    f"its points are: {choices}",
-                    f"predictions.{at}",
-                )
-        over = getattr(prediction.test, "over", None)
-        if over is not None and over not in axes(spec.sweep):
-            words = f"prediction {prediction.id!r} is over {over!r}, which is not varied"
-            raise source.error(f"{words}: {nearest(over, axes(spec.sweep))}", f"predictions.{at}")

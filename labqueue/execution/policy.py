@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from labqueue import clock, kinds
 from labqueue.domain.canonical import canonical
+from labqueue.domain.errors import Unavailable
 from labqueue.domain.state import Ending
-from labqueue.store import claims
+from labqueue.store import claims, searches
 from labqueue.store.db import Database
 
 BACKOFF_S = (1.0, 10.0, 60.0, 300.0)
@@ -66,6 +68,10 @@ def conclude(
             tried = ", then ".join(subject.adjusted["tried"])
             reason = f"{reason}; tried {tried}; nothing smaller is known"
     claims.end(db, subject.run_id, subject.token, ending, reason, requeue=requeue, fields=fields)
+    if ending is Ending.PRUNED:
+        # Only saves time: where it cannot be written now, the trial's other seeds run.
+        with contextlib.suppress(Unavailable):
+            searches.settle_siblings(db, subject.run_id)
 
 
 def _smaller(subject: Subject) -> dict[str, Any] | None:

@@ -55,6 +55,7 @@ def preflight(planned: Plan) -> tuple[Plan, dict[str, Any]] | None:
         "methodology": f"Two steps, an evaluation and a save of every distinct shape of {job.experiment}.",
         "seeds": [0],
         "needs": [],
+        "questions": [],
         "predictions": [],
     }
     points = sorted(f"[{run.varied.text},{run.params.text}]" for run in runs.values())
@@ -66,6 +67,7 @@ def preflight(planned: Plan) -> tuple[Plan, dict[str, Any]] | None:
         priority=job.priority + 1,
         needs=[],
         runs=list(runs.values()),
+        trials=None,
     )
     need: dict[str, Any] = {"experiment": name, "where": {}, "accept": [], "job": None, "serves": serves}
     return Plan(planned.source, rehearsal, planned.kind, params), need

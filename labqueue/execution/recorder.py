@@ -19,8 +19,8 @@ from pathlib import Path
 
 from labqueue.domain.artifacts import Artifact, Files
 from labqueue.domain.errors import DiskFull, LabError
-from labqueue.domain.kind import Checkpoint, Diverged
-from labqueue.execution import files, space
+from labqueue.domain.kind import Checkpoint, Diverged, Pruned
+from labqueue.execution import files, pruning, space
 from labqueue.settings import Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database
@@ -61,7 +61,9 @@ class LedgerRecorder:
         self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
         self._checkpoint_bytes = 0
         self._resume_from = self._find_checkpoint()
-        claims.begin(db, claim.run_id, claim.token, self._resume_from.step if self._resume_from else None)
+        resumed_from = self._resume_from.step if self._resume_from else None
+        claims.begin(db, claim.run_id, claim.token, resumed_from)
+        self._judge = pruning.judge(db, claim.run_id, claim.seed, resumed_from)
 
     @property
     def run_id(self) -> int:
@@ -104,7 +106,7 @@ class LedgerRecorder:
         self._signalled = why
 
     def metric(self, name: str, value: float | None, step: int) -> None:
-        """Buffers a value; one that is not finite is kept as null and ends the run."""
+        """Buffers a value; one that is not finite is kept as null and ends the run, as may a search."""
         number = None if value is None else float(value)
         if number is not None and not math.isfinite(number):
             self._points.append((name, step, None))
@@ -112,6 +114,10 @@ class LedgerRecorder:
         if number is not None:
             self._last_good[name] = step
         self._points.append((name, int(step), number))
+        if self._judge is not None and name == self._judge.metric and number is not None:
+            refusal = self._judge.refuse(int(step), number)
+            if refusal is not None:
+                raise Pruned(refusal)
 
     def note(self, text: str) -> None:
         """Buffers a sentence for the reader of the run."""

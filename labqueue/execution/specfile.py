@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from labqueue.domain import predictions
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.search import Search
 from labqueue.domain.spec import Limits, Need, Override, RandomSweep, Spec, Sweep
 
 MAX_BYTES = 1_000_000
@@ -185,7 +186,16 @@ def _of_one_value(error: ValidationError) -> list[Any]:
     return deeper[:1] or inside
 
 
-_MODELS: tuple[type[BaseModel], ...] = (Spec, Sweep, Limits, Need, Override, RandomSweep, predictions.Prediction)
+_MODELS: tuple[type[BaseModel], ...] = (
+    Spec,
+    Sweep,
+    Limits,
+    Need,
+    Override,
+    RandomSweep,
+    Search,
+    predictions.Prediction,
+)
 
 
 def _is_variant(part: str | int) -> bool:

@@ -27,6 +27,7 @@ from labqueue.execution.breaker import Breaker
 from labqueue.execution.child import Child
 from labqueue.execution.devices import choose, lock_name
 from labqueue.execution.hours import Hours
+from labqueue.execution.propose import Proposer
 from labqueue.execution.telemetry import Telemetry
 from labqueue.execution.wakefulness import Wakefulness
 from labqueue.settings import Settings
@@ -89,6 +90,7 @@ class Worker:
         self._typical: dict[tuple[int, str], float] = {}
         self._admission = Admission(self.device, options.hours, lambda run: endings.expected_s(run, self._typical))
         self._breaker = Breaker(settings, self.db, self.device, self._alarm)
+        self._proposer = Proposer(settings, self.db, self.device_class, options.say)
 
     def work(self) -> int:
         """Works until told to stop, or with ``drain`` until nothing can become eligible without a person.
@@ -149,6 +151,7 @@ class Worker:
 
     def _claim(self) -> claims.Claim | None:
         self._breaker.before()
+        self._proposer.look()
         self._admission.look()
         if not self.options.hours.always:
             self._typical = endings.typical_wall_s(self.db)

@@ -48,6 +48,8 @@ class Params(kind.Params):
     """The step at which it goes wrong; beyond ``steps`` it never does."""
     allocate_mib: int = Field(default=1_000_000, ge=1)
     """How much ``allocate`` takes."""
+    distance: float = 0.0
+    """How far from the best setting this run is: its square is added to ``value``, so that a search finds something."""
     ledger: str | None = None
     """A file outside the lab's tables; every step appends one synced line ``run attempt step unix_time``."""
 
@@ -68,7 +70,8 @@ def run(params: Params, rec: Recorder) -> None:
         time.sleep(params.step_s)
         if params.ledger is not None:
             _append(Path(params.ledger), f"{rec.run_id} {rec.attempt} {step} {time.time():.6f}\n")
-        rec.metric("value", math.exp(-step / params.steps) + 0.01 * source.gauss(0.0, 1.0), step)
+        noise = 0.01 * source.gauss(0.0, 1.0)
+        rec.metric("value", math.exp(-step / params.steps) + params.distance**2 + noise, step)
         rec.progress(step, params.steps)
         stopping = rec.should_stop is not None and not (deaf and step >= params.fault_at)
         if stopping or (step % params.checkpoint_every == 0 and step < params.steps):

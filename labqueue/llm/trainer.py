@@ -18,8 +18,9 @@ from labqueue.llm.load import Loaded
 from labqueue.llm.readings import Readings
 from labqueue.llm.train import Recipe, Step, Watch, epoch_order, held_out_loss, release_cache
 
-OPTIMIZERS = {"adamw": "adamw_torch", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
-"""The lab's names of optimizers, and transformers'."""
+OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+"""The lab's names of optimizers, and transformers'. Fused is its default too: ``adamw_torch`` makes temporary copies of
+all adapter weights in each update, on a GPU at the moment when least memory is free."""
 
 
 class ConfigDrift(RuntimeError):

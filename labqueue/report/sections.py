@@ -12,6 +12,7 @@ from labqueue.report import stats
 from labqueue.report.arms import effective, exact, text
 from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 from labqueue.report.data import varied_keys
+from labqueue.report.searched import searched
 from labqueue.report.style import Plot, with_unit
 from labqueue.report.verdicts import counted
 
@@ -36,6 +37,7 @@ def sections(
     return [
         *_registered(experiment),
         *_verdicts(verdicts, plots),
+        *searched(experiment.search),
         *_runs(experiment),
         *_figures("Curves", "curves", plots),
         *_figures("Over what was varied", "axes", plots),

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, case, insert, or_, select, update
 from labqueue import clock
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.state import Outcome, State
+from labqueue.store import searches
 from labqueue.store.db import Database
 from labqueue.store.eligible import FOREVER, pauses
 from labqueue.store.tables import Control, Event, Experiment, Run
@@ -51,9 +52,11 @@ def cancel(db: Database, target: str) -> tuple[list[int], list[int]]:
         LabError: nothing of that name, or the one run named has already finished.
     """
     with db.write() as connection:
-        ids, _ = targets(connection, target)
+        ids, experiment = targets(connection, target)
         ended, asked = [], []
         now = clock.now()
+        if not target.isdecimal():
+            searches.cancel(connection, experiment)
         for run in _rows(connection, ids):
             if run.state == State.QUEUED:
                 values = {
@@ -120,6 +123,15 @@ def halt(db: Database, reason: str, cause: str) -> bool:
         return True
 
 
+def hold(db: Database, experiment: str, reason: str) -> None:
+    """Pauses one experiment on the lab's own account, until a person resumes it; what runs of it runs on."""
+    with db.write() as connection:
+        _switch(connection, experiment, {"reason": reason, "until": FOREVER})
+        connection.execute(
+            insert(Event).values(at=clock.now(), run_id=None, kind="halt", text=f"{experiment}: {reason}")
+        )
+
+
 def go_on(db: Database, cause: str) -> bool:
     """Ends a pause that ``halt`` made for this cause; another one stays. False when there was none."""
     with db.write() as connection:
@@ -157,10 +169,11 @@ def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
         LabError: nothing of that name, or the one run named has succeeded or has not finished.
     """
     with db.write() as connection:
+        ids, experiment = targets(connection, target)
         if target == QUEUE:
             ids = list(connection.execute(select(Run.c.id).where(Run.c.state == State.FINISHED)).scalars())
-        else:
-            ids, _ = targets(connection, target)
+        if not target.isdecimal() and not failed_only:
+            searches.undo_cancel(connection, experiment)
         again = []
         for run in _rows(connection, ids):
             named = target.isdecimal()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from labqueue.domain.state import SETTLED, State, Waiting
+from labqueue.store import searches
 from labqueue.store.db import Database
-from labqueue.store.eligible import Waits
+from labqueue.store.eligible import FOREVER, Waits, pauses
 from labqueue.store.tables import Job, JobRun, Run
 
 
@@ -25,8 +26,10 @@ def prospect(db: Database, device: str) -> Prospect:
     with db.read() as connection:
         waits = Waits(connection)
         queued = connection.execute(select(Run).where(Run.c.state == State.QUEUED, Run.c.device == device)).all()
+        if _proposes(connection, device):
+            return Prospect.LATER
         if not queued:
-            return Prospect.EMPTY
+            return Prospect.STUCK if _held(connection, device) else Prospect.EMPTY
         alive = {Waiting.BACKOFF, Waiting.MEMORY, Waiting.HOURS}
         needing = set()
         for run in queued:
@@ -60,3 +63,23 @@ def prospect(db: Database, device: str) -> Prospect:
             if not unmet and any(state == State.RUNNING for _, state, _ in states):
                 return Prospect.LATER
         return Prospect.STUCK
+
+
+def _idle_searches(connection: Connection, device: str) -> list[list[str]]:
+    """Of each open search without a queued run: until when it is paused, if it is."""
+    paused = pauses(connection)
+    return [
+        [paused[key][1] for key in ("", search.experiment) if key in paused]
+        for search in searches.all_open(connection)
+        if search.device == device and not searches.waits(connection, search.job)
+    ]
+
+
+def _proposes(connection: Connection, device: str) -> bool:
+    """Whether a search will propose a run by itself: it is not paused, or its pause ends."""
+    return any(FOREVER not in ends for ends in _idle_searches(connection, device))
+
+
+def _held(connection: Connection, device: str) -> bool:
+    """Whether a search that is not complete is paused until a person resumes it."""
+    return any(FOREVER in ends for ends in _idle_searches(connection, device))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 from labqueue import clock
 from labqueue.domain.state import SETTLED, Outcome, State, Waiting
 from labqueue.domain.views import WaitingView
+from labqueue.store import searches
 from labqueue.store.tables import Control, Experiment, Job, JobRun, Run
 
 FOREVER = "forever"
@@ -52,6 +53,9 @@ def unmet_needs(connection: Connection, job_id: int) -> str | None:
                     f"run {run_id} of {need['experiment']} ended {outcome} "
                     f"(`labqueue retry {run_id}`, or `labqueue release` what waits)"
                 )
+        open_search = searches.unfinished(connection, need["job"])
+        if open_search is not None:
+            unmet.append(open_search)
     if not unmet:
         return None
     more = f"; and {len(unmet) - 3} more" if len(unmet) > 3 else ""

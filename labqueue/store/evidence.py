@@ -10,11 +10,24 @@ from sqlalchemy import select
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.views import ExperimentView
-from labqueue.store import read
+from labqueue.store import imports, read, trials
 from labqueue.store.db import Database
 from labqueue.store.eligible import Waits
 from labqueue.store.present import by_ids, views_of
 from labqueue.store.tables import Experiment, Job, JobRun
+
+
+def names(db: Database) -> set[str]:
+    """All experiments, archived ones too."""
+    with db.read() as connection:
+        return set(connection.execute(select(Experiment.c.name)).scalars())
+
+
+def asked(db: Database) -> dict[str, list[str]]:
+    """The question ids that each experiment's newest spec names."""
+    with db.read() as connection:
+        query = select(Experiment.c.name, Job.c.spec).join(Job, Job.c.experiment_id == Experiment.c.id)
+        return {name: list(spec["questions"]) for name, spec in connection.execute(query.order_by(Job.c.id))}
 
 
 def experiment(db: Database, name: str) -> ExperimentView:
@@ -31,8 +44,10 @@ def experiment(db: Database, name: str) -> ExperimentView:
         if found is None:
             known = connection.execute(select(Experiment.c.name)).scalars()
             raise LabError(f"there is no experiment {name!r}: {nearest(name, known)}")
+        # What came from another workspace joins what is registered here, and never takes its place.
+        foreign_jobs, foreign_runs = imports.all_of(connection)
         jobs = connection.execute(select(Job).where(Job.c.experiment_id == found.id).order_by(Job.c.id)).all()
-        newest = jobs[-1]
+        newest = max(jobs, key=lambda job: (job.id not in foreign_jobs, job.id))
         same = {job.id for job in jobs if job.spec_version == newest.spec_version}
         links = connection.execute(
             select(JobRun.c.job_id, JobRun.c.run_id, JobRun.c.position)
@@ -42,7 +57,7 @@ def experiment(db: Database, name: str) -> ExperimentView:
         ).all()
         mine = list(dict.fromkeys(link.run_id for link in links if link.job_id in same))
         rows = {row.id: row for row in by_ids(connection, mine)}
-        chosen = _newest(rows)
+        chosen = _newest(sorted(rows.values(), key=lambda row: (row.id not in foreign_runs, row.id)))
         views = {view.id: view for view in views_of(connection, list(chosen.values()), Waits(connection), details=True)}
         left_out = []
         repeated = len(rows) - len(chosen)
@@ -75,12 +90,13 @@ def experiment(db: Database, name: str) -> ExperimentView:
             spec_version=newest.spec_version,
             runs=sorted(views.values(), key=lambda view: (view.seed, order[canonical(view.varied)])),
             left_out=left_out,
+            search=trials.result(db, newest.id),
         )
 
 
-def _newest(rows: dict[int, Any]) -> dict[tuple[str, int], Any]:
+def _newest(rows: list[Any]) -> dict[tuple[str, int], Any]:
     chosen: dict[tuple[str, int], Any] = {}
-    for row in sorted(rows.values(), key=lambda row: row.id):
+    for row in rows:
         key = (canonical(row.varied), row.seed)
         before = chosen.get(key)
         if before is None or row.outcome == "succeeded" or before.outcome != "succeeded":

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select, text
 from labqueue import clock
 from labqueue.domain.canonical import Canonical
 from labqueue.domain.state import Outcome
+from labqueue.store import archive, searches
 from labqueue.store.db import Database
 from labqueue.store.tables import Experiment, Job, Run
 
@@ -44,6 +45,8 @@ class NewJob:
     runs: list[NewRun]
     force: bool = False
     """Execute also what has already succeeded with the same spec, sources and packages."""
+    trials: int | None = None
+    """How many trials its search will have, of which ``runs`` are the first; None where nothing is searched."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def add_jobs(db: Database, jobs: list[NewJob]) -> list[Submitted]:
 
 
 def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -> Submitted:
+    archive.refuse_archived(connection, job.experiment)
     now = clock.now()
     connection.execute(
         text("INSERT INTO experiments (name, created_at) VALUES (:name, :now) ON CONFLICT (name) DO NOTHING"),
@@ -103,12 +107,28 @@ def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -
         )
     )
     job_id: int = connection.execute(text("SELECT last_insert_rowid()")).scalar_one()
-    done = {} if job.force else _succeeded(connection, experiment_id, job)
+    done = {} if job.force else succeeded(connection, experiment_id, job)
+    ids, reused = add_runs(connection, (job_id, experiment_id, job.device, job.priority, now), job.runs, done)
+    if job.trials is not None:
+        searches.register(connection, job_id, job.experiment, job.device, job.trials, force=job.force)
+    return Submitted(job_id, ids, reused)
+
+
+def add_runs(
+    connection: Connection,
+    shared: tuple[int, int, str, int, float],
+    runs: list[NewRun],
+    done: dict[str, int],
+    position: int = 0,
+) -> tuple[list[int], list[int]]:
+    """Adds runs to a job from a position on, those in ``done`` (spec hash: id) as they are; returns (all, reused).
+
+    ``shared`` is the job's id, the experiment's id, the device, the priority and the time.
+    """
     last = connection.execute(text("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'runs'"))
     next_id: int = last.scalar_one() + 1
-    shared = (job_id, experiment_id, job.device, job.priority, now)
     ids, reused, fresh = [], [], []
-    for run in job.runs:
+    for run in runs:
         run_id = done.get(run.spec_hash)
         if run_id is None:
             run_id = next_id
@@ -121,12 +141,13 @@ def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -
     if fresh:
         connection.exec_driver_sql(_INSERT_RUN, fresh)
     old = set(reused)
-    links = [(job_id, run_id, position, run_id in old) for position, run_id in enumerate(ids)]
+    links = [(shared[0], run_id, at, run_id in old) for at, run_id in enumerate(ids, start=position)]
     connection.exec_driver_sql(_INSERT_LINK, links)
-    return Submitted(job_id, ids, reused)
+    return ids, reused
 
 
-def _succeeded(connection: Connection, experiment_id: int, job: NewJob) -> dict[str, int]:
+def succeeded(connection: Connection, experiment_id: int, job: Any) -> dict[str, int]:
+    """Spec hash → id of runs that need not be executed again; ``job`` has device, sources_hash and packages_hash."""
     rows = connection.execute(
         select(Run.c.spec_hash, Run.c.id)
         .where(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -123,8 +124,11 @@ def _eta_s(row: Any) -> float | None:
     return float((row.progress_total - row.progress_done) / row.rate)
 
 
-def queue_eta_s(connection: Connection, views: list[RunView]) -> float | None:
-    """Seconds until the queue is empty: what runs, plus the mean duration of like runs for each that waits."""
+def queue_eta_s(connection: Connection, views: list[RunView], to_come: Mapping[str, int]) -> float | None:
+    """Seconds until the queue is empty: what runs, plus the mean duration of like runs for each that waits.
+
+    ``to_come`` are the runs that searches have still to propose, by experiment.
+    """
     walls: dict[str, list[float]] = defaultdict(list)
     for name, wall_s in connection.execute(
         select(Experiment.c.name, Run.c.wall_s).where(
@@ -143,4 +147,8 @@ def queue_eta_s(connection: Connection, views: list[RunView]) -> float | None:
             left += max(0.0, statistics.fmean(known) - (view.wall_s or 0.0))
         else:
             return None
+    for experiment, runs in to_come.items():
+        if experiment not in walls:
+            return None
+        left += runs * statistics.fmean(walls[experiment])
     return left

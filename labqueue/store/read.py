@@ -16,6 +16,7 @@ from labqueue.domain.views import (
     ArtifactView,
     ExperimentRow,
     RunView,
+    SearchView,
     StatusView,
     WorkerView,
 )
@@ -24,6 +25,7 @@ from labqueue.store.control import targets
 from labqueue.store.db import Database
 from labqueue.store.eligible import Waits, matches
 from labqueue.store.present import by_ids, queue_eta_s, views_of
+from labqueue.store.searches import all_open
 from labqueue.store.tables import Artifact, Experiment, Job, Run, Series, Worker
 
 
@@ -39,12 +41,14 @@ def status(db: Database) -> StatusView:
             select(Run.c.outcome, func.count()).where(Run.c.state == State.FINISHED).group_by(Run.c.outcome)
         )
         workers = connection.execute(select(Worker).where(Worker.c.ended_at.is_(None)).order_by(Worker.c.id)).all()
+        searches = all_open(connection)
         return StatusView(
             running=[view for view in views if view.state == State.RUNNING],
             queued=[view for view in views if view.state == State.QUEUED],
             finished={outcome: n for outcome, n in finished if outcome is not None},
-            eta_s=queue_eta_s(connection, views),
+            eta_s=queue_eta_s(connection, views, {s.experiment: s.to_come for s in searches}),
             paused=waits.queue_paused,
+            searches=[SearchView(s.experiment, s.job, s.recorded, s.trials, s.to_come) for s in searches],
             workers=[
                 WorkerView(w.device, w.host, w.pid, iso(w.started_at) or "", alive=not Deadline.parse(w.lease).passed)
                 for w in workers
@@ -95,8 +99,8 @@ def recent(db: Database, limit: int) -> list[RunView]:
         return views_of(connection, list(rows), Waits(connection), details=False)
 
 
-def experiments(db: Database) -> list[ExperimentRow]:
-    """One line per experiment, by name."""
+def experiments(db: Database, *, archived: bool = False) -> list[ExperimentRow]:
+    """One line per experiment, by name: those in use, or those that are archived."""
     with db.read() as connection:
         counts: dict[int, dict[str, int]] = defaultdict(dict)
         for experiment_id, state, outcome, n in connection.execute(
@@ -106,7 +110,8 @@ def experiments(db: Database) -> list[ExperimentRow]:
         ):
             counts[experiment_id][outcome or state] = n
         lines = []
-        query = select(Experiment).where(Experiment.c.archived_at.is_(None)).order_by(Experiment.c.name)
+        shown = Experiment.c.archived_at.is_not(None) if archived else Experiment.c.archived_at.is_(None)
+        query = select(Experiment).where(shown).order_by(Experiment.c.name)
         for experiment in connection.execute(query).all():
             jobs = connection.execute(
                 select(Job.c.spec, Job.c.created_at).where(Job.c.experiment_id == experiment.id).order_by(Job.c.id)

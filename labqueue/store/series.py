@@ -64,6 +64,11 @@ def _add_series(connection: Connection, run_id: int, name: str, points: list[tup
     )
 
 
+def roll_up(connection: Connection, series_id: int) -> None:
+    """Makes a series' summary from its points."""
+    connection.execute(_ROLL_UP, {"id": series_id})
+
+
 def forget_after(connection: Connection, run_id: int, step: int) -> None:
     """Removes a run's points of steps after ``step``: a resumed run writes them again."""
     rows = connection.exec_driver_sql(

@@ -288,7 +288,7 @@ Worker = Table("workers", METADATA, WorkerColumns)
 
 
 class ControlColumns(TypedColumns):
-    """Switches of the queue: ``pause`` for all of it, ``pause:NAME`` for one experiment."""
+    """Switches: ``pause`` for the whole queue, ``pause:NAME`` for one experiment, ``search:JOB`` for a search."""
 
     key: Named[str] = Column(primary_key=True)
     value: Named[dict[str, Any]] = Column(OBJECT)

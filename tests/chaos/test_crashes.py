@@ -39,12 +39,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         ("child", points.MACHINE, "pwrite64", 20, "results.db-wal"),
         ("child", points.ALONE, "rename", 4, "outputs/points/N/checkpoints/.step-N-attempt-N.partial"),
         ("again", points.MACHINE, "rename", 3, "outputs/points/N/.parts.partial"),
-        ("submit_first", points.ALONE, "pwrite64", 3, None),
+        ("submit_first", points.ALONE, "pwrite64", 3, "results.db"),
+        # Half a checkpoint of the log: the file is shorter than its header says, and the log has the rest.
+        ("submit_first", points.ALONE, "pwrite64", -5, "results.db"),
     ],
 )
 def test_a_run_survives_the_death_of_a_process_at_this_point(
-    made: Made, tmp_path: Path, role: str, way: str, call: str, n: int, target: str | None
+    made: Made, tmp_path: Path, role: str, way: str, call: str, n: int, target: str
 ) -> None:
+    if n < 0:
+        n += points.survey(made(role).copy(tmp_path / "survey"), role)[call]
     workspace = made(role).copy(tmp_path / "lab")
     try:
         trial = points.trial(workspace, role, way, call, n)
@@ -52,14 +56,13 @@ def test_a_run_survives_the_death_of_a_process_at_this_point(
         workspace.kill_all()
     assert trial.broken == []
     assert trial.death is not None, "the process lived: nothing was tried"
-    assert trial.death.call == call
-    assert target in (None, trial.death.target)
+    assert (trial.death.call, trial.death.target) == (call, target)
 
 
 def test_a_queue_survives_random_kills(tmp_path: Path) -> None:
-    figures = storm.storm(tmp_path / "lab", kills=5, runs=3, seed=1, limit_s=60)
+    figures = storm.storm(tmp_path / "lab", kills=3, runs=2, seed=1, limit_s=60)
     assert figures["broken laws"] == []
-    assert figures["kills"] == 5
+    assert figures["kills"] == 3
 
 
 @with_strace
@@ -69,8 +72,8 @@ def test_what_is_believed_later_is_on_the_disk_before_it_is_believed() -> None:
     assert figures["resumed"]["renames"] >= 6, "artifacts and checkpoints of a whole attempt"
 
 
-def test_the_first_reclaimed_run_works_again_within_five_seconds_of_the_worker() -> None:
-    _, broken = recovery.run(times=2)
+def test_the_first_reclaimed_run_works_again_soon_after_the_worker_starts() -> None:
+    _, broken = recovery.run(times=1)
     assert broken == []
 
 
@@ -87,6 +90,6 @@ def test_a_database_that_another_program_locks_costs_time_and_nothing_else(tmp_p
 
 def test_a_full_disk_loses_nothing_and_the_run_succeeds_once_there_is_room(tmp_path: Path) -> None:
     try:
-        assert environment.full(tmp_path)["broken laws"] == []
+        assert environment.full(tmp_path, full_s=2.0, steps=25)["broken laws"] == []
     except Missing as missing:
         pytest.skip(f"THE FULL DISK IS NOT TESTED: {missing}")

@@ -132,7 +132,11 @@ CASES = {
     ),
     "a point twice": after_head("sweep:\n  list: [{steps: 1}, {steps: 1}]\n", 3, "sweep", '{"steps":1} twice'),
     "a random range upside down": after_head(
-        "sweep: {random: {samples: 2, space: {steps: {int: [5, 1]}}}}\n", 3, "sweep.random", "steps", "low <= high"
+        "sweep: {random: {samples: 2, space: {steps: {int: [5, 1]}}}}\n",
+        3,
+        "sweep.random.space.steps",
+        "[5, 1]",
+        "low <= high",
     ),
     "an unknown distribution": after_head(
         "sweep: {random: {samples: 2, space: {steps: {unifrm: [1, 5]}}}}\n",

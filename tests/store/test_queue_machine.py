@@ -38,7 +38,7 @@ EXAMPLES = int(os.environ.get("LABQUEUE_CHAOS_EXAMPLES", "0"))
 some = st.integers(0, 30)
 """Chooses one of what there is, by its remainder."""
 steps = st.integers(1, 12)
-requests = st.sampled_from([None, None, "cancel", "pause"])
+requests = st.sampled_from([None, None, "cancel", "pause", "cancel, pause"])
 targets = st.tuples(st.sampled_from(["run", "run", "experiment", "queue"]), some)
 
 
@@ -237,10 +237,11 @@ class Queue(RuleBasedStateMachine):
     def request(self, run: Any, request: str | None) -> None:
         """A person's wish that comes just before an attempt ends by itself."""
         at = list(self.model.runs).index(run.id)
-        if request == "cancel":
-            self.cancel(("run", at))
-        elif request == "pause":
-            self.pause(("run", at), None)
+        for wish in request.split(", ") if request else ():
+            if wish == "cancel":
+                self.cancel(("run", at))
+            else:
+                self.pause(("run", at), None)
 
     @precondition(lambda self: self.of_state("running"))
     @rule(at=some, ending=st.sampled_from(ENDINGS), request=requests)
@@ -270,7 +271,7 @@ class Queue(RuleBasedStateMachine):
             cancelled = run.request == "cancel"
             self.ended(run, "cancelled" if cancelled else "interrupted", asked=run.request == "pause")
 
-    @rule(device=st.sampled_from(DEVICES), times=st.integers(2, 4), crash=st.booleans())
+    @rule(device=st.sampled_from(DEVICES), times=st.integers(2, 5), crash=st.booleans())
     def one_bad_end_after_the_other(self, device: str, times: int, crash: bool) -> None:
         for _ in range(times):
             self.claim(device)
@@ -280,7 +281,7 @@ class Queue(RuleBasedStateMachine):
             elif left:
                 self.interrupt(left[-1], False, None)
             self.the_ledger_is_the_model()
-            self.model.now += 60.0
+            self.model.now += 6.0
 
     @precondition(lambda self: self.stale)
     @rule(at=some, step=steps)
@@ -328,8 +329,8 @@ class Queue(RuleBasedStateMachine):
 
 
 Queue.TestCase.settings = settings(
-    max_examples=EXAMPLES or 40,
-    stateful_step_count=80 if EXAMPLES else 40,
+    max_examples=EXAMPLES or 30,
+    stateful_step_count=80 if EXAMPLES else 30,
     deadline=None,
     derandomize=not EXAMPLES,
     suppress_health_check=list(HealthCheck),

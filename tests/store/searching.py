@@ -1,0 +1,56 @@
+"""Ledgers with a search in them, written through the store's own doors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from labqueue.domain.canonical import Canonical, digest
+from labqueue.domain.state import Ending
+from labqueue.store import claims, write
+from labqueue.store.db import Database
+from labqueue.store.jobs import NewRun, Submitted, add_jobs
+from tests.store.factories import job, worker
+
+Point = dict[str, Any]
+
+
+def runs_at(point: Point, seeds: Sequence[int] = (0,)) -> list[NewRun]:
+    """The runs of one trial."""
+    return [
+        NewRun(
+            kind="drill",
+            seed=seed,
+            varied=Canonical.of(point),
+            params=Canonical.of({"steps": 10, **point}),
+            limits=Canonical.of({"memory_gib": "auto", "wall_minutes": None, "attempts": 3}),
+            spec_hash=digest([point, seed]),
+        )
+        for seed in seeds
+    ]
+
+
+def searched(
+    db: Database, points: Iterable[Point], *, trials: int, seeds: Sequence[int] = (0,), name: str = "searched",
+    **search: Any,
+) -> Submitted:  # fmt: skip
+    """Submits a search whose first points are given."""
+    asked = {
+        "sampler": "tpe", "trials": trials, "metric": "loss", "direction": "minimize",
+        "pruner": "none", "prune_after": 0, "seed": 0,
+        "space": {"distance": {"uniform": [-2, 2]}}, **search,
+    }  # fmt: skip
+    plain = job(name)
+    spec = {**plain.spec, "sweep": {"search": asked}, "seeds": list(seeds), "axes": ["distance"], "params": {}}
+    runs = [run for point in points for run in runs_at(point, seeds)]
+    return add_jobs(db, [job(name, spec=spec, runs=runs, trials=trials)])[0]
+
+
+def carried_out(db: Database, values: Sequence[tuple[int, float]], ending: str = "succeeded") -> claims.Claim:
+    """Claims the best run, measures ``loss`` at each step, and ends it."""
+    claim = claims.claim(db, device="cpu", worker_id=worker(db))
+    assert claim is not None
+    points = [("loss", step, value) for step, value in values]
+    write.flush(db, claim.run_id, claim.token, points, (10, 10, None), [])
+    claims.end(db, claim.run_id, claim.token, Ending(ending), None)
+    return claim
