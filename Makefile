@@ -27,6 +27,9 @@ check: $(STAMP)  ## Style, types, layers, documents in step with the code
 
 bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python benchmarks/speed.py
+	$(RUN) python benchmarks/overhead.py
+	$(RUN) python -m benchmarks.verdicts
+	$(RUN) python benchmarks/reading.py
 
 chaos: $(STAMP)  ## The slow proof that nothing is ever lost: kills at every point, storms, full disks (about an hour)
 	$(RUN) python -m benchmarks.chaos all

@@ -22,7 +22,7 @@ COMMANDS = {
     "show": ("labqueue.cli.runs", "show", "One run with everything known of it."),
     "metrics": ("labqueue.cli.runs", "metrics", "One metric's whole series."),
     "logs": ("labqueue.cli.runs", "logs", "What a run printed."),
-    "compare": ("labqueue.cli.runs", "compare", "Several runs side by side, with what differs in their parameters."),
+    "compare": ("labqueue.cli.compare", "compare", "Runs, or experiments, side by side: what differs, then metrics."),
     "report": ("labqueue.cli.report", "report", "Tables, plots and verdicts of one experiment."),
     "cancel": ("labqueue.cli.control", "cancel", "End runs; running ones checkpoint first."),
     "pause": ("labqueue.cli.control", "pause", "Hold runs; running ones checkpoint and give the device back."),

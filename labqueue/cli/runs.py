@@ -1,4 +1,4 @@
-"""``labqueue runs``, ``show``, ``metrics``, ``logs``, ``compare``."""
+"""``labqueue runs``, ``show``, ``metrics``, ``logs``."""
 
 from __future__ import annotations
 
@@ -193,22 +193,3 @@ def _print_from(path: Path, at: int) -> int:
         text = file.read().decode(errors="replace")
         click.echo("".join(c for c in text if c.isprintable() or c in "\n\t"), nl=False)
         return file.tell()
-
-
-@click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.IntRange(min=1), metavar="RUN RUN…")
-@root_option
-@json_option
-def compare(runs: tuple[int, ...], own_root: str | None, as_json: bool) -> None:
-    """Several runs side by side, with what differs in their parameters first."""
-    from labqueue.report import comparison, markdown
-    from labqueue.store import evidence, read
-
-    if len(runs) < 2:
-        raise LabError("compare needs at least two runs, for example `labqueue compare 3 4`")
-    db = ledger(own_root)
-    found = comparison.compare(read.runs(db, dict.fromkeys(runs)), evidence.Series(db))
-    if as_json:
-        dump(found)
-    else:
-        click.echo(markdown.render(comparison.comparison_blocks(found)), nl=False)

@@ -58,8 +58,12 @@ def comparison_blocks(found: Mapping[str, Any], plots: Sequence[Plot] = ()) -> l
     return [*blocks, Rows(["metric", *heads], rows), *(Figure(plot) for plot in plots)]
 
 
-def overlaid(runs: Sequence[RunView], series: SeriesReader) -> list[Plot]:
-    """One figure per metric that several runs have as a curve, at most METRICS_SHOWN."""
+def overlaid(runs: Sequence[RunView], series: SeriesReader, *, named: bool = False) -> list[Plot]:
+    """One figure per metric that several runs have as a curve, at most METRICS_SHOWN.
+
+    With ``named`` a colour is an experiment and the key names it; else it is a run.
+    """
+    experiments = list(dict.fromkeys(run.experiment for run in runs))
     from matplotlib.figure import Figure as Canvas
 
     names = dict.fromkeys(name for run in runs for name, known in sorted(run.metrics.items()) if known.points > 1)
@@ -71,14 +75,17 @@ def overlaid(runs: Sequence[RunView], series: SeriesReader) -> list[Plot]:
             having = [run for run in runs if name in run.metrics]
             for number_, run in enumerate(having):
                 points = [(step, value) for step, value in series.series(run.id, name) if value is not None]
-                colour = style.COLOURS[number_ % len(style.COLOURS)]
-                dash = ("-", "--", "-.", ":")[number_ // len(style.COLOURS) % 4]
+                place = experiments.index(run.experiment) if named else number_
+                colour = style.COLOURS[place % len(style.COLOURS)]
+                dash = ("-", "--", "-.", ":")[place // len(style.COLOURS) % 4]
+                said = run.experiment if named else f"run {run.id}, seed {run.seed}"
                 steps, values = thin([step for step, _ in points], [value for _, value in points])
-                axes.plot(steps, values, color=colour, ls=dash, label=f"run {run.id}, seed {run.seed}")
+                first = said not in [line.get_label() for line in axes.lines]
+                axes.plot(steps, values, color=colour, ls=dash, lw=1.2, label=said if first else None)
             axes.set_xlabel("step")
             axes.set_ylabel(style.with_unit(name))
-            if len(having) <= 24:
-                figure.legend(loc="outside right upper", ncols=1 + (len(having) > 12))
+            if named or len(having) <= 24:
+                figure.legend(loc="outside right upper", ncols=1 + (not named and len(having) > 12))
             svg, png = style.save(figure)
             caption = f"{name} over steps, one line per run."
             plots.append(Plot(f"{slug(name)}_compared", f"{name} over steps", caption, svg, png, "curves"))
@@ -93,7 +100,7 @@ def _row(name: str, values: Sequence[float | None], differences: Sequence[float 
 
 
 def _config(runs: Sequence[RunView]) -> list[tuple[str, list[Any]]]:
-    flat = [_flatten(run.params) for run in runs]
+    flat = [flatten(run.params) for run in runs]
     rows: list[tuple[str, list[Any]]] = [(name, [getattr(run, name) for run in runs]) for name in FACTS]
     keys = sorted({key for params in flat for key in params})
     rows += [(key, [params.get(key, MISSING) for params in flat]) for key in keys]
@@ -101,11 +108,12 @@ def _config(runs: Sequence[RunView]) -> list[tuple[str, list[Any]]]:
     return [(key, [None if value is MISSING else value for value in values]) for key, values in differing]
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters under dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

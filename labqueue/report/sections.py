@@ -72,7 +72,8 @@ def _verdicts(verdicts: Sequence[VerdictView], plots: Sequence[Plot]) -> list[Bl
         return [*blocks, Paragraph("No prediction was registered, so nothing is judged.")]
     rule = (
         "A claim is supported when the whole 95 % t interval over seeds lies in what was claimed, refuted when it lies "
-        "outside altogether, and inconclusive otherwise. The p values of all predictions are corrected together (Holm)."
+        "outside altogether, and inconclusive otherwise. The p values of all predictions are corrected together (Holm) "
+        "and must be at most 0.04, a little stricter than the interval."
     )
     blocks.append(Paragraph(rule))
     figures = {plot.verdict: plot for plot in plots if plot.verdict}

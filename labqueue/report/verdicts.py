@@ -2,8 +2,8 @@
 
 The rule, the same for every type of prediction: one number per seed, a 95 % t interval over seeds; ``supported`` when
 the whole interval lies in the claimed region, ``refuted`` when it lies outside altogether, else ``inconclusive``.
-The p values of all predictions of an experiment that could be tested are corrected together (Holm), and from six
-seeds a sign-flip permutation test must agree.
+The p values of all predictions of an experiment that could be tested are corrected together (Holm) and must then be
+at most ``stats.DECIDED``, and from six seeds a sign-flip permutation test must agree.
 """
 
 from __future__ import annotations
@@ -123,8 +123,10 @@ def _decide(evidence: Evidence, p: float | None, tested: int) -> tuple[str, str]
     verdict = "supported" if evidence.p_inside <= evidence.p_outside else "refuted"
     if raw > stats.ALPHA:
         return "inconclusive", f"{said}; claimed is {evidence.claimed}, which is within noise (p = {_short(raw)})"
-    if p > stats.ALPHA:
+    if p > stats.DECIDED:
         family = f"p = {_short(raw)} becomes {_short(p)} after Holm's correction for {tested} predictions"
+        if tested == 1:
+            family = f"p = {_short(p)} is above {stats.DECIDED:g}"
         return "inconclusive", f"{said}; claimed is {evidence.claimed}: {family}"
     check = _permutation(evidence, verdict)
     if check is not None and check > stats.ALPHA:

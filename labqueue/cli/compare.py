@@ -1,0 +1,87 @@
+"""``labqueue compare``: runs side by side, or whole experiments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from labqueue.cli.common import dump, json_option, ledger, root_option
+from labqueue.domain.errors import LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from labqueue.report.blocks import Block
+    from labqueue.report.style import Plot
+    from labqueue.store.db import Database
+
+    Compared = tuple[dict[str, Any], list[Block], list[Plot]]
+
+
+@click.command()
+@click.argument("targets", nargs=-1, required=True, metavar="RUN RUN… | EXPERIMENT EXPERIMENT…")
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write it there, with curves.")
+@root_option
+@json_option
+def compare(targets: tuple[str, ...], output: Path | None, own_root: str | None, as_json: bool) -> None:
+    """Runs or experiments side by side: first what differs, then metrics, paired; with --output also curves."""
+    chosen = list(dict.fromkeys(targets))
+    if len(chosen) < 2:
+        raise LabError(
+            "compare needs at least two, for example `labqueue compare 3 4` or `labqueue compare first second`"
+        )
+    numbers = [target.isdecimal() for target in chosen]
+    if any(numbers) and not all(numbers):
+        raise LabError(f"compare takes runs or experiments, not both: {' '.join(chosen)}")
+    db = ledger(own_root)
+    found, blocks, plots = _runs(db, chosen, output) if numbers[0] else _experiments(db, chosen, output)
+    if output is not None:
+        _write(output, blocks, plots)
+    if as_json:
+        dump(found)
+        return
+    from labqueue.report import markdown
+    from labqueue.report.blocks import Figure
+
+    click.echo(markdown.render([block for block in blocks if not isinstance(block, Figure)]), nl=False)
+    if output is not None:
+        click.echo(f"written to {output}", err=True)
+
+
+def _runs(db: Database, ids: Sequence[str], output: Path | None) -> Compared:
+    from labqueue.report import comparison
+    from labqueue.store import evidence, read
+
+    views, series = read.runs(db, map(int, ids)), evidence.Series(db)
+    found = comparison.compare(views, series)
+    plots = comparison.overlaid(views, series) if output is not None else []
+    return found, comparison.comparison_blocks(found, plots), plots
+
+
+def _experiments(
+    db: Database, names: Sequence[str], output: Path | None
+) -> tuple[dict[str, Any], list[Block], list[Plot]]:
+    from labqueue.report import between, comparison
+    from labqueue.store import evidence
+
+    views = [evidence.experiment(db, name) for name in names]
+    found = between.compare_experiments(views)
+    done = [run for view in views for run in view.runs if run.outcome == "succeeded"]
+    plots = comparison.overlaid(done, evidence.Series(db), named=True) if output is not None else []
+    return found, between.between_blocks(found, plots), plots
+
+
+def _write(folder: Path, blocks: list[Block], plots: list[Plot]) -> None:
+    from labqueue.report import html, markdown
+
+    try:
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+        for plot in plots:
+            (folder / "plots" / f"{plot.name}.svg").write_bytes(plot.svg)
+            (folder / "plots" / f"{plot.name}.png").write_bytes(plot.png)
+        (folder / "comparison.html").write_text(html.render("Comparison", blocks), encoding="utf-8")
+        (folder / "comparison.md").write_text(markdown.render(blocks), encoding="utf-8")
+    except OSError as error:
+        raise LabError(f"cannot write to {folder}: {error.strerror}; choose another folder with --output") from error
