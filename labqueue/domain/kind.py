@@ -147,6 +147,11 @@ class Kind:
     def run(self, params: Params, rec: Recorder) -> None:
         self.module.run(params, rec)
 
+    @property
+    def uses_torch(self) -> bool:
+        """False for a kind that says ``USES_TORCH = False``: its runs start without it."""
+        return bool(getattr(self.module, "USES_TORCH", True))
+
     def smaller(self, params: Params) -> Params | None:
         """The same experiment in less memory, or None when the kind knows none."""
         make = getattr(self.module, "smaller", None)

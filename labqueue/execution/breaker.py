@@ -27,10 +27,17 @@ _PARTICULAR = re.compile(r"0x[0-9a-f]+|/\S+|\d+(\.\d+)?", re.IGNORECASE)
 
 
 class Breaker:
-    """Looks after one worker's queue. ``tell`` hears why the queue has been paused, or that it goes on."""
+    """Looks after one worker's queue. ``say`` prints what it does; ``halted`` hears why it has paused the queue."""
 
-    def __init__(self, settings: Settings, db: Database, device: str, tell: Callable[[str], None]) -> None:
-        self._root, self._db, self._device, self._tell = settings.root, db, device, tell
+    def __init__(
+        self,
+        settings: Settings,
+        db: Database,
+        device: str,
+        say: Callable[[str], None],
+        halted: Callable[[str], None],
+    ) -> None:
+        self._root, self._db, self._device, self._say, self._halted = settings.root, db, device, say, halted
         self._card = None if device == "cpu" else self._uuid()
 
     def before(self) -> None:
@@ -43,7 +50,7 @@ class Breaker:
         if paused is not None and paused.get("cause") == "disk":
             roomy = space.shortage(self._root, space.reserve_bytes(self._root) // 2) is None
             if roomy and control.go_on(self._db, "disk"):
-                self._tell("there is room on the disk again: the queue goes on")
+                self._say("there is room on the disk again: the queue goes on")
 
     def after(self) -> None:
         """After an attempt: pauses when going on would only repeat what has just gone wrong."""
@@ -59,7 +66,8 @@ class Breaker:
 
     def _halt(self, reason: str, cause: str) -> None:
         if control.halt(self._db, reason, cause):
-            self._tell(f"the queue is paused: {reason}")
+            self._say(f"the queue is paused: {reason}")
+            self._halted(reason)
 
     def _uuid(self) -> str | None:
         index = int(self._device.partition(":")[2])

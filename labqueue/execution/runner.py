@@ -24,7 +24,7 @@ from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserEr
 from labqueue.domain.state import Ending
 from labqueue.execution import policy, process, provenance, space
 from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
-from labqueue.llm import faults, memory
+from labqueue.llm import faults, load, memory
 from labqueue.settings import Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database, open_existing
@@ -60,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     # Ctrl-C goes to the worker, which asks; a terminal sends it to the whole foreground group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.die_with_parent(given.parent)
+    if given.preload:
+        load.preload(given.device)
     line = sys.stdin.readline()
     if not line:
         return 0
@@ -183,7 +185,7 @@ def _cap(kind: Kind, device: str, limits: dict[str, Any], memory_gib: float | No
         # Private memory only: files that are mapped, such as weights and libraries, can be dropped and read again.
         limit = int(limits["memory_gib"] * memory.GIB)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    if device == "cpu" or not getattr(kind.module, "USES_TORCH", True):
+    if device == "cpu" or not kind.uses_torch:
         return {}
     wanted = memory_gib if limits["memory_gib"] == "auto" else limits["memory_gib"]
     _, context_gib = memory.cap(device, wanted)
@@ -211,6 +213,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory-gib", type=float)
     parser.add_argument("--lock", required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--preload", action="store_true")
     return parser.parse_args(argv)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from labqueue import clock
+from labqueue import clock, kinds
 from labqueue.clock import Deadline
 from labqueue.domain.errors import LabError, Unavailable
 from labqueue.domain.state import Ending
@@ -89,7 +89,7 @@ class Worker:
         self._wakefulness = Wakefulness()
         self._typical: dict[tuple[int, str], float] = {}
         self._admission = Admission(self.device, options.hours, lambda run: endings.expected_s(run, self._typical))
-        self._breaker = Breaker(settings, self.db, self.device, self._alarm)
+        self._breaker = Breaker(settings, self.db, self.device, options.say, self._notices.paused)
         self._proposer = Proposer(settings, self.db, self.device_class, options.say)
 
     def work(self) -> int:
@@ -115,7 +115,7 @@ class Worker:
         stop_listening = queue.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
             self._recover()
-            self._standby = children.prepare(self.settings, self.device, self._compute_lock)
+            self._standby = self._prepare()
             keeping = (self.settings.database, self.options.say)
             threading.Thread(target=backup.keep, args=keeping, name="backup", daemon=True).start()
             self.options.say(f"worker ready on {self.device} in {self.settings.root}")
@@ -159,22 +159,17 @@ class Worker:
 
     def _patiently(self, act: Callable[[], T]) -> T | None:
         """Tries until the workspace can be written (it may be locked, full or read-only); None when told to stop."""
-        said: str | None = None
+        said = ""
         while True:
             try:
                 return act()
             except Unavailable as error:
                 if str(error) != said:
-                    said = str(error)
-                    self.options.say(f"waiting for the workspace: {said}")
+                    self.options.say(f"waiting for the workspace: {error}")
+                said = str(error)
             if self._stopping:
                 return None
             self._sleep(SWEEP_S)
-
-    def _alarm(self, words: str) -> None:
-        self.options.say(words)
-        if words.startswith("the queue is paused"):
-            self._notices.paused(words)
 
     def _execute(self, claim: claims.Claim) -> None:
         log = self.settings.run(claim.experiment, claim.run_id) / f"attempt-{claim.token}.log"
@@ -190,7 +185,7 @@ class Worker:
             self._patiently(lambda: policy.conclude(self.db, settle.subject_of(claim), ending, words))
             return
         # The next run's process starts now, while this one computes.
-        self._standby = children.prepare(self.settings, self.device, self._compute_lock)
+        self._standby = self._prepare(preload=kinds.get(claim.kind).uses_torch)
         status = self._watch(claim, running)
         self._patiently(lambda: self._settle(claim, running, status, kills))
         self._record_telemetry(claim)
@@ -223,7 +218,10 @@ class Worker:
         if self._standby is not None and not self._standby.usable:
             self._standby.discard()
             self._standby = None
-        return self._standby or children.prepare(self.settings, self.device, self._compute_lock)
+        return self._standby or self._prepare()
+
+    def _prepare(self, *, preload: bool = False) -> children.Standby:
+        return children.prepare(self.settings, self.device, self._compute_lock, preload=preload)
 
     def _watch(self, claim: claims.Claim, running: Child) -> int:
         wall_minutes = claim.limits["wall_minutes"]
