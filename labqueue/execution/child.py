@@ -119,18 +119,14 @@ def newest_source() -> float:
     return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
 
 
-def prepare(settings: Settings, device: str, lock: Path, *, preload: bool = False) -> Standby:
-    """Starts a child in waiting. Call it from the main thread: the child dies with the calling thread.
-
-    With ``preload`` it also imports what training needs, seconds of work that would else begin with its run.
-    """
+def prepare(settings: Settings, device: str, lock: Path) -> Standby:
+    """Starts a child in waiting. Call it from the main thread: the child dies with the calling thread."""
     command = [
         sys.executable, "-m", "labqueue.execution.runner",
         "--root", str(settings.root), "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
     ]  # fmt: skip
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
-    command += ["--preload"] if preload else []
     sources_at = newest_source()
     mark = f"{lock}:{uuid.uuid4().hex}"
     process = subprocess.Popen(

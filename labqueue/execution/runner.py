@@ -24,7 +24,7 @@ from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserEr
 from labqueue.domain.state import Ending
 from labqueue.execution import policy, process, provenance, space
 from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
-from labqueue.llm import faults, load, memory
+from labqueue.llm import faults, memory
 from labqueue.settings import Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database, open_existing
@@ -60,8 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     # Ctrl-C goes to the worker, which asks; a terminal sends it to the whole foreground group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.die_with_parent(given.parent)
-    if given.preload:
-        load.preload(given.device)
     line = sys.stdin.readline()
     if not line:
         return 0
@@ -213,7 +211,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory-gib", type=float)
     parser.add_argument("--lock", required=True)
     parser.add_argument("--parent", type=int, required=True)
-    parser.add_argument("--preload", action="store_true")
     return parser.parse_args(argv)
 
 

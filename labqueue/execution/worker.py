@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from labqueue import clock, kinds
+from labqueue import clock
 from labqueue.clock import Deadline
 from labqueue.domain.errors import LabError, Unavailable
 from labqueue.domain.state import Ending
@@ -185,7 +185,7 @@ class Worker:
             self._patiently(lambda: policy.conclude(self.db, settle.subject_of(claim), ending, words))
             return
         # The next run's process starts now, while this one computes.
-        self._standby = self._prepare(preload=kinds.get(claim.kind).uses_torch)
+        self._standby = self._prepare()
         status = self._watch(claim, running)
         self._patiently(lambda: self._settle(claim, running, status, kills))
         self._record_telemetry(claim)
@@ -220,8 +220,8 @@ class Worker:
             self._standby = None
         return self._standby or self._prepare()
 
-    def _prepare(self, *, preload: bool = False) -> children.Standby:
-        return children.prepare(self.settings, self.device, self._compute_lock, preload=preload)
+    def _prepare(self) -> children.Standby:
+        return children.prepare(self.settings, self.device, self._compute_lock)
 
     def _watch(self, claim: claims.Claim, running: Child) -> int:
         wall_minutes = claim.limits["wall_minutes"]

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm import models
-from labqueue.llm.memory import lessen_fragmentation
 
 Backend = Literal["auto", "hf", "unsloth"]
 Quantization = Literal["4bit", "none"]
@@ -79,30 +78,6 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
-
-
-def preload(device: str) -> None:
-    """Imports what a training on this device will import anyway. Whatever cannot be imported is the run's to tell.
-
-    On CUDA only torch: Unsloth must be imported before the libraries that it patches, and makes a context as it is.
-    """
-    import contextlib
-
-    with contextlib.suppress(Exception):
-        if device == "cpu":
-            prepare_process("hf")
-            import bitsandbytes
-            import datasets
-            import peft
-            import trl
-            from transformers import Trainer
-
-            _ = bitsandbytes, datasets, peft, trl.SFTTrainer, Trainer
-        else:
-            lessen_fragmentation()
-            import torch
-
-            _ = torch
 
 
 def load_model(
