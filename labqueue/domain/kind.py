@@ -4,6 +4,7 @@ A kind is one module in ``labqueue/kinds``. Its docstring's first line says what
 set; ``run(params, rec)`` does the work and sees the world through the recorder only. Optional functions:
 
 - ``smaller(params) -> Params | None``: the same experiment in less memory (same effective batch), or None;
+- ``would_fit(params) -> str``: in words, what of it to lessen when even the smallest does not fit;
 - ``rehearse(params) -> Params | None``: the same shape in two steps, with an evaluation and a save; what does not
   change the shape (a learning rate, say) gets one value, so that equal shapes are rehearsed once;
 - ``assets(params) -> list[str]``: names of models and data that must be on this machine before the night;
@@ -156,6 +157,11 @@ class Kind:
         """The same experiment in less memory, or None when the kind knows none."""
         make = getattr(self.module, "smaller", None)
         return cast("Params | None", make(params)) if make else None
+
+    def would_fit(self, params: Params) -> str | None:
+        """What to lessen when nothing ``smaller`` is left, in words; None when the kind does not say."""
+        advise = getattr(self.module, "would_fit", None)
+        return cast("str", advise(params)) if advise else None
 
     def rehearse(self, params: Params) -> Params | None:
         """The same shape in two steps, or None when the kind knows no rehearsal."""

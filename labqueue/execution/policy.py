@@ -64,9 +64,8 @@ def conclude(
         smaller = _smaller(subject)
         if smaller is not None:
             requeue = {"adjusted": smaller}
-        elif subject.adjusted:
-            tried = ", then ".join(subject.adjusted["tried"])
-            reason = f"{reason}; tried {tried}; nothing smaller is known"
+        else:
+            reason = f"{reason}; {_spent(subject)}"
     claims.end(db, subject.run_id, subject.token, ending, reason, requeue=requeue, fields=fields)
     if ending is Ending.PRUNED:
         # Only saves time: where it cannot be written now, the trial's other seeds run.
@@ -78,6 +77,8 @@ def _smaller(subject: Subject) -> dict[str, Any] | None:
     """The next rung of the memory ladder: ``{"params": …, "tried": [what changed on each rung]}``."""
     kind = kinds.get(subject.kind)
     before = subject.adjusted["params"] if subject.adjusted else subject.params
+    if _refers(before):
+        return None  # what the reference stands for is known to the child only
     after = kind.smaller(kind.params.model_validate_json(canonical(before)))
     if after is None:
         return None
@@ -85,6 +86,21 @@ def _smaller(subject: Subject) -> dict[str, Any] | None:
     changed = {key: value for key, value in _flat(params).items() if _flat(before).get(key) != value}
     words = ", ".join(f"{key}={json.dumps(value)}" for key, value in changed.items())
     return {"params": params, "tried": [*(subject.adjusted["tried"] if subject.adjusted else []), words]}
+
+
+def _spent(subject: Subject) -> str:
+    """What was tried before memory ran out for good, and what would fit."""
+    kind = kinds.get(subject.kind)
+    last = subject.adjusted["params"] if subject.adjusted else subject.params
+    words = "nothing smaller is known"
+    if subject.adjusted:
+        words = f"tried {', then '.join(subject.adjusted['tried'])}; {words}"
+    advice = None if _refers(last) else kind.would_fit(kind.params.model_validate_json(canonical(last)))
+    return words if advice is None else f"{words}. What would fit: {advice}"
+
+
+def _refers(params: dict[str, Any]) -> bool:
+    return '"from_run"' in canonical(params)
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -80,6 +80,11 @@ def run(params: Params, rec: Recorder) -> None:
             raise Stopped
 
 
+def would_fit(params: Params) -> str:
+    """What is left to a person."""
+    return f"allocate_mib below {params.allocate_mib}"
+
+
 def rehearse(params: Params) -> Params:
     """Two steps, with the fault if it comes that early, and nothing for the witness."""
     steps = min(params.steps, 2)

@@ -225,6 +225,20 @@ def smaller(params: Params) -> Params | None:
     return None
 
 
+def would_fit(params: Params) -> str:
+    """What is left to a person: it changes the experiment, so the lab does not do it by itself."""
+    ways = [
+        f"max_length below {params.max_length}",
+        f"lora.rank below {params.lora.rank}",
+        f"a model below {params.model}",
+    ]
+    if params.optimizer == "adamw":
+        ways.append("optimizer: adamw_8bit")
+    if params.quantization != "4bit":
+        ways.insert(0, "quantization: 4bit")
+    return ", or ".join(ways)
+
+
 def rehearse(params: Params) -> Params:
     """Two steps of the same shape: same model, adapter, micro-batch and lengths; little data and no scoring."""
     plain = Params(data=params.data)

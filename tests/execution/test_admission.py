@@ -61,4 +61,5 @@ def test_a_limit_on_a_cpu_is_held_and_passing_it_is_out_of_memory(lab: Lab) -> N
     assert lab.run("worker", "--drain").code == 1
     run = lab.run("show", "1", "--json").json
     assert run["outcome"] == "out_of_memory"
+    assert "What would fit: allocate_mib below 4096" in run["reason"]
     assert run["peak_memory_gib"] < 1.5
