@@ -230,7 +230,7 @@ def would_fit(params: Params) -> str:
     ways = [
         f"max_length below {params.max_length}",
         f"lora.rank below {params.lora.rank}",
-        f"a model below {params.model}",
+        f"a model smaller than {params.model}",
     ]
     if params.optimizer == "adamw":
         ways.append("optimizer: adamw_8bit")
