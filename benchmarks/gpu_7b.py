@@ -66,7 +66,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
     if backend == "unsloth":
-        import unsloth  # noqa: F401
+        import unsloth  # noqa: F401  # patches what is imported after it
     import torch
 
     torch.cuda.set_per_process_memory_fraction(CAP_GIB * GIB / torch.cuda.get_device_properties(0).total_memory)
@@ -110,7 +110,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
     assert all(len(ids) == LENGTH for ids in data["input_ids"])
     ends: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):  # type: ignore[misc]  # untyped base
         def on_step_end(self, *_: Any, **__: Any) -> None:
             torch.cuda.synchronize()
             ends.append(time.perf_counter())

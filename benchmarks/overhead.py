@@ -106,14 +106,14 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     rows = encode(tokenizer, split.train, LENGTH).rows
     data = Dataset.from_list([rows[number] for number in epoch_order(ITEMS, steps * BATCH, SEED)])
 
-    class Plain(SFTTrainer):  # type: ignore[misc]
+    class Plain(SFTTrainer):  # type: ignore[misc]  # untyped base
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:  # TRL's loss head needs a GPU
             return transformers.Trainer.compute_loss(self, *args, **kwargs)
 
     ends: list[float] = []
     losses: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):  # type: ignore[misc]  # untyped base
         def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any], **_: Any) -> None:
             if "loss" in logs:
                 ends.append(time.perf_counter())

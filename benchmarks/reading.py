@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from labqueue.domain.curve import thin
+from labqueue.domain.state import Ending
 from labqueue.execution import plan as planning
 from labqueue.execution import specfile, submit
 from labqueue.execution.recorder import LedgerRecorder
@@ -59,7 +60,7 @@ def fill(settings: Settings, points: int) -> float:
                 ("loss", step, 4 * math.exp(-step / each) + 1e-3 * (step * 7919 % 101)) for step in part
             ]
             write.flush(db, claim.run_id, claim.token, values, (part[-1], count, None), [])
-        claims.end(db, claim.run_id, claim.token, "succeeded", None)  # type: ignore[arg-type]
+        claims.end(db, claim.run_id, claim.token, Ending.SUCCEEDED, None)
     db.close()
     return (size(settings) - before) / points
 

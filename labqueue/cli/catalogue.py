@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from labqueue.cli.common import dump, json_option, root_option
-from labqueue.cli.render import cell, table
+from labqueue.cli.render import cell, table, varied
 
 
 @click.command()
@@ -92,7 +92,7 @@ def _print(what: str, rows: list[dict[str, Any]], as_json: bool) -> None:
 @root_option
 @click.option("--profile", help="Which overrides to take; default gpu when a GPU is there, else cpu.")
 @json_option
-def estimate(spec: Path, own_root: str | None, profile: str | None, as_json: bool) -> None:  # noqa: ARG001
+def estimate(spec: Path, own_root: str | None, profile: str | None, as_json: bool) -> None:  # noqa: ARG001  # click passes it
     """Predicted device memory of a spec's runs, by item."""
     from labqueue.execution import plan as planning
     from labqueue.execution import specfile
@@ -102,14 +102,17 @@ def estimate(spec: Path, own_root: str | None, profile: str | None, as_json: boo
     for run, params in zip(planned.job.runs, planned.params, strict=True):
         items = planned.kind.estimate(params, planned.job.device)
         total = None if items is None else sum(items.values())
-        rows.append({"seed": run.seed, "varied": run.varied, "total_gib": total, "items_gib": items})
+        rows.append({"seed": run.seed, "varied": run.varied.value, "total_gib": total, "items_gib": items})
     if as_json:
         dump({"schema": 1, "experiment": planned.job.experiment, "runs": rows})
         return
     names = list(dict.fromkeys(name for row in rows for name in (row["items_gib"] or {})))
     table(
         ["varied", "seed", *names, "total GiB"],
-        [[str(r["varied"]), r["seed"], *((r["items_gib"] or {}).get(n) for n in names), r["total_gib"]] for r in rows],
+        [
+            [varied(r["varied"]), r["seed"], *((r["items_gib"] or {}).get(n) for n in names), r["total_gib"]]
+            for r in rows
+        ],
     )
     if all(row["total_gib"] is None for row in rows):
         click.echo(f"kind {planned.kind.name!r} cannot predict its memory; every run's peak is measured and reported")

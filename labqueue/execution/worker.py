@@ -62,7 +62,8 @@ class Options:
 def say_on_stderr(words: str) -> None:
     """Prints a line; once the terminal is gone, nowhere: a worker outlives the window it was started in."""
     try:
-        print(words, file=sys.stderr, flush=True)  # noqa: T201
+        sys.stderr.write(f"{words}\n")
+        sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
 

@@ -257,8 +257,3 @@ def rehearse(params: Params) -> Params:
         "lora": params.lora.model_copy(update={"alpha": plain.lora.alpha, "scaling": plain.lora.scaling}),
     }
     return params.model_copy(update={name: getattr(plain, name) for name in same} | short)
-
-
-def estimate(params: Params, device: str) -> dict[str, float] | None:  # noqa: ARG001
-    """Not known yet: None."""
-    return None

@@ -72,8 +72,8 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
     if backend == "unsloth":
         os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
         os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(models.cache_folder() / "unsloth_compiled"))
-        import psutil  # noqa: F401
-        import unsloth  # noqa: F401
+        import psutil  # noqa: F401  # before unsloth: see above
+        import unsloth  # noqa: F401  # before transformers: see above
     else:
         import transformers
 

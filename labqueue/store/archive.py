@@ -194,9 +194,9 @@ _RUNS = "(SELECT id FROM runs WHERE experiment_id = :id)"
 
 _FORGET = (
     # From the leaves up: foreign keys are kept at every statement.
-    f"DELETE FROM metrics WHERE series_id IN (SELECT id FROM series WHERE run_id IN {_RUNS})",  # noqa: S608
+    f"DELETE FROM metrics WHERE series_id IN (SELECT id FROM series WHERE run_id IN {_RUNS})",  # noqa: S608  # our own words
     *(
-        f"DELETE FROM {table} WHERE run_id IN {_RUNS}"  # noqa: S608
+        f"DELETE FROM {table} WHERE run_id IN {_RUNS}"  # noqa: S608  # our own words
         for table in ("series", "artifacts", "checkpoints", "attempts", "events", "job_runs")
     ),
     "DELETE FROM job_runs WHERE job_id IN (SELECT id FROM jobs WHERE experiment_id = :id)",

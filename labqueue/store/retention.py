@@ -125,7 +125,7 @@ def _unchanged(connection: Connection, run: RunFacts) -> bool:
 def _pointed_at(connection: Connection, path: str) -> bool:
     at = "path = :path OR substr(path, 1, :n) = :below"
     words = (
-        f"SELECT 1 FROM artifacts WHERE {at} UNION ALL SELECT 1 FROM checkpoints WHERE {at} "  # noqa: S608
+        f"SELECT 1 FROM artifacts WHERE {at} UNION ALL SELECT 1 FROM checkpoints WHERE {at} "  # noqa: S608  # our own words
         "UNION ALL SELECT 1 FROM runs WHERE state != 'finished' AND instr(params, :path) LIMIT 1"
     )
     values = {"path": path, "below": f"{path}/", "n": len(path) + 1}

@@ -20,22 +20,25 @@ from tests.helpers_recorder import MemoryRecorder
 TASK = {"task": "chain_sum", "options": {"max_terms": 2, "max_digits": 2}, "train_items": 40, "eval_items": 6}
 
 
+TINY = {
+    "model": "random-tiny",
+    "data": TASK,
+    "steps": 6,
+    "batch": 2,
+    "learning_rate": 1e-2,
+    "evaluations": 2,
+    "samples": 2,
+    "scored": 2,
+    "max_new_tokens": 4,
+    "gradient_checkpointing": False,
+    "max_length": 512,
+    "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1},
+}
+"""A training of seconds."""
+
+
 def params(**changes: Any) -> finetune.Params:
-    tiny = {
-        "model": "random-tiny",
-        "data": TASK,
-        "steps": 6,
-        "batch": 2,
-        "learning_rate": 1e-2,
-        "evaluations": 2,
-        "samples": 2,
-        "scored": 2,
-        "max_new_tokens": 4,
-        "gradient_checkpointing": False,
-        "max_length": 512,
-        "lora": {"rank": 4, "alpha": 8.0, "dropout": 0.1},
-    }
-    return finetune.Params.model_validate(tiny | changes)
+    return finetune.Params.model_validate(TINY | changes)
 
 
 def series(rec: MemoryRecorder, name: str) -> dict[int, float | None]:

@@ -19,15 +19,9 @@ def ledger(folder: Path) -> Database:
     return create_or_migrate(folder / "results.db")
 
 
-def job(
-    experiment: str = "drill",
-    points: Iterable[dict[str, Any]] = ({},),
-    seeds: Iterable[int] = (0,),
-    **fields: Any,
-) -> NewJob:
-    """A submission of a drill; ``points`` are parameters and sweep points at once."""
-    points = list(points)
-    runs = [
+def runs_at(point: dict[str, Any], seeds: Iterable[int] = (0,)) -> list[NewRun]:
+    """The runs of one sweep point."""
+    return [
         NewRun(
             kind="drill",
             seed=seed,
@@ -37,8 +31,18 @@ def job(
             spec_hash=digest([point, seed]),
         )
         for seed in seeds
-        for point in points
     ]
+
+
+def job(
+    experiment: str = "drill",
+    points: Iterable[dict[str, Any]] = ({},),
+    seeds: Iterable[int] = (0,),
+    **fields: Any,
+) -> NewJob:
+    """A submission of a drill; ``points`` are parameters and sweep points at once."""
+    points = list(points)
+    runs = [run for seed in seeds for point in points for run in runs_at(point, (seed,))]
     spec = {
         "name": experiment, "track": "lab", "kind": "drill", "hypothesis": "", "methodology": "",
         "questions": [], "predictions": [], "axes": [],

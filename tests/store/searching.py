@@ -5,29 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labqueue.domain.canonical import Canonical, digest
 from labqueue.domain.state import Ending
 from labqueue.store import claims, write
 from labqueue.store.db import Database
-from labqueue.store.jobs import NewRun, Submitted, add_jobs
-from tests.store.factories import job, worker
+from labqueue.store.jobs import Submitted, add_jobs
+from tests.store.factories import job, runs_at, worker
 
 Point = dict[str, Any]
-
-
-def runs_at(point: Point, seeds: Sequence[int] = (0,)) -> list[NewRun]:
-    """The runs of one trial."""
-    return [
-        NewRun(
-            kind="drill",
-            seed=seed,
-            varied=Canonical.of(point),
-            params=Canonical.of({"steps": 10, **point}),
-            limits=Canonical.of({"memory_gib": "auto", "wall_minutes": None, "attempts": 3}),
-            spec_hash=digest([point, seed]),
-        )
-        for seed in seeds
-    ]
 
 
 def searched(

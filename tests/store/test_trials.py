@@ -12,8 +12,8 @@ from labqueue.store import control, read, searches, trials
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.drain import Prospect, prospect
 from labqueue.store.searches import ALL_RECORDED, CANCELLED
-from tests.store.factories import ledger, needing, submitted
-from tests.store.searching import carried_out, runs_at, searched
+from tests.store.factories import ledger, needing, runs_at, submitted
+from tests.store.searching import carried_out, searched
 
 FIRST = [{"distance": 1.0}, {"distance": -1.0}]
 

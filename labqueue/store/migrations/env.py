@@ -11,7 +11,7 @@ engine = create_engine(f"sqlite:///{context.config.attributes['path']}", module=
 
 @event.listens_for(engine, "connect")
 def _connected(connection: object, _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]
+    connection.isolation_level = None  # type: ignore[attr-defined]  # the driver's, not SQLAlchemy's
 
 
 with engine.connect() as connection:
