@@ -6,11 +6,13 @@ step, at ``evaluations`` steps in between and after the last; a run that misses 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
+from labqueue.kinds._data import Data
+from labqueue.kinds._lora import Lora
 from labqueue.kinds._watch import Watch
 
 if TYPE_CHECKING:
@@ -18,48 +20,6 @@ if TYPE_CHECKING:
 
 PREVIEWED_ROWS = 3
 """Training rows whose every token is shown with its mask."""
-
-
-class Data(kind.Params):
-    """What is learned: a generated task or a file, never both."""
-
-    task: str | None = None
-    """A reasoning-gym task with an exact scorer, such as ``chain_sum``."""
-    options: dict[str, int | float | str | bool | list[int | float | str]] = Field(default={})
-    """Options of the task, as reasoning-gym names them."""
-    path: str | None = None
-    """A JSONL file: question (or prompt) and answer (or completion) in every row."""
-    train_items: int | None = Field(default=None, ge=1, le=10_000_000)
-    """Rows to train on; a task needs it, a file gives all that are not held out."""
-    eval_items: int = Field(default=64, ge=1, le=100_000)
-    """Held-out rows; none of their questions occurs in training."""
-    seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    """Draws rows and split. Not the run's seed: all runs of a sweep share their data."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.task is None) == (self.path is None):
-            raise ValueError("data needs exactly one of task, path")
-        if self.task is not None and self.train_items is None:
-            raise ValueError("data.train_items is needed with data.task: how many rows to generate")
-        if self.path is not None and self.options:
-            raise ValueError("data.options belong to data.task; a file has none")
-        return self
-
-
-class Lora(kind.Params):
-    """The adapter."""
-
-    rank: int = Field(default=16, ge=1, le=1024)
-    """Rank of each update."""
-    alpha: float = Field(default=32, gt=0)
-    """Numerator of the update's scale."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of adapter inputs dropped in training."""
-    scaling: Literal["standard", "rslora"] = "standard"
-    """``standard``: alpha/rank; ``rslora``: alpha/sqrt(rank), so that rank is not confounded with step size."""
-    targets: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = "all-linear"
-    """Layers that get one: ``all-linear``, or names such as ``q_proj``."""
 
 
 class Params(kind.Params):

@@ -1,0 +1,24 @@
+"""The adapter of a fine-tuning run, as parameters. No kind itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from labqueue.domain import kind
+
+
+class Lora(kind.Params):
+    """The adapter."""
+
+    rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of each update."""
+    alpha: float = Field(default=32, gt=0)
+    """Numerator of the update's scale."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of adapter inputs dropped in training."""
+    scaling: Literal["standard", "rslora"] = "standard"
+    """``standard``: alpha/rank; ``rslora``: alpha/sqrt(rank), so that rank is not confounded with step size."""
+    targets: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = "all-linear"
+    """Layers that get one: ``all-linear``, or names such as ``q_proj``."""
