@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--archive", "file", type=click.Path(path_type=Path), metavar="FILE.tar", help="One file to import.")
 @click.option("--mlflow", "target", metavar="DIR|URI", help="For MLflow: a folder, or a server's or database's URI.")
 @click.option("--no-artifacts", is_flag=True, help="With --mlflow: without the files that runs left.")
+@click.option("--no-models", is_flag=True, help="With --archive: without adapters and models; each run notes which.")
 @root_option
 @json_option
 def export(
@@ -31,6 +32,7 @@ def export(
     file: Path | None,
     target: str | None,
     no_artifacts: bool,
+    no_models: bool,
     own_root: str | None,
     as_json: bool,
 ) -> None:
@@ -44,6 +46,8 @@ def export(
         raise LabError("say where to: --archive FILE.tar, or --mlflow DIR|URI")
     if no_artifacts and file is not None:
         raise LabError("--no-artifacts goes with --mlflow: an archive without its files could not be verified")
+    if no_models and file is None:
+        raise LabError("--no-models goes with --archive; --mlflow has --no-artifacts")
     if bool(experiments) == every:
         raise LabError("name the experiments to export, or give --all")
     db, chosen = ledger(own_root), settings(own_root)
@@ -53,16 +57,16 @@ def export(
             raise LabError(f"there is no experiment {name!r}: {nearest(name, known)}")
     names = sorted(known) if every else list(dict.fromkeys(experiments))
     if file is not None:
-        _to_archive(db, chosen, names, file, as_json)
+        _to_archive(db, chosen, names, file, not no_models, as_json)
     else:
         assert target is not None
         _to_mlflow(db, chosen, names, target, not no_artifacts, as_json)
 
 
-def _to_archive(db: Database, chosen: Settings, names: Sequence[str], file: Path, as_json: bool) -> None:
+def _to_archive(db: Database, chosen: Settings, names: Sequence[str], file: Path, models: bool, as_json: bool) -> None:
     from labqueue.execution import parcel
 
-    packed = parcel.pack(db, chosen, names, file)
+    packed = parcel.pack(db, chosen, names, file, models=models)
     if as_json:
         dump({"schema": 1, "file": str(file), "experiments": names, "runs": packed.runs, "left_out": packed.left_out})
         return

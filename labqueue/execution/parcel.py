@@ -45,8 +45,10 @@ class Packed:
     left_out: list[str]
 
 
-def pack(db: Database, settings: Settings, names: Sequence[str], target: Path) -> Packed:
+def pack(db: Database, settings: Settings, names: Sequence[str], target: Path, *, models: bool = True) -> Packed:
     """Writes the finished runs of experiments into one new file (compressed where its name ends in gz).
+
+    Without ``models``, artifacts of that type stay behind and each run notes which, with their SHA-256.
 
     Raises:
         LabError: the file is there already or cannot be written, or an artifact is missing.
@@ -58,6 +60,7 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path) -
     try:
         with db.read() as connection, tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as rows:
             bundle = transfer.collect(connection, workspace, names)
+            behind = [] if models else bundle.leave_models()
             for line in _lines(bundle, transfer.points(connection, [row["id"] for row in bundle.tables["series"]])):
                 rows.write(json.dumps(line, ensure_ascii=False) + "\n")
             rows.flush()
@@ -84,8 +87,10 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path) -
         raise LabError(f"cannot write {target}: {error.strerror or error}", file=str(target)) from error
     finally:
         aside.unlink(missing_ok=True)
-    waiting = [f"{bundle.unfinished} runs that have not finished"] if bundle.unfinished else []
-    return Packed(sorted(bundle.runs), target.stat().st_size, waiting)
+    left_out = [f"{bundle.unfinished} runs that have not finished"] if bundle.unfinished else []
+    if behind:
+        left_out.append(f"{len(behind)} models of {sum(behind):,} bytes")
+    return Packed(sorted(bundle.runs), target.stat().st_size, left_out)
 
 
 def _lines(bundle: Bundle, points: Iterable[Points]) -> Iterator[dict[str, Any]]:

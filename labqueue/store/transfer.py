@@ -72,6 +72,20 @@ class Bundle:
         for name in ("job_runs", "attempts", "artifacts", "series", "events"):
             self.tables[name] = [row for row in self.tables[name] if row["run_id"] not in gone]
 
+    def leave_models(self) -> list[int]:
+        """Takes artifacts of type ``model`` out, and notes each with its run; returns their sizes in bytes."""
+        behind = [row for row in self.tables["artifacts"] if row["type"] == "model"]
+        self.tables["artifacts"] = [row for row in self.tables["artifacts"] if row["type"] != "model"]
+        ids = max((row["id"] for row in self.tables["events"]), default=0)
+        for number, row in enumerate(behind, ids + 1):
+            words = (
+                f"artifact {row['name']} ({row['bytes']:,} bytes, SHA-256 {row['sha256']}) was left out of an export"
+            )
+            at = self.runs[row["run_id"]]["finished_at"]
+            event = {"id": number, "at": at, "run_id": row["run_id"], "kind": "note", "text": words}
+            self.tables["events"].append(event)
+        return [row["bytes"] for row in behind]
+
 
 def collect(connection: Connection, workspace: str, names: Sequence[str]) -> Bundle:
     """The finished runs of experiments, from an open transaction."""

@@ -45,10 +45,10 @@ def filled(lab: Lab, name: str) -> None:
     (run / "table.json").write_text("{}")
     (run / "scratch").write_text("not an artifact")
     (run / f"attempt-{claim.token}.log").write_text("said")
-    for artifact in ("adapter", "table.json"):
+    for artifact, kind in (("adapter", "model"), ("table.json", "file")):
         path = run / artifact
         write.add_artifact(
-            db, claim.run_id, claim.token, name=artifact, type="file", path=lab.settings.relative(path),
+            db, claim.run_id, claim.token, name=artifact, type=kind, path=lab.settings.relative(path),
             sha256=sha256(path), bytes=1000,
         )  # fmt: skip
     number = write.environment(db, {"machine": "there"})
@@ -151,6 +151,20 @@ def test_what_has_not_finished_stays_and_is_said(there: Lab) -> None:
     answer = call(there, "export", "shared", "--archive", there.root / "x.tar", "--json").json
     assert (answer["runs"], answer["left_out"]) == ([1, 2], ["1 runs that have not finished"])
     assert "is there already" in refused(call(there, "export", "shared", "--archive", "x.tar", "--json"))["message"]
+
+
+def test_models_can_be_left_behind_and_the_run_says_which(there: Lab, here: Lab) -> None:
+    digest = sha256(there.settings.run("shared", 1) / "adapter")
+    file = there.root / "small.tar"
+    answer = call(there, "export", "shared", "--archive", file, "--no-models", "--json")
+    assert "1 models of 1,000 bytes" in answer.json["left_out"]
+    with tarfile.open(file) as tar:
+        assert not [name for name in tar.getnames() if "adapter" in name]
+    assert call(here, "import", file).code == 0
+    run = view(here, 1)
+    assert [artifact.name for artifact in run.artifacts] == ["table.json"]
+    assert any(digest in note and "adapter" in note for note in run.notes)
+    assert len(view(there, 1).artifacts) == 2, "the workspace itself keeps everything"
 
 
 @pytest.mark.parametrize("way", ["folder", "tar"])
@@ -342,5 +356,6 @@ def test_an_export_says_what_is_missing_in_its_request(there: Lab) -> None:
         (("export", "shared", "--all", "--archive", "a.tar"), "name the experiments"),
         (("export", "shred", "--archive", "a.tar"), "did you mean 'shared'"),
         (("export", "shared", "--archive", "a.tar", "--no-artifacts"), "goes with --mlflow"),
+        (("export", "shared", "--mlflow", "m", "--no-models"), "goes with --archive"),
     ):
         assert message in refused(call(there, *words, "--json"))["message"]
