@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -40,27 +42,54 @@ def duration(seconds: float | None) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
-    """Prints a table; numbers stand to the right. A long one is plain text, which is ten times as quick."""
+    """Prints a table; numbers stand to the right, and a row is one line.
+
+    A terminal shows the columns that fit it, from the left, and says which do not; a pipe or a file gets all of them.
+    A long table is plain text, which is ten times as quick.
+    """
     listed = [list(row) for row in rows]
-    if len(listed) > LONG:
+    if not sys.stdout.isatty():
         _plain(columns, listed, title)
         return
+    shown = _fitting(columns, listed, shutil.get_terminal_size().columns)
+    hidden = columns[shown:]
+    columns, listed = columns[:shown], [row[:shown] for row in listed]
+    if len(listed) > LONG:
+        _plain(columns, listed, title)
+    else:
+        _framed(columns, listed, title)
+    if hidden:
+        click.echo(f"not shown for want of room: {', '.join(hidden)} (a wider window, a pipe or --json has them)")
+
+
+def _fitting(columns: Sequence[str], rows: list[list[Any]], width: int) -> int:
+    """How many columns from the left fit a line; the first two always."""
+    total = 0
+    for at, name in enumerate(columns):
+        total += max(len(name), *(len(cell(row[at])) for row in rows), 0) + 3
+        if total > width and at >= 2:
+            return at
+    return len(columns)
+
+
+def _framed(columns: Sequence[str], rows: list[list[Any]], title: str | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for at, name in enumerate(columns):
-        numeric = any(isinstance(row[at], int | float) for row in listed)
+        numeric = any(isinstance(row[at], int | float) for row in rows)
         shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in listed:
+    for row in rows:
         shown.add_row(*(cell(value).replace("[", "\\[") for value in row))
     Console(highlight=False, soft_wrap=False).print(shown)
 
 
 def _plain(columns: Sequence[str], rows: list[list[Any]], title: str | None) -> None:
-    texts = [[cell(value) for value in row] for row in rows]
-    widths = [max(len(name), *(len(row[at]) for row in texts)) for at, name in enumerate(columns)]
+    # The last column is as long as it is: nothing stands behind it.
+    texts = [[*map(cell, row[:-1]), *(v if isinstance(v, str) else cell(v) for v in row[-1:])] for row in rows]
+    widths = [max(len(name), *(len(row[at]) for row in texts), 0) for at, name in enumerate(columns)]
     numeric = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(columns))]
 
     def line(parts: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from labqueue.cli.questions import check_asked
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
+    from labqueue.execution.fits import Verdict
     from labqueue.execution.plan import Plan
     from labqueue.store.jobs import Submitted
 
@@ -77,8 +78,9 @@ def submit(
     chosen = settings(own_root)
     check_asked(plans, chosen.root)
     if dry_run:
-        _dry_run(plans, as_json)
+        _dry_run(submitting.assessed(chosen, plans), as_json)
         return
+    submitting.refuse_what_cannot_fit(chosen, plans)
     submitting.prepare(plans, _tell)
     answers = submitting.submit(chosen, plans, request)
     documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
@@ -128,7 +130,7 @@ def _span(ids: list[int]) -> str:
     return "runs " + ", ".join(map(str, ids[:8])) + ("…" if len(ids) > 8 else "")
 
 
-def _dry_run(plans: list[Plan], as_json: bool) -> None:
+def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], as_json: bool) -> None:
     documents = [
         {
             "schema": 1,
@@ -141,27 +143,32 @@ def _dry_run(plans: list[Plan], as_json: bool) -> None:
                     "varied": run.varied.value,
                     "params": run.params.value,
                     "estimated_memory_gib": run.estimated_memory_gib,
+                    "fits": verdict.fits,
                 }
-                for run in planned.job.runs
+                for run, verdict in zip(planned.job.runs, verdicts, strict=True)
             ],
         }
-        for planned in plans
+        for planned, verdicts in assessed
     ]
     if as_json:
         dump(documents[0] if len(documents) == 1 else {"schema": 1, "experiments": documents})
         return
     from labqueue.cli.render import table
 
-    for planned in plans:
+    for planned, verdicts in assessed:
         runs = planned.job.runs
         keys = list(dict.fromkeys(key for run in runs for key in run.varied.value))
-        rows = [[run.seed, *(run.varied.value.get(key, "") for key in keys), run.estimated_memory_gib] for run in runs]
+        told = {True: "fits", False: "does not fit", None: None}
+        rows = [
+            [run.seed, *(run.varied.value.get(key, "") for key in keys), run.estimated_memory_gib, told[verdict.fits]]
+            for run, verdict in zip(runs, verdicts, strict=True)
+        ]
         click.echo(
             f"{planned.job.experiment}: {len(rows)} runs, profile {planned.job.profile}, "
             f"device {planned.job.device}; nothing was recorded"
             + (f"; its search would propose {planned.to_come} more runs" if planned.to_come else "")
         )
-        table(["seed", *keys, "estimated GiB"], rows[:200])
+        table(["seed", *keys, "estimated GiB", "memory"], rows[:200])
         if len(rows) > 200:
             click.echo(f"… and {len(rows) - 200} more")
 

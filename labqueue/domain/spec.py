@@ -107,7 +107,8 @@ class FromRun(_Strict):
 
     experiment: Name
     where: dict[str, Any] = {}
-    seed: Seed | None = None
+    seed: Seed | Literal["same"] | None = None
+    """A seed of that experiment; ``same``: the one of the run that asks."""
     artifact: str = Field(min_length=1)
 
 

@@ -90,7 +90,11 @@ def plan(source: Source, request: Request) -> Plan:
         # Its points come with time, and more trials are more of the same evidence.
         points = {canonical([resolved.params, searching.model_dump(mode="json", exclude={"trials"})])}
     frozen = resolved.model_dump(mode="json", by_alias=True) | {"axes": axes(resolved.sweep)}
-    runs = _new_runs(resolved, plans, varied, valid, kind, device)
+    try:
+        runs = _new_runs(resolved, plans, varied, valid, kind, device)
+    except LabError as error:  # the kind's estimate: a rank that no matrix has, say
+        key = error.key or ""
+        raise _blamed(source, request, key).error(error.message, f"params.{key}" if key else "params") from error
     _check_distinct(plans, runs, source)
     now = provenance.here()
     job = NewJob(
@@ -130,6 +134,10 @@ def _new_runs(
     limits = Canonical.of(spec.limits.model_dump(mode="json"))
     same = (canonical(spec.kind), canonical(device))
     seeds = {seed: canonical(seed) for seed in spec.seeds}
+    estimates: dict[str, float | None] = {}
+    for run in valid:  # seeds of one sweep point share it
+        if run.plain.text not in estimates:
+            estimates[run.plain.text] = _estimated_gib(kind, run.params, device)
     return [
         NewRun(
             kind=spec.kind,
@@ -138,7 +146,7 @@ def _new_runs(
             params=run.plain,
             limits=limits,
             spec_hash=digest_of((*same, run.plain.text, seeds[planned.seed])),
-            estimated_memory_gib=_estimated_gib(kind, run.params, device),
+            estimated_memory_gib=estimates[run.plain.text],
         )
         for planned, point, run in zip(plans, varied, valid, strict=True)
     ]

@@ -163,17 +163,18 @@ def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str
 
 def _params(settings: Settings, db: Database, kind: Kind, claim: claims.Claim) -> Params:
     raw = claim.adjusted["params"] if claim.adjusted else claim.params
-    return kind.params.model_validate_json(canonical(_resolve(settings, db, raw)))
+    return kind.params.model_validate_json(canonical(_resolve(settings, db, raw, claim.seed)))
 
 
-def _resolve(settings: Settings, db: Database, value: Any) -> Any:
-    """Replaces each ``{from_run: …}`` by the path of the artifact that it names."""
+def _resolve(settings: Settings, db: Database, value: Any, seed: int) -> Any:
+    """Replaces each ``{from_run: …}`` by the path of the artifact that it names; its seed ``same`` is ``seed``."""
     if not isinstance(value, dict):
         return value
     if set(value) != {"from_run"}:
-        return {key: _resolve(settings, db, inner) for key, inner in value.items()}
+        return {key: _resolve(settings, db, inner, seed) for key, inner in value.items()}
     named = value["from_run"]
-    found = read.artifact_of(db, named["experiment"], named.get("where", {}), named.get("seed"), named["artifact"])
+    wanted = seed if named.get("seed") == "same" else named.get("seed")
+    found = read.artifact_of(db, named["experiment"], named.get("where", {}), wanted, named["artifact"])
     return str(settings.root / found.path)
 
 

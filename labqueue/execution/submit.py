@@ -10,7 +10,7 @@ from typing import Any
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec import Need, Spec
-from labqueue.execution import preflight, queue, specfile
+from labqueue.execution import fits, preflight, queue, specfile
 from labqueue.execution.plan import Plan, Request
 from labqueue.execution.specfile import Source
 from labqueue.settings import Settings
@@ -24,15 +24,47 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
     """Records planned submissions in one transaction and wakes the workers.
 
     Raises:
-        LabError: a needed experiment is unknown, needs form a cycle, or the workspace cannot be written.
+        LabError: a needed experiment is unknown, needs form a cycle, a run cannot fit the card, or the workspace cannot
+            be written.
     """
     db = store_db.shared(settings.database)
+    plans = [_fitting(planned, db) for planned in plans]
     ordered = [part for planned in _with_needs(db, plans, request) for part in _with_preflight(planned, request)]
     answers = add_jobs(db, [planned.job for planned in ordered])
     for device in {planned.job.device for planned in ordered}:
         queue.wake(settings.wakeups, device)
     by_name = {planned.job.experiment: answer for planned, answer in zip(ordered, answers, strict=True)}
     return [by_name[planned.job.experiment] for planned in plans]
+
+
+def assessed(settings: Settings, plans: list[Plan]) -> list[tuple[Plan, list[fits.Verdict]]]:
+    """Each plan with estimates corrected by what this workspace measured, and what is predicted of its runs."""
+    db = _past(settings)
+    return [fits.assess(planned, db) for planned in plans]
+
+
+def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:
+    """For before anything is fetched; ``submit`` asks again.
+
+    Raises:
+        LabError: a run cannot fit the card.
+    """
+    db = _past(settings)
+    for planned in plans:
+        _fitting(planned, db)
+
+
+def _past(settings: Settings) -> Database | None:
+    try:
+        return store_db.open_existing(settings.database)
+    except LabError:
+        return None  # damaged or of an older version: submitting says so, or brings it up to date
+
+
+def _fitting(planned: Plan, db: Database | None) -> Plan:
+    planned, verdicts = fits.assess(planned, db)
+    fits.refuse(planned, verdicts, db)
+    return planned
 
 
 def _with_preflight(planned: Plan, request: Request) -> list[Plan]:
@@ -142,12 +174,12 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
         for name, (planned, params) in needed.items():
             try:
                 if not assets.available(name):
-                    if ":" not in name:
-                        # A file or a generated task is there or it is not; only models are brought here.
+                    if ":" not in name or name.startswith("hub:"):
+                        # A file or a generated task is there or it is not; models and hub datasets are brought here.
                         tell(f"fetching {name} …")
                     assets.fetch(name)
             except LabError as error:
-                key = _key_of(params.model_dump(mode="json"), name.rpartition(":")[2])
+                key = error.key or _key_of(params.model_dump(mode="json"), name.rpartition(":")[2])
                 raise planned.source.error(error.message, f"params.{key}" if key else "params") from error
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labqueue.domain import artifacts
+from labqueue.domain import artifacts, phases
+from labqueue.kinds._updates import Updates
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
+    from labqueue.kinds._evaluation import Evaluations
     from labqueue.kinds.finetune import Params
     from labqueue.llm.train import Step
 
@@ -20,24 +23,36 @@ class MissingEvaluations(RuntimeError):
 
 
 class Watch:
-    """Turns what training tells into what the recorder keeps."""
+    """Turns what training tells into what the recorder keeps. ``trainer`` is to be set before training begins."""
 
-    def __init__(self, params: Params, rec: Recorder, loaded: Any, adapted: Any, split: Any) -> None:
+    trainer: Any = None
+
+    def __init__(self, params: Params, rec: Recorder, loaded: Any, adapted: Any, split: Any, also: Evaluations) -> None:
         from labqueue.llm.train import evaluation_steps
 
         self.params, self.rec, self.loaded, self.adapted, self.split = params, rec, loaded, adapted, split
+        self.also = also
+        self.held_out: list[phases.Point] = []
+        self.smoothed = phases.Smoothed(params.steps)
         self.expected = evaluation_steps(params.steps, params.evaluations)
         self.done: list[int] = []
         self.before: list[str] = []
         self.stopped: str | None = None
         self.saved_s = time.monotonic()
         self.warm, self.tokens, self.wall_s = False, 0, 0.0
+        self.times_s: list[float] = []
+        self.updates = Updates(params, rec, adapted)
 
     def restore(self, about: dict[str, Any]) -> None:
         self.done, self.before = list(about["evaluated"]), list(about["before"])
+        self.held_out = [(step, loss) for step, loss in about["held_out"]]
+        self.smoothed = phases.Smoothed(self.params.steps, **about["smoothed"])
+        self.updates.restore(about["updates"])
 
     def about(self) -> dict[str, Any]:
-        return {"evaluated": self.done, "before": self.before}
+        smoothed = {"sums": self.smoothed.sums, "counts": self.smoothed.counts}
+        kept = {"evaluated": self.done, "before": self.before, "held_out": self.held_out, "smoothed": smoothed}
+        return kept | {"updates": self.updates.about()}
 
     def begin(self, trainer: Any) -> None:
         trainer.evaluate()
@@ -47,12 +62,14 @@ class Watch:
     def step(self, step: Step) -> None:
         number = step.number
         self.rec.metric("train_loss", step.train_loss, number)
+        self.smoothed.take(number, step.train_loss)
         self.rec.metric("grad_norm", step.grad_norm, number)
         self.rec.metric("learning_rate", step.learning_rate, number)
         tokens, wall_s = step.tokens, step.wall_s
         if self.warm:  # the first step of an attempt compiles and allocates: it is no measure of the others
             self.tokens, self.wall_s = self.tokens + tokens, self.wall_s + wall_s
             tokens, wall_s = self.tokens, self.wall_s
+            self.times_s.append(step.wall_s)
         self.warm = True
         self.rec.metric("tokens_per_second", tokens / wall_s, number)
         self.rec.progress(number, self.params.steps)
@@ -62,6 +79,15 @@ class Watch:
 
     def evaluated(self, step: int, loss: float) -> None:
         self.rec.metric("eval_loss", loss, step)
+        self.held_out.append((step, loss))
+        self.updates.evaluated(step)
+        self.also.measure(
+            self.trainer,
+            self.adapted,
+            step,
+            last=step == self.params.steps,
+            gradient_checkpointing=self.params.gradient_checkpointing,
+        )
         self.done.append(step)
 
     def checkpoint_after(self, step: int) -> bool:
@@ -84,19 +110,39 @@ class Watch:
         after = self._answers()
         self._score("after", after, self.params.steps)
         self._samples(after)
+        self.read_curve()
+        self.updates.finish()
+        if self.times_s:
+            self.rec.metric("step_s", statistics.median(self.times_s), self.params.steps)
+
+    def read_curve(self, *, finite: bool = True) -> None:
+        """Records what the curves show by the rules of ``domain.phases``; ``finite`` is False where a NaN ended them.
+        What cannot be said is left out of the metrics, and stands in the table as nothing."""
+        if not self.held_out:
+            return
+        steps = self.params.steps
+        reading = phases.read(self.held_out, self.smoothed, finite=finite)
+        rows = phases.table(reading, steps)
+        self.rec.artifact("curve_reading", artifacts.Table(columns=("feature", "value", "rule"), rows=rows))
+        for name in phases.MEASURED:
+            value = getattr(reading, name)
+            if value is not None:
+                self.rec.metric(name, float(value), steps)
 
     def _answers(self) -> list[str]:
         """Greedy answers to the first held-out questions: as many as samples and score need."""
-        from labqueue.llm import generate
+        from labqueue.llm import evals, generate
 
         wanted = max(self.params.samples, self.params.scored)
         if not wanted:
             return []
+        rows, tokenizer, new = self.split.held_out[:wanted], self.loaded.tokenizer, self.params.max_new_tokens
         return generate.answers(
             self.adapted,
-            self.loaded.tokenizer,
-            self.split.held_out[:wanted],
-            max_new_tokens=self.params.max_new_tokens,
+            tokenizer,
+            rows,
+            max_new_tokens=new,
+            batch=evals.answer_batch(self.adapted, tokenizer, rows, new),
             backend=self.loaded.backend,
             gradient_checkpointing=self.params.gradient_checkpointing,
         )

@@ -1,18 +1,21 @@
-"""Fine-tunes a LoRA adapter on questions and answers, and measures held-out loss and exact answers.
+"""Fine-tunes a model, an adapter or all of it, on questions and answers; measures held-out loss and exact answers.
 
-The base is frozen, in 4 bit (QLoRA) or 16; loss falls on the answer only. Held-out loss is measured before the first
-step, at ``evaluations`` steps in between and after the last; a run that misses one of them fails.
+LoRA freezes the base, in 4 bit (QLoRA) or 16; full fine-tuning trains every weight. Held-out loss is measured before
+the first step, at ``evaluations`` steps in between and after the last; a run that misses one of them fails.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
+from labqueue.kinds import _evaluation, _method
 from labqueue.kinds._data import Data
+from labqueue.kinds._evaluation import Also, Evaluations
 from labqueue.kinds._lora import Lora
+from labqueue.kinds._memory import estimate, lessen  # noqa: F401  # of this kind: the lab looks for them here
 from labqueue.kinds._watch import Watch
 
 if TYPE_CHECKING:
@@ -29,26 +32,40 @@ class Params(kind.Params):
     """An alias of ``labqueue models``, or a folder with a config.json."""
     data: Data
     """What is learned."""
+    method: Literal["lora", "full"] = "lora"
+    """``lora``: an adapter on a frozen base; ``full``: every weight, kept in fp32, computed with in 16 bit on CUDA."""
     steps: int = Field(default=100, ge=1, le=10_000_000)
     """Optimizer steps."""
     batch: int = Field(default=4, ge=1, le=4096)
-    """Rows of a micro-batch: what memory must hold at once."""
+    """Rows (with data.packing: packed sequences) of a micro-batch: what memory must hold at once."""
     accumulation: int = Field(default=1, ge=1, le=4096)
     """Micro-batches of one step; the effective batch is ``batch * accumulation``."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak learning rate."""
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
+    schedule: Literal[
+        "constant",
+        "constant_with_warmup",
+        "linear",
+        "cosine",
+        "cosine_with_min_lr",
+        "inverse_sqrt",
+        "warmup_stable_decay",
+    ] = "cosine"
     """Course of the learning rate after the warmup."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the learning rate rises from 0."""
+    min_rate: float = Field(default=0.1, ge=0, lt=1)
+    """Where ``cosine_with_min_lr`` ends, as a share of ``learning_rate``."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """Last steps, over which ``warmup_stable_decay`` falls to 0; by default a tenth of all."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay on the adapter."""
+    """Decoupled weight decay on what is trained."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = "adamw"
-    """AdamW, or bitsandbytes' with moments in 8 bit."""
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = "adamw"
+    """AdamW, bitsandbytes' with moments in 8 bit, Adafactor, or plain gradient descent without momentum."""
     lora: Lora = Lora()
-    """The adapter."""
+    """The adapter; of no account where ``method`` is ``full``."""
     quantization: Literal["4bit", "none"] = "4bit"
     """``4bit``: NF4 with double quantisation (QLoRA); ``none``: the base in 16 bit."""
     backend: Literal["auto", "hf", "unsloth"] = "auto"
@@ -65,6 +82,14 @@ class Params(kind.Params):
     """Held-out questions answered before and after for the exact score; needs a task."""
     max_new_tokens: int = Field(default=32, ge=1, le=4096)
     """Tokens of such an answer at most."""
+    also: Annotated[tuple[Also, ...], Field(strict=False)] = ()
+    """What else is measured: further tasks, running text."""
+    updates: bool | None = None
+    """Measures the change of each layer's weights at evaluations; by default for LoRA without DoRA: cheap there."""
+    merge: bool = False
+    """Also keeps the base with the adapter folded in, as a model for other runs, and measures what folding changed."""
+    save_model: bool = False
+    """Keeps all weights of a full fine-tuning, 4 bytes each."""
     checkpoint_every: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; by default every ``checkpoint_minutes``."""
     checkpoint_minutes: float = Field(default=5.0, gt=0)
@@ -74,12 +99,15 @@ class Params(kind.Params):
     def _fits(self) -> Self:
         if self.evaluations > self.steps - 1:
             raise ValueError(f"evaluations is {self.evaluations}, but only {self.steps - 1} steps lie in between")
-        if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps")
+        _method.check(self)
         if max(self.samples, self.scored) > self.data.eval_items:
             raise ValueError(f"samples and scored are drawn from the {self.data.eval_items} rows of data.eval_items")
         if self.scored and self.data.task is None:
             raise ValueError("scored needs data.task: a file has no scorer")
+        known = self.data.train_items
+        if known is not None and (wrong := self.data.too_few(self.batch, self.accumulation, known)):
+            raise ValueError(wrong)
+        _evaluation.check_names(self.also, self.max_length, self.data.path)
         return self
 
 
@@ -102,55 +130,67 @@ def run(params: Params, rec: Recorder) -> None:
 
 
 def _run(params: Params, rec: Recorder) -> None:
-    from labqueue.llm import adapters, encode, load, memory, tasks, trainer
+    from labqueue.domain.errors import LabError
+    from labqueue.llm import encode, memory, packing, templates, trainer
     from labqueue.llm.checkpoint import about
     from labqueue.llm.train import Recipe
 
-    source = params.data
-    split = tasks.split(
-        source.task,
-        source.path,
-        train_items=source.train_items,
-        held_out_items=source.eval_items,
-        options=dict(source.options),
-        seed=source.seed,
-    )
+    split = params.data.load()
+    for note in (split.source, *split.notes):
+        rec.note(f"data: {note}")
     memory.reset_peak(rec.device)
-    loaded = load.load_model(
-        params.model,
-        backend=params.backend,
-        quantization=params.quantization,
-        device=rec.device,
-        max_length=params.max_length,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )
-    rows = encode.encode(loaded.tokenizer, split.train, params.max_length)
-    held_out = encode.encode(loaded.tokenizer, split.held_out, params.max_length, "held-out")
-    if cut := rows.truncated + held_out.truncated:
-        rec.note(f"{cut} of {len(rows.rows) + len(held_out.rows)} rows lost the end of their answer at max_length")
-    adapted = adapters.add_lora(
-        loaded,
-        **params.lora.model_dump(),
-        seed=rec.seed,
-        max_length=params.max_length,
-        gradient_checkpointing=params.gradient_checkpointing,
-    )
+    loaded = _method.load(params, rec.device)
+    templates.apply(loaded.tokenizer, params.data.template)
+    also = Evaluations(params.also, rec, loaded, params.max_length)
+    split = also.apart(split)
+    loss = params.data.loss
+    encoded = encode.encode(loaded.tokenizer, split.train, params.max_length, loss=loss)
+    held_out = encode.encode(loaded.tokenizer, split.held_out, params.max_length, "held-out", loss=loss)
+    encode.check_context((*encoded.rows, *held_out.rows), loaded.model.config)
+    for what, each in (("training", encoded), ("held-out", held_out)):
+        if each.truncated:
+            rec.note(f"{each.truncated} of {len(each.rows)} {what} rows lost the end of their answer at max_length")
+    rows = packing.pack(encoded.rows, params.max_length, seed=rec.seed) if params.data.packing else encoded.rows
+    packed = len(rows) if params.data.packing else None
+    if wrong := params.data.too_few(params.batch, params.accumulation, len(encoded.rows), packed):
+        raise LabError(wrong, key="batch")
+    adapted = _method.adapt(params, loaded, rec.seed)
     recipe = Recipe(seed=rec.seed, **{key: getattr(params, key) for key in Recipe.__annotations__ if key != "seed"})
-    watch = Watch(params, rec, loaded, adapted, split)
-    made = trainer.make_trainer(loaded, adapted, rows.rows, held_out.rows, recipe, watch, rec.directory / "trainer")
-    _describe(rec, loaded, adapted, made, rows.rows)
+    watch = Watch(params, rec, loaded, adapted, split, also)
+    made = trainer.make_trainer(loaded, adapted, rows, held_out.rows, recipe, watch, rec.directory / "trainer")
+    if params.data.packing:
+        _pack(rec, loaded, adapted, made, rows, len(encoded.rows))
+    watch.trainer = made
+    also.describe()
+    _describe(rec, loaded, adapted, made, rows)
     if rec.resume_from:
         watch.restore(about(rec.resume_from.path))
     rec.progress(rec.resume_from.step if rec.resume_from else 0, params.steps)
-    made.train(resume_from_checkpoint=str(rec.resume_from.path) if rec.resume_from else None)
+    try:
+        made.train(resume_from_checkpoint=str(rec.resume_from.path) if rec.resume_from else None)
+    except kind.Diverged:
+        watch.read_curve(finite=False)
+        raise
     if watch.stopped:
         raise kind.Stopped(watch.stopped)
     watch.finish()
-    folder = rec.directory / "adapter"
-    adapters.save(adapted, folder)
-    rec.artifact("adapter", artifacts.Files(type="model", path=folder))
     if (peak := memory.peak_gib(rec.device)) is not None:
         rec.metric("peak_memory_gib", peak, params.steps)
+    rec.metric("train_tokens", sum(made.step_tokens), params.steps)
+    _method.keep(params, rec, loaded, adapted, made, held_out.rows)
+
+
+def _pack(rec: Recorder, loaded: Any, adapted: Any, made: Any, packs: Any, rows: int) -> None:
+    """Packed rows get the collator that keeps their documents apart, and proof that it does."""
+    from labqueue.llm import packing
+
+    made.data_collator = packing.PackedCollator(loaded.tokenizer.pad_token_id, flat=loaded.backend == "unsloth")
+    found = packing.check_isolated(adapted, made.data_collator, packs)
+    rec.note(
+        f"{rows} training rows are packed into {len(packs)} sequences; a document's loss packed is within "
+        f"{found.get('alone', 0.0):.1e} nats of the same alone, and moves by {found.get('influence', 0.0):.1e} when "
+        "its neighbours change"
+    )
 
 
 def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) -> None:
@@ -161,17 +201,15 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
     config = trainer.held_config(made)
     config["lora"] = adapters.held_config(adapted)
     rec.artifact("trainer_config", artifacts.Json(data=config))
-    columns = ("row", "position", "token", "id", "loss")
     shown = tuple(encode.preview(loaded.tokenizer, rows, PREVIEWED_ROWS))
-    rec.artifact("token_preview", artifacts.Table(columns=columns, rows=shown))
-    trainable, every = adapters.counts(adapted)
-    rec.metric("trainable_share", trainable / every, 0)
+    rec.artifact("token_preview", artifacts.Table(columns=encode.PREVIEW_COLUMNS, rows=shown))
+    _method.describe(rec, loaded, adapted)
 
 
 def assets(params: Params) -> list[str]:
-    """The model, and the task or the file; names of ``labqueue.llm.assets``."""
-    data = f"task:{params.data.task}" if params.data.task is not None else f"file:{params.data.path}"
-    return [params.model, data]
+    """The model, and the task, file or dataset; names of ``labqueue.llm.assets``."""
+    model = [] if params.model == _method.FROM_RUN else [params.model]
+    return [*model, *params.data.assets, *(asset for each in params.also for asset in each.assets)]
 
 
 def smaller(params: Params) -> Params | None:
@@ -187,14 +225,14 @@ def smaller(params: Params) -> Params | None:
 
 def would_fit(params: Params) -> str:
     """What is left to a person: it changes the experiment, so the lab does not do it by itself."""
-    ways = [
-        f"max_length below {params.max_length}",
-        f"lora.rank below {params.lora.rank}",
-        f"a model smaller than {params.model}",
-    ]
+    ways = [f"max_length below {params.max_length}", f"a model smaller than {params.model}"]
+    if params.method == "lora":
+        ways.insert(1, f"lora.rank below {params.lora.rank}")
     if params.optimizer == "adamw":
         ways.append("optimizer: adamw_8bit")
-    if params.quantization != "4bit":
+    if params.method == "full":
+        ways.insert(0, "method: lora")
+    elif params.quantization != "4bit":
         ways.insert(0, "quantization: 4bit")
     return ", or ".join(ways)
 
@@ -204,15 +242,17 @@ def rehearse(params: Params) -> Params:
     plain = Params(data=params.data)
     rows = 2 * params.batch * params.accumulation
     few = {"eval_items": min(params.data.eval_items, max(params.batch, 4))}
-    if params.data.train_items is not None:
+    if params.data.train_items is not None and not params.data.packing:  # packs are as full as there are rows to fill
         few["train_items"] = min(params.data.train_items, max(rows, 8))
-    same = ("learning_rate", "schedule", "warmup_steps", "weight_decay", "max_grad_norm", "checkpoint_minutes")
+    same = ("learning_rate", "schedule", "warmup_steps", "min_rate", "decay_steps", "weight_decay", "max_grad_norm")
     short = {
         "steps": min(params.steps, 2),
         "evaluations": 0,
         "samples": min(params.samples, 1),
         "scored": 0,
+        "also": _evaluation.short(params.also, few["eval_items"]),
         "checkpoint_every": 1,
+        "checkpoint_minutes": plain.checkpoint_minutes,
         "data": params.data.model_copy(update=few),
         "lora": params.lora.model_copy(update={"alpha": plain.lora.alpha, "scaling": plain.lora.scaling}),
     }

@@ -1,13 +1,14 @@
-"""What must be on this machine before the night: models, data files, generated tasks, by one kind of name.
+"""What must be on this machine before the night: models, data, generated tasks, by one kind of name.
 
-A name is a model (``qwen2.5-7b-instruct``), ``file:PATH`` or ``task:NAME``. Knows no torch and no runs.
+A name is a model (``qwen2.5-7b-instruct``), ``file:PATH``, ``task:NAME``, ``corpus:NAME`` or
+``hub:DATASET@REVISION#SUBSET``. Knows no torch and no runs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from labqueue.llm import models, tasks
+from labqueue.llm import datasets_hub, models, rows, tasks
 
 
 def available(name: str) -> bool:
@@ -22,6 +23,11 @@ def available(name: str) -> bool:
     if kind == "task":
         tasks.check_task(rest)
         return True
+    if kind == "corpus":
+        _check_corpus(rest)
+        return True
+    if kind == "hub":
+        return datasets_hub.available(*_dataset(rest))
     return models.available(name)
 
 
@@ -33,8 +39,24 @@ def fetch(name: str) -> None:
     """
     kind, _, rest = name.partition(":")
     if kind == "file":
-        tasks.check_file(Path(rest))
+        rows.check_file(Path(rest))
     elif kind == "task":
         tasks.check_task(rest)
+    elif kind == "corpus":
+        _check_corpus(rest)
+    elif kind == "hub":
+        datasets_hub.fetch(*_dataset(rest))
     else:
         models.fetch(name)
+
+
+def _dataset(words: str) -> tuple[str, str, str | None]:
+    named, _, subset = words.partition("#")
+    name, _, revision = named.partition("@")
+    return name, revision or "main", subset or None
+
+
+def _check_corpus(name: str) -> None:
+    from labqueue.llm import corpora
+
+    corpora.find(name, None)

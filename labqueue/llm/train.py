@@ -4,7 +4,7 @@ and what a caller is told. Knows nothing of runs, files or the recorder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,18 @@ class Recipe:
     optimizer: str
     gradient_checkpointing: bool
     seed: int
+    min_rate: float = 0.1
+    """Where ``cosine_with_min_lr`` ends, as a share of the peak rate."""
+    decay_steps: int | None = None
+    """Last steps, over which ``warmup_stable_decay`` falls to 0; None: a tenth of all, at least 1."""
+
+    def schedule_options(self) -> dict[str, float | int]:
+        """What transformers' schedule of that name needs beside the steps and the warmup."""
+        if self.schedule == "cosine_with_min_lr":
+            return {"min_lr_rate": self.min_rate}
+        if self.schedule == "warmup_stable_decay":
+            return {"num_decay_steps": self.decay_steps or max(1, self.steps // 10)}
+        return {}
 
 
 @dataclass(frozen=True)
@@ -107,29 +119,48 @@ def held_out_loss(trainer: Any, rows: Sequence[TokenRow], batch: int) -> float:
     """
     import torch
 
+    total, count = 0.0, 0
+    for states, targets in answer_states(trainer, rows, batch):
+        for start in range(0, len(targets), LOGITS_ROWS):
+            part = slice(start, start + LOGITS_ROWS)
+            logits = answer_logits(trainer, states[part])  # [token, vocabulary]
+            total += float(torch.nn.functional.cross_entropy(logits, targets[part], reduction="sum"))
+        count += len(targets)
+    return total / count
+
+
+def answer_states(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Iterator[tuple[Any, Any]]:
+    """Of each batch of ``rows``, shortest first: what the head sees where it predicts an answer token, ``[token,
+    hidden]``, and those tokens, ``[token]``. Leaves the model's mode as it was once it is exhausted."""
+    import torch
+
     model = trainer.model
-    inner = model.get_base_model()
-    head = inner.get_output_embeddings()
+    inner = bare(model)
     training = model.training
     model.eval()
-    total, count = 0.0, 0
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))  # less padding
-    with torch.no_grad():
-        for first in range(0, len(ordered), batch):
-            inputs = trainer._prepare_inputs(trainer.data_collator(ordered[first : first + batch]))
-            labels = inputs.pop("labels")[:, 1:]  # [batch, position]: what each position is to predict
-            with trainer.accelerator.autocast():
-                states = inner.base_model(**inputs, use_cache=False)[0][:, :-1]  # [batch, position, hidden]
-            scored = labels != IGNORED
-            states, targets = states[scored], labels[scored]  # [token, hidden], [token]
-            for start in range(0, len(targets), LOGITS_ROWS):
-                part = slice(start, start + LOGITS_ROWS)
-                with trainer.accelerator.autocast():
-                    logits = head(states[part].to(head.weight.dtype)).float()  # [token, vocabulary]
-                total += float(torch.nn.functional.cross_entropy(logits, targets[part], reduction="sum"))
-            count += len(targets)
+    for first in range(0, len(ordered), batch):
+        inputs = trainer._prepare_inputs(trainer.data_collator(ordered[first : first + batch]))
+        labels = inputs.pop("labels")[:, 1:]  # [batch, position]: what each position is to predict
+        with torch.no_grad(), trainer.accelerator.autocast():
+            states = inner.base_model(**inputs, use_cache=False)[0][:, :-1]  # [batch, position, hidden]
+        scored = labels != IGNORED
+        yield states[scored], labels[scored]  # [token, hidden], [token]
     model.train(training)
-    return total / count
+
+
+def answer_logits(trainer: Any, states: Any) -> Any:
+    """The head's logits of ``states`` (``[token, hidden]``), ``[token, vocabulary]``, fp32."""
+    import torch
+
+    head = bare(trainer.model).get_output_embeddings()
+    with torch.no_grad(), trainer.accelerator.autocast():
+        return head(states.to(head.weight.dtype)).float()
+
+
+def bare(model: Any) -> Any:
+    """The model inside its adapter, or the model itself where it has none."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def release_cache() -> None:

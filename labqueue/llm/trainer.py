@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.llm import checkpoint
+from labqueue.llm.adapters import is_adapter
 from labqueue.llm.encode import Collator, TokenRow
-from labqueue.llm.load import Loaded
+from labqueue.llm.load import Loaded, default_dtype
 from labqueue.llm.readings import Readings
-from labqueue.llm.train import Recipe, Step, Watch, epoch_order, held_out_loss, release_cache
+from labqueue.llm.train import Recipe, Step, Watch, bare, epoch_order, held_out_loss, release_cache
 
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
+OPTIMIZERS = {
+    "adamw": "adamw_torch_fused",
+    "adamw_8bit": "adamw_8bit",
+    "paged_adamw_8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+    "sgd": "sgd",
+}
 """The lab's names of optimizers, and transformers'. Fused is its default too: ``adamw_torch`` makes temporary copies of
 all adapter weights in each update, on a GPU at the moment when least memory is free."""
 
@@ -36,7 +43,7 @@ def make_trainer(
     watch: Watch,
     folder: Path,
 ) -> Any:
-    """Returns TRL's trainer, ready; ``adapted`` is the model with its adapter (``labqueue.llm.adapters``).
+    """Returns TRL's trainer, ready; ``adapted`` is what ``labqueue.llm.adapters`` made of the model.
 
     Raises:
         ConfigDrift: the trainer does not hold a setting that was asked for.
@@ -52,7 +59,8 @@ def make_trainer(
         asked["max_length"] = int(adapted.max_seq_length)
     trainer_class, config_class = _classes(loaded)
     config = config_class(**asked)
-    exact = {name: value.detach().clone() for name, value in checkpoint.trainable(adapted).items()}
+    kept = checkpoint.trainable(adapted) if is_adapter(adapted) else {}
+    exact = {name: value.detach().clone() for name, value in kept.items()}
     trainer = trainer_class(
         model=adapted,
         args=config,
@@ -61,8 +69,8 @@ def make_trainer(
         data_collator=Collator(loaded.tokenizer.pad_token_id),
     )
     # TRL 1.15 rounds the adapters of a 4-bit model to bf16; a resume would reload them in fp32 and differ.
-    for name, value in checkpoint.trainable(trainer.model).items():
-        value.data = exact[name]
+    for name, value in exact.items():
+        trainer.model.get_parameter(name).data = value
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.watch, trainer.held_out, trainer.eval_batch = watch, held_out, recipe.batch
@@ -94,7 +102,7 @@ def check_held(trainer: Any, asked: dict[str, Any], recipe: Recipe, rows: int) -
         wrong.append(f"collator: asked Collator, holds {type(trainer.data_collator).__name__}")
     other = sorted({str(value.dtype) for value in checkpoint.trainable(trainer.model).values()} - {str(torch.float32)})
     if other:
-        wrong.append(f"adapter dtype: asked torch.float32, holds {', '.join(other)}")
+        wrong.append(f"dtype of trained weights: asked torch.float32, holds {', '.join(other)}")
     if wrong:
         raise ConfigDrift("the trainer does not hold what it was asked for: " + "; ".join(wrong))
 
@@ -105,7 +113,7 @@ def held_config(trainer: Any) -> dict[str, Any]:
     drop = {name for name in values if name.endswith(("_dir", "_token")) or name in ("logging_dir", "run_name")}
     held: dict[str, Any] = {name: _plain(value) for name, value in sorted(values.items()) if name not in drop}
     held["trainer"] = f"{type(trainer).__mro__[1].__module__}.{type(trainer).__mro__[1].__name__}"
-    held["model_class"] = type(trainer.model.get_base_model()).__name__
+    held["model_class"] = type(bare(trainer.model)).__name__
     return held
 
 
@@ -114,6 +122,8 @@ def _settings(recipe: Recipe, adapted: Any, folder: Path) -> dict[str, Any]:
 
     on_cpu = adapted.device.type == "cpu"
     half = next((v.dtype for v in adapted.parameters() if v.dtype in (torch.bfloat16, torch.float16)), torch.float32)
+    if not on_cpu and not is_adapter(adapted):
+        half = default_dtype(str(adapted.device))  # fp32 master weights, computed with in 16 bit
     return {
         "output_dir": str(folder),
         "max_steps": recipe.steps,
@@ -121,6 +131,7 @@ def _settings(recipe: Recipe, adapted: Any, folder: Path) -> dict[str, Any]:
         "gradient_accumulation_steps": recipe.accumulation,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.schedule,
+        "lr_scheduler_kwargs": recipe.schedule_options(),
         "warmup_steps": recipe.warmup_steps,
         "weight_decay": recipe.weight_decay,
         "max_grad_norm": recipe.max_grad_norm,

@@ -172,7 +172,22 @@ def _memory_and_time(experiment: ExperimentView) -> list[Block]:
     columns = ["sweep point", "runs", "estimated (GiB)", "peak (GiB)", "peak / estimate", "mean time", "longest"]
     total = duration(math.fsum(run.wall_s or 0.0 for run in ran))
     note = f"Peaks are the allocator's reserved bytes; the CUDA context is separate. All runs together took {total}."
-    return [Heading("Memory and time"), Rows(columns, rows), Paragraph(note)]
+    judged = _estimates_judged(ran)
+    return [Heading("Memory and time"), Rows(columns, rows), Paragraph(note), *([Paragraph(judged)] if judged else [])]
+
+
+def _estimates_judged(runs: Sequence[RunView]) -> str | None:
+    """How good the predictions of memory were, in words; None where there is none to compare."""
+    pairs = [(run.estimated_memory_gib, run.peak_memory_gib) for run in runs if run.outcome == "succeeded"]
+    off = [100 * (estimate / peak - 1) for estimate, peak in pairs if estimate and peak]
+    if not off:
+        return None
+    mean, worst = math.fsum(map(abs, off)) / len(off), max(off, key=abs)
+    low = sum(value < 0 for value in off)
+    return (
+        f"Of {len(off)} succeeded runs with both, estimates were off by {mean:.1f} % on average and {worst:+.1f} % at "
+        f"worst; {low} were too low. Rows shorter than max_length need less than was estimated."
+    )
 
 
 def _provenance(experiment: ExperimentView) -> list[Block]:

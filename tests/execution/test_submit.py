@@ -126,6 +126,17 @@ def test_another_runs_artifact_as_a_parameter_is_resolved_when_the_run_is_claime
     assert "source" in view["reason"]
 
 
+def test_a_reference_to_the_same_seed_names_the_run_of_each_runs_own_seed(lab: Lab) -> None:
+    source = submit(lab, lab.spec("source", params=QUICK, seeds=[4, 7]))["runs"]
+    drain(lab)
+    reference = {"from_run": {"experiment": "source", "seed": "same", "artifact": "none"}}
+    runs = submit(lab, lab.spec("drill", params={**QUICK, "ledger": reference}, seeds=[4, 7]))["runs"]
+    assert lab.run("worker", "--drain", "--device", "cpu").code == 1
+    for run, meant, seed in zip(runs, source, (4, 7), strict=True):
+        reason = call(lab, "show", run, "--json").json["reason"]
+        assert f"run {meant} (experiment 'source' where anything, seed {seed}) has no artifact 'none'" in reason
+
+
 @pytest.mark.parametrize("words", [("--priority", "3"), ("--after", "drill")])
 def test_an_older_experiment_can_be_named_again(lab: Lab, words: tuple[str, str]) -> None:
     spec = lab.spec("drill", params=QUICK)

@@ -189,9 +189,9 @@ def test_a_question_that_fills_max_length_is_a_users_error(tmp_path: Path) -> No
 
 def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    file.write_text(json.dumps({"question": "1+1", "answer": "2"}) + "\n" + '{"question": "1+2"}\n')
+    file.write_text(json.dumps({"question": "1+1", "answer": "2"}) + "\n" + '{"answer": "3"}\n')
     data = {"path": str(file), "eval_items": 1}
-    with pytest.raises(UserError, match=r"rows.jsonl:2: needs exactly one of answer or completion"):
+    with pytest.raises(UserError, match=r"rows.jsonl:2: needs exactly one of question or prompt"):
         finetune.run(params(data=data, samples=0, scored=0), MemoryRecorder(tmp_path / "run"))
 
 

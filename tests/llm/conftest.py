@@ -79,25 +79,32 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
     def build(
         recipe: Recipe = RECIPE,
         *,
+        model: str = "random-tiny",
         quantization: Any = "none",
         dtype: str = "float32",
+        device: str = "cpu",
+        full: bool = False,
+        lora: dict[str, Any] | None = None,
         dropout: float = 0.0,
+        rows: tuple[encode.TokenRow, ...] | None = None,
         **told: Any,
     ) -> Bench:
         split = tasks.generated("chain_sum", train_items=24, held_out_items=5, options={"max_terms": 3})
-        loaded = load.load_model("random-tiny", quantization=quantization, dtype=dtype)
-        adapted = adapters.add_lora(
-            loaded,
-            rank=4,
-            alpha=8.0,
-            dropout=dropout,
-            scaling="standard",
-            targets="all-linear",
-            seed=recipe.seed,
-            max_length=512,
-            gradient_checkpointing=recipe.gradient_checkpointing,
+        loaded = load.load_model(model, backend="hf", quantization=quantization, device=device, dtype=dtype)
+        asked: dict[str, Any] = {"rank": 4, "alpha": 8.0, "scaling": "standard", "targets": "all-linear"}
+        adapted = (
+            adapters.train_all(loaded, recipe.seed)
+            if full
+            else adapters.add_lora(
+                loaded,
+                **asked | (lora or {}),
+                dropout=dropout,
+                seed=recipe.seed,
+                max_length=512,
+                gradient_checkpointing=recipe.gradient_checkpointing,
+            )
         )
-        rows = encode.encode(loaded.tokenizer, split.train, 512).rows
+        rows = rows or encode.encode(loaded.tokenizer, split.train, 512).rows
         held_out = encode.encode(loaded.tokenizer, split.held_out, 512).rows
         watch = Told(**told)
         made = trainer.make_trainer(loaded, adapted, rows, held_out, recipe, watch, tmp_path)

@@ -1,4 +1,4 @@
-"""Labels: the same tokens and the same mask as TRL's own preparation, and no row without an answer."""
+"""Labels: the same tokens and the same mask as TRL's own preparation, whatever the template, and no row without."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import encode, tiny
+from labqueue.llm import encode, packing, templates, tiny
 from labqueue.llm.tasks import Row
 
 ROWS = (Row("What is 2 + 2?", "4", 0), Row("Spell hello backwards, please.", "olleh it is", 1))
@@ -81,8 +81,123 @@ def test_a_base_model_without_a_template_gets_question_newline_answer_eos(tokeni
     assert plain.decode([label for label in row["labels"] if label != encode.IGNORED]) == "4<|im_end|>"
 
 
+TALK = Row(
+    "Be brief.\n1+1?\n+1?",
+    "3",
+    7,
+    (("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("user", "+1?"), ("assistant", "3")),
+)
+
+
+def learned(tokenizer: Any, row: encode.TokenRow) -> str:
+    return str(tokenizer.decode([label for label in row["labels"] if label != encode.IGNORED]))
+
+
+def named(name: str) -> Any:
+    made = tiny.tokenizer()
+    made.add_special_tokens({"additional_special_tokens": list(templates.LLAMA3.needs)})
+    templates.apply(made, name)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("auto", "2<|im_end|>\n3<|im_end|>\n"),
+        ("none", "2<|im_end|>3<|im_end|>"),
+        ("chatml", "2<|im_end|>\n3<|im_end|>\n"),
+        ("llama3", "2<|eot_id|>3<|eot_id|>"),
+        ("alpaca", "2<|im_end|>3<|im_end|>"),
+    ],
+)
+def test_every_assistant_turn_of_a_conversation_is_learned_through_its_end_and_nothing_else(
+    name: str, expected: str
+) -> None:
+    tokenizer = named(name)
+    (row,) = encode.encode(tokenizer, [TALK], 512).rows
+    assert learned(tokenizer, row) == expected
+    prompt = encode.prompt_ids(tokenizer, TALK)
+    assert row["input_ids"][: len(prompt)] == prompt
+    assert tokenizer.eos_token_id in row["labels"][len(prompt) :]  # where sampling stops
+
+
+def test_llama_3_is_written_as_metas_model_card_does() -> None:
+    tokenizer = named("llama3")
+    (row,) = encode.encode(tokenizer, ROWS[:1], 512).rows
+    assert tokenizer.decode(row["input_ids"]) == (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nWhat is 2 + 2?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n4<|eot_id|>"
+    )
+
+
+def test_full_loss_falls_on_every_token_but_the_first(tokenizer: Any) -> None:
+    for row in encode.encode(tokenizer, (*ROWS, TALK), 512, loss="full").rows:
+        assert row["labels"] == [encode.IGNORED, *row["input_ids"][1:]]
+
+
+def test_an_unknown_template_and_one_whose_tokens_are_missing_are_refused_with_what_fits() -> None:
+    with pytest.raises(LabError, match="unknown chat template 'chatmll': did you mean 'chatml'"):
+        templates.apply(tiny.tokenizer(), "chatmll")
+    with pytest.raises(LabError, match=r"'llama3' needs the tokens .*<\|eot_id\|>.* use auto, none, or chatml, alpaca"):
+        templates.apply(tiny.tokenizer(), "llama3")
+
+
+def test_the_templates_of_the_parameters_are_those_there_are() -> None:
+    from labqueue.kinds._data import Data
+
+    assert tuple(Data.model_json_schema()["properties"]["template"]["enum"]) == templates.NAMES
+
+
+def test_a_template_that_refuses_a_conversation_or_writes_the_prompt_otherwise_is_said(tokenizer: Any) -> None:
+    strict = tiny.tokenizer()
+    strict.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(
+        LabError, match=r"refuses a conversation of the turns system, user.*: System role not supported"
+    ):
+        encode.encode(strict, [TALK], 512)
+    moody = tiny.tokenizer()
+    moody.chat_template = "{{ messages | length }}" + tiny.CHAT
+    with pytest.raises(LabError, match="renders the prompt of training row 0 differently once its answer follows"):
+        encode.encode(moody, ROWS, 512)
+
+
+def test_a_template_that_writes_todays_date_writes_a_fixed_one() -> None:
+    dated = tiny.tokenizer()
+    dated.chat_template = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ date_string }}" + tiny.CHAT
+    )
+    (row,) = encode.encode(dated, ROWS[:1], 512).rows
+    assert dated.decode(row["input_ids"]).startswith(encode.TEMPLATE_DATE)
+
+
+def test_rows_without_any_loss_are_counted_and_the_first_named(tokenizer: Any) -> None:
+    many = tuple(Row("x" * (40 + 10 * n), "y", n) for n in range(9))
+    with pytest.raises(
+        LabError, match=r"row 4 \(source 4\) .*row 6 .* in 5 of 9 of the training rows\. Raise"
+    ) as raised:
+        encode.encode(tokenizer, many, 90)
+    assert raised.value.key == "max_length"
+    with pytest.raises(LabError, match="in every one of the held-out rows"):
+        encode.encode(tokenizer, many, 20, "held-out")
+
+
 def test_the_preview_shows_which_tokens_are_learned(tokenizer: Any) -> None:
     rows = encode.encode(tokenizer, ROWS, 512).rows
     shown = encode.preview(tokenizer, rows, 1)
     assert len(shown) == len(rows[0]["input_ids"])
-    assert "".join(token for _, _, token, _, learned in shown if learned) == "4<|im_end|>\n"
+    assert "".join(token for _, _, token, _, learned, _ in shown if learned) == "4<|im_end|>\n"
+    text = encode.rendered(shown)
+    assert text.startswith(f"row 0: {len(shown)} tokens, 3 with loss\n<|im_start|>user\nWhat is 2 + 2?")
+    assert text.endswith("assistant\n[[4<|im_end|>\n]]")
+
+
+def test_the_preview_of_a_packed_row_restarts_with_each_document(tokenizer: Any) -> None:
+    rows = encode.encode(tokenizer, ROWS, 512, loss="full").rows
+    (packed,) = packing.pack(rows, 512)
+    shown = encode.preview(tokenizer, [packed], 1)
+    first = [(position, learned, document) for _, position, _, _, learned, document in shown if position == 0]
+    assert first == [(0, False, 0), (0, False, 1)]
+    assert sum(learned for *_, learned, _ in shown) == len(packed["input_ids"]) - 2 == encode.loss_tokens(packed)
+    assert ", 2 documents\n" in encode.rendered(shown)
+    assert "]]\n--- next document ---\n<|im_start|>[[user" in encode.rendered(shown)

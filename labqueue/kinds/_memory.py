@@ -1,0 +1,96 @@
+"""What a fine-tuning run will reserve on a GPU, and how it could do with less. No kind itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labqueue.kinds.finetune import Params
+
+LEAST_LENGTH, LEAST_RANK = 64, 4
+"""Below these the nearest setting that fits is no longer the same question."""
+
+
+def estimate(params: Params, device: str) -> dict[str, float] | None:
+    """Predicted peak of the allocator's reserved bytes by item, GiB (``labqueue.llm.ledger``).
+
+    None on a CPU, where the model is another run's, and where its architecture is not known.
+
+    Raises:
+        LabError: max_length beyond the model's longest sequence, a rank above a matrix's smaller side.
+    """
+    from labqueue.llm import ledger, shapes
+
+    if not device.startswith("cuda") or params.model == "from_run":
+        return None
+    try:
+        shape = shapes.shape_of(params.model)
+    except shapes.UnknownShape:
+        return None
+    return dict(ledger.predict(shape, plan(params)).items_gib)
+
+
+def plan(params: Params) -> Any:
+    """The run as the ledger sees it: a ``labqueue.llm.ledger.Plan``."""
+    from labqueue.llm import ledger
+    from labqueue.llm.load import choose_backend
+
+    full = params.method == "full"
+    backend = "hf" if full else params.backend
+    return ledger.Plan(
+        backend=choose_backend("auto", "cuda:0") if backend == "auto" else backend,
+        sequence=params.max_length,
+        batch=params.batch,
+        accumulation=params.accumulation,
+        method=params.method,
+        rank=params.lora.rank,
+        targets=params.lora.targets,
+        dora=params.lora.dora and not full,
+        quantization=params.quantization,
+        optimizer=params.optimizer,
+        checkpointing=params.gradient_checkpointing,
+        masked=params.data.packing,
+        card_gib=_card_gib() or ledger.CARD_GIB,
+    )
+
+
+@functools.cache
+def _card_gib() -> float | None:
+    """Memory of the first card; None without one."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return float(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total) / 2**30
+    except Exception:  # no library, no driver, no card: all mean that none is known
+        return None
+
+
+def lessen(params: Params) -> Iterator[Params]:
+    """The run in ever less memory, once ``smaller`` knows nothing more: each changes the experiment a little more.
+
+    Shorter sequences, lower ranks, both, an optimizer with moments in 8 bit, a base in 4 bit.
+    """
+    full = params.method == "full"
+    lengths = [params.max_length * part // 16 for part in range(15, 3, -1)]
+    lengths = [max(LEAST_LENGTH, length // 32 * 32) for length in lengths if length >= LEAST_LENGTH]
+    ranks = [] if full else [params.lora.rank >> shift for shift in range(1, 11)]
+    ranks = [rank for rank in ranks if rank >= LEAST_RANK]
+    bases = [params]
+    if params.optimizer == "adamw":
+        bases.append(params.model_copy(update={"optimizer": "adamw_8bit"}))
+    if params.quantization == "none" and not full:
+        bases += [base.model_copy(update={"quantization": "4bit"}) for base in list(bases)]
+    for base in bases:
+        if base is not params:
+            yield base
+        for length in dict.fromkeys(lengths):
+            yield base.model_copy(update={"max_length": length})
+        for rank in ranks:
+            yield base.model_copy(update={"lora": base.lora.model_copy(update={"rank": rank})})
+        for length in dict.fromkeys(lengths[3::4]):
+            for rank in ranks[1::2]:
+                lora = base.lora.model_copy(update={"rank": rank})
+                yield base.model_copy(update={"max_length": length, "lora": lora})

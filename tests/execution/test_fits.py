@@ -1,0 +1,182 @@
+"""What cannot fit is refused with what would; what was measured corrects what is predicted."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from labqueue import kinds
+from labqueue.domain.canonical import canonical
+from labqueue.execution import fits
+from labqueue.execution.fits import Capacity, History
+from labqueue.store import memory
+from tests.commands import call, refused, rows
+from tests.conftest import Lab
+
+DATA = {"task": "chain_sum", "train_items": 64}
+PARAMS: dict[str, Any] = {
+    "model": "random-tiny",
+    "backend": "hf",
+    "data": DATA,
+    "steps": 5,
+    "evaluations": 0,
+    "max_length": 1024,
+    "batch": 8,
+}
+
+
+def params(**changed: Any) -> Any:
+    return kinds.get("finetune").params.model_validate_json(canonical({**PARAMS, **changed}))
+
+
+def formula(**changed: Any) -> dict[str, float]:
+    found = kinds.get("finetune").estimate(params(**changed), "cuda")
+    assert found is not None
+    return found
+
+
+def total(**changed: Any) -> float:
+    return math.fsum(formula(**changed).values())
+
+
+def history(*peaks: tuple[float, dict[str, Any]]) -> History:
+    """As if runs with those changes had reserved that many times what the formula says."""
+    past = []
+    for number, (ratio, changed) in enumerate(peaks):
+        plain = params(**changed).model_dump(mode="json")
+        past.append(memory.Measured(number, plain, ratio * total(**changed)))
+    return History(kinds.get("finetune"), past)
+
+
+def spec(lab: Lab, limit: float | str, **fields: Any) -> Path:
+    return lab.spec("tuning", **{"kind": "finetune", "params": PARAMS, "limits": {"memory_gib": limit}, **fields})
+
+
+def test_a_run_that_cannot_fit_is_refused_with_its_items_and_the_nearest_setting_that_fits(lab: Lab) -> None:
+    limit = (total(batch=2, accumulation=4) + total(batch=4, accumulation=2)) / 2
+    answer = call(lab, "submit", spec(lab, limit), "--profile", "gpu", "--json")
+    error = refused(answer)
+    assert rows(lab) == {}, "nothing is recorded"
+    assert f"needs {total():.1f} GiB" in error["message"]
+    assert "activations" in error["message"]
+    assert "limits.memory_gib" in error["message"]
+    assert "The nearest setting that fits is batch: 2, accumulation: 4 " in error["message"]
+    assert (Path(error["file"]).name, error["key"]) == ("tuning.yaml", "params")
+    # What it names is taken.
+    words = ("--profile", "gpu", "--dry-run", "--json", "--set", "batch=2", "--set", "accumulation=4")
+    assert call(lab, "submit", spec(lab, limit), *words).json["runs"][0]["fits"] is True
+
+
+def test_beyond_single_rows_a_shorter_sequence_is_named_and_fits(lab: Lab) -> None:
+    single = {"batch": 1, "accumulation": 8}
+    limit = (total(**single) + total(**single, max_length=512)) / 2
+    error = refused(call(lab, "submit", spec(lab, limit), "--profile", "gpu", "--json"))
+    named = re.search(r"batch: 1, accumulation: 8, max_length: (\d+) ", error["message"])
+    assert named is not None, error["message"]
+    assert total(**single, max_length=int(named[1])) <= limit < total(**single)
+
+
+def test_where_nothing_near_fits_a_smaller_model_is_named(lab: Lab) -> None:
+    error = refused(call(lab, "submit", spec(lab, 0.001), "--profile", "gpu", "--json"))
+    assert "take a smaller model" in error["message"]
+
+
+def test_a_sweep_says_how_many_of_its_runs_do_not_fit(lab: Lab) -> None:
+    grid = {"grid": {"max_length": [64, 512, 1024]}}
+    limit = (total(max_length=64) + total(max_length=512)) / 2
+    path = spec(lab, limit, sweep=grid)
+    error = refused(call(lab, "submit", path, "--profile", "gpu", "--json"))
+    assert "2 of 3 runs do not fit; the largest (max_length=1024)" in error["message"]
+    found = call(lab, "submit", path, "--profile", "gpu", "--dry-run", "--json").json["runs"]
+    assert [run["fits"] for run in found] == [True, False, False]
+    shown = call(lab, "submit", path, "--profile", "gpu", "--dry-run").out
+    assert shown.count("does not fit") == 2
+    assert rows(lab) == {}
+
+
+def test_a_cpu_is_never_asked_whether_it_fits_a_card(lab: Lab) -> None:
+    answer = call(lab, "submit", spec(lab, 0.001), "--profile", "cpu", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["runs"] == [1]
+
+
+@pytest.mark.skipif(bool(fits.gpus()), reason="asks what happens on a machine without a card")
+def test_with_neither_card_nor_limit_there_is_nothing_to_compare_with(lab: Lab) -> None:
+    found = call(lab, "submit", spec(lab, "auto"), "--profile", "gpu", "--dry-run", "--json").json["runs"][0]
+    assert found["fits"] is None
+    assert found["estimated_memory_gib"] == pytest.approx(total())
+
+
+def test_a_verdict_fits_exactly_when_total_and_context_are_within_what_both_may_have() -> None:
+    items = formula()
+    size = math.fsum(items.values())
+    assert fits.Verdict(items, size, Capacity(size, "")).fits is True
+    assert fits.Verdict(items, size, Capacity(size * 0.999, "")).fits is False
+    assert fits.Verdict(None, None, Capacity(1.0, "")).fits is None
+    assert fits.Verdict(items, size, None).fits is None
+
+
+def test_without_measured_runs_the_formula_stands_alone() -> None:
+    assert history().corrected(params(), formula()) == formula()
+
+
+def test_a_run_of_the_same_shape_gives_its_measured_peak() -> None:
+    past = history((0.93, {}), (1.4, {"max_length": 512}))
+    found = past.corrected(params(learning_rate=1e-3), formula())
+    assert math.fsum(found.values()) == pytest.approx(0.93 * total())
+    assert found["calibration_from_1_run"] < 0
+    assert {name: found[name] for name in formula()} == formula(), "the formula's own items stand as they were"
+
+
+def test_the_median_ratio_of_three_alike_is_believed_and_two_are_not() -> None:
+    shapes = [{"max_length": length} for length in (256, 512, 768)]
+    ratios = (0.9, 0.7, 0.8)
+    two = history(*zip(ratios[:2], shapes[:2], strict=True))
+    three = history(*zip(ratios, shapes, strict=True))
+    assert two.corrected(params(), formula()) == formula()
+    found = three.corrected(params(), formula())
+    assert math.fsum(found.values()) == pytest.approx(0.8 * total())
+    assert list(found)[-1] == "calibration_from_3_runs"
+
+
+def test_other_data_can_only_raise_an_estimate_and_other_models_say_nothing() -> None:
+    other = {"task": "gcd", "train_items": 64}
+    lengths = (256, 512, 768)
+    low = history(*((0.6, {"data": other, "max_length": length}) for length in lengths))
+    assert low.corrected(params(), formula()) == formula(), "its rows may be shorter than these"
+    high = history(*((1.1, {"data": other, "max_length": length}) for length in lengths))
+    assert math.fsum(high.corrected(params(), formula()).values()) == pytest.approx(1.1 * total())
+    strangers = history(*((1.1, {"model": "smollm2-135m-instruct", "max_length": length}) for length in lengths))
+    assert strangers.corrected(params(), formula()) == formula()
+
+
+def test_a_wild_ratio_is_bounded() -> None:
+    lengths = (256, 512, 768)
+    wild = history(*((9.0, {"max_length": length}) for length in lengths))
+    assert math.fsum(wild.corrected(params(), formula()).values()) == pytest.approx(fits.HIGHEST * total())
+
+
+def test_a_measured_run_in_the_ledger_corrects_the_next_submission(lab: Lab) -> None:
+    path = spec(lab, 14.5)
+    assert call(lab, "submit", path, "--profile", "gpu", "--json").json["runs"] == [1]
+    peak = 1.07 * total()
+    with lab.db.write() as connection:
+        connection.execute(
+            text(
+                "UPDATE runs SET state = 'finished', outcome = 'succeeded', token = 1, started_at = 1, finished_at = 2,"
+                " peak_memory_gib = :peak WHERE id = 1"
+            ),
+            {"peak": peak},
+        )
+    found = call(lab, "estimate", path, "--profile", "gpu", "--json").json["runs"][0]
+    assert found["total_gib"] == pytest.approx(peak)
+    assert found["formula_gib"] == pytest.approx(total())
+    assert found["items_gib"]["calibration_from_1_run"] == pytest.approx(0.07 * total())
+    again = call(lab, "submit", path, "--profile", "gpu", "--set", "learning_rate=0.001", "--json").json
+    report = call(lab, "show", again["runs"][0], "--json").json
+    assert report["estimated_memory_gib"] == pytest.approx(peak)
