@@ -22,11 +22,11 @@ from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
-from labqueue.execution import policy, process, provenance, space
+from labqueue.execution import files, policy, process, provenance, space
 from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
 from labqueue.llm import faults, memory
 from labqueue.settings import Settings
-from labqueue.store import claims, read, write
+from labqueue.store import claims, inputs, read, write
 from labqueue.store.db import Database, open_existing
 
 EXIT_STOPPED = 75
@@ -163,19 +163,25 @@ def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str
 
 def _params(settings: Settings, db: Database, kind: Kind, claim: claims.Claim) -> Params:
     raw = claim.adjusted["params"] if claim.adjusted else claim.params
-    return kind.params.model_validate_json(canonical(_resolve(settings, db, raw, claim.seed)))
+    paths = {}
+    for each in inputs.taken(db, claim.run_id, claim.token, raw, claim.seed):
+        path = settings.root / each.artifact.path
+        if not path.exists() or files.sha256(path) != each.artifact.sha256:
+            raise LabError(
+                f"{each.words}, but {each.artifact.path} is missing or has changed since: run {each.run_id} again",
+                key=each.key,
+            )
+        paths[each.key] = str(path)
+    return kind.params.model_validate_json(canonical(_laid(raw, paths, "params")))
 
 
-def _resolve(settings: Settings, db: Database, value: Any, seed: int) -> Any:
-    """Replaces each ``{from_run: …}`` by the path of the artifact that it names; its seed ``same`` is ``seed``."""
-    if not isinstance(value, dict):
-        return value
-    if set(value) != {"from_run"}:
-        return {key: _resolve(settings, db, inner, seed) for key, inner in value.items()}
-    named = value["from_run"]
-    wanted = seed if named.get("seed") == "same" else named.get("seed")
-    found = read.artifact_of(db, named["experiment"], named.get("where", {}), wanted, named["artifact"])
-    return str(settings.root / found.path)
+def _laid(value: Any, paths: dict[str, str], key: str) -> Any:
+    """Parameters with each ``{from_run: …}`` replaced by the path of the artifact that it names."""
+    if key in paths:
+        return paths[key]
+    if isinstance(value, dict):
+        return {name: _laid(inner, paths, f"{key}.{name}") for name, inner in value.items()}
+    return value
 
 
 def _cap(kind: Kind, device: str, limits: dict[str, Any], memory_gib: float | None) -> dict[str, Any]:

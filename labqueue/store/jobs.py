@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text
 from labqueue import clock
 from labqueue.domain.canonical import Canonical
 from labqueue.domain.state import Outcome
-from labqueue.store import archive, searches
+from labqueue.store import archive, inputs, searches
 from labqueue.store.db import Database
 from labqueue.store.tables import Experiment, Job, Run
 
@@ -107,11 +107,22 @@ def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -
         )
     )
     job_id: int = connection.execute(text("SELECT last_insert_rowid()")).scalar_one()
-    done = {} if job.force else succeeded(connection, experiment_id, job)
+    done = {} if job.force else _reusable(connection, job.runs, succeeded(connection, experiment_id, job))
     ids, reused = add_runs(connection, (job_id, experiment_id, job.device, job.priority, now), job.runs, done)
     if job.trials is not None:
         searches.register(connection, job_id, job.experiment, job.device, job.trials, force=job.force)
     return Submitted(job_id, ids, reused)
+
+
+def _reusable(connection: Connection, runs: list[NewRun], done: dict[str, int]) -> dict[str, int]:
+    """Of what has succeeded, what would find the same in the artifacts of other runs that its parameters name."""
+    named = [run for run in runs if run.spec_hash in done and '"from_run"' in run.params.text]
+    other = {
+        run.spec_hash
+        for run in named
+        if not inputs.unchanged(connection, done[run.spec_hash], run.params.value, run.seed)
+    }
+    return {spec_hash: run_id for spec_hash, run_id in done.items() if spec_hash not in other}
 
 
 def add_runs(

@@ -10,10 +10,8 @@ from typing import Any
 from sqlalchemy import func, select, text
 
 from labqueue.clock import Deadline, iso
-from labqueue.domain.errors import LabError
 from labqueue.domain.state import State
 from labqueue.domain.views import (
-    ArtifactView,
     ExperimentRow,
     RunView,
     SearchView,
@@ -23,10 +21,10 @@ from labqueue.domain.views import (
 from labqueue.store.claims import Claim, claim_from, guard
 from labqueue.store.control import targets
 from labqueue.store.db import Database
-from labqueue.store.eligible import Waits, matches
+from labqueue.store.eligible import Waits
 from labqueue.store.present import by_ids, queue_eta_s, views_of
 from labqueue.store.searches import all_open
-from labqueue.store.tables import Artifact, Experiment, Job, Run, Series, Worker
+from labqueue.store.tables import Experiment, Job, Run, Series, Worker
 
 
 def status(db: Database) -> StatusView:
@@ -200,36 +198,3 @@ def claim(db: Database, run_id: int, token: int) -> Claim:
         row = connection.execute(select(Run).where(Run.c.id == run_id)).one()
         name = connection.execute(select(Experiment.c.name).where(Experiment.c.id == row.experiment_id)).scalar_one()
         return claim_from(row, token, name)
-
-
-def artifact_of(db: Database, experiment: str, where: dict[str, Any], seed: int | None, name: str) -> ArtifactView:
-    """The artifact of the one succeeded run that a parameter's ``from_run`` names.
-
-    Raises:
-        LabError: it names no run, several runs, or a run without that artifact.
-    """
-    with db.read() as connection:
-        query = (
-            select(Run)
-            .join(Experiment, Experiment.c.id == Run.c.experiment_id)
-            .where(Experiment.c.name == experiment, Run.c.outcome == "succeeded")
-            .order_by(Run.c.id.desc())
-        )
-        if seed is not None:
-            query = query.where(Run.c.seed == seed)
-        found = [row for row in connection.execute(query) if matches(where, row.varied, row.params)]
-        newest: dict[tuple[str, int], Any] = {}
-        for row in found:
-            newest.setdefault((row.spec_hash, row.seed), row)
-        wanted = f"experiment {experiment!r} where {where or 'anything'}" + (
-            f", seed {seed}" if seed is not None else ""
-        )
-        if len(newest) != 1:
-            ids = sorted(row.id for row in newest.values())
-            cure = f"narrow it with where and seed (found runs {ids})" if ids else "run that experiment first"
-            raise LabError(f"from_run names {len(ids)} succeeded runs ({wanted}); it must name exactly one: {cure}")
-        (row,) = newest.values()
-        hit = connection.execute(select(Artifact).where(Artifact.c.run_id == row.id, Artifact.c.name == name)).first()
-        if hit is None:
-            raise LabError(f"run {row.id} ({wanted}) has no artifact {name!r}; see `labqueue show {row.id}`")
-        return ArtifactView(hit.name, hit.type, hit.path, hit.sha256, hit.bytes)
