@@ -1,11 +1,14 @@
 """The memory ledger against the allocator: what fine-tuning runs really reserve, and what the ledger said.
 
     python benchmarks/memory.py make FOLDER SHAPE...        random checkpoints FOLDER/SHAPE of models' shapes
-    python benchmarks/memory.py grid                        the configurations to measure, as JSON
+    python benchmarks/memory.py grid [ROWS]                 the configurations to measure (that ROWS lacks), as JSON
     python benchmarks/memory.py measure CONFIGS.json OUT.jsonl [--folder F] [--jobs 8] [--cap-gib 14.5] [--stop-s S]
     python benchmarks/memory.py longest FOLDER BACKEND [--cap-gib 14.5]   the longest sequence of a 7B shape that trains
-    python benchmarks/memory.py fit ROWS.jsonl              coefficients of the ledger, from measured rows
-    python benchmarks/memory.py score ROWS.jsonl            errors of the ledger on the held-out rows
+    python benchmarks/memory.py rows OUT.jsonl... [--date D]   measured rows as the repository keeps them, JSON
+    python benchmarks/memory.py fit ROWS                    coefficients of the ledger, from measured rows
+    python benchmarks/memory.py score ROWS                  errors of the ledger on the held-out rows
+
+ROWS is benchmarks/memory_rows.json or a file that ``measure`` wrote; docs/memory.md says how to refit.
 
 Each configuration is a process of its own that runs ``labqueue.kinds.finetune``; several run side by side on a large
 card, each under its own cap, which changes neither's peak. ``--device cpu`` tries all of it without a GPU. Weights are
@@ -115,7 +118,9 @@ def measure(configs: list[dict[str, Any]], out: Path, asked: argparse.Namespace)
         left_s = asked.stop_s - (time.monotonic() - begun)
         config = {"cap_gib": asked.cap_gib} | config
         row = child(config, asked.folder, asked.device, min(asked.timeout_s, left_s))
-        if row["outcome"] == "error" and not config.get("sees_whole_card") and asked.device.startswith("cuda"):
+        late = str(row.get("error", "")).startswith("not done")
+        small = asked.device.startswith("cuda") and not config.get("sees_whole_card")
+        if row["outcome"] == "error" and small and not late:
             print("again, without showing it a smaller card:", row.get("log", "")[-600:], flush=True)
             row = child(config | {"sees_whole_card": True}, asked.folder, asked.device, asked.timeout_s)
         with lock:
@@ -164,7 +169,7 @@ def longest(backend: str, asked: argparse.Namespace) -> dict[str, Any]:
 
 def _asked(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("make", "grid", "measure", "one", "longest", "fit", "score"))
+    parser.add_argument("what", choices=("make", "grid", "measure", "one", "longest", "rows", "fit", "score"))
     parser.add_argument("args", nargs="*")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/memory-shapes"))
     parser.add_argument("--device", default="cuda:0")
@@ -175,6 +180,8 @@ def _asked(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--grain", type=int, default=128, help="sequences tried are multiples of this")
     parser.add_argument("--shape", default="qwen2.5-7b")
+    parser.add_argument("--device-name", default="one H200, driver 580.159.04")
+    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"))
     parser.add_argument("--out", type=Path, default=Path("longest.jsonl"))
     return parser.parse_args(words)
 
@@ -189,7 +196,12 @@ def main() -> None:
     elif asked.what == "grid":
         import memory_grid
 
-        print(json.dumps(memory_grid.grid(), indent=0))
+        if not rest:
+            print(json.dumps(memory_grid.grid(), indent=0))
+        else:
+            import memory_fit
+
+            print(json.dumps(memory_grid.missing(memory_fit.read(Path(rest[0]))), indent=0))
     elif asked.what == "measure":
         measure(json.loads(Path(rest[0]).read_text()), Path(rest[1]), asked)
     elif asked.what == "one":
@@ -199,10 +211,14 @@ def main() -> None:
     elif asked.what == "longest":
         asked.folder = Path(rest[0])
         print(json.dumps(longest(rest[1], asked)))
+    elif asked.what == "rows":
+        import memory_fit
+
+        print(memory_fit.compact([Path(name) for name in rest], asked.device_name, asked.date), end="")
     else:
         import memory_fit
 
-        rows = [json.loads(line) for line in Path(rest[0]).read_text().splitlines() if line.strip()]
+        rows = memory_fit.read(Path(rest[0]))
         print(json.dumps(memory_fit.fit(rows) if asked.what == "fit" else memory_fit.score(rows), indent=1))
 
 

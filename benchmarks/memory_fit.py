@@ -2,37 +2,94 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy
 from memory import ALIASES
-from scipy.optimize import least_squares
 
 from labqueue.llm.coefficients import FITTED, Coefficients
-from labqueue.llm.ledger import CARD_GIB, Plan, predict
+from labqueue.llm.ledger import CARD_GIB, Plan, longest, predict, usable_gib
 from labqueue.llm.shapes import shape_of
 
 Row = dict[str, Any]
-WHOLE_CARD_GIB = 139.8
+
+PLAN = (
+    "backend", "shape", "batch", "sequence", "rank", "accumulation", "checkpointing", "quantization", "optimizer",
+    "method", "dora", "card_gib", "allowed_gib", "cap_gib",
+)  # fmt: skip
+"""What says which configuration a row is; two rows that agree in it are one configuration, measured twice."""
+
+DEFAULTS: Row = {
+    "rank": 16, "accumulation": 1, "checkpointing": True, "quantization": "4bit", "optimizer": "adamw",
+    "method": "lora", "dora": False, "card_gib": CARD_GIB, "allowed_gib": None, "cap_gib": 14.5,
+}  # fmt: skip
+
+H200_GIB = 139.8
+
+TOO_LOW = 3.0
+"""In the fit an estimate that is too low counts this often: it costs a night, one that is too high a question."""
+
+
+def read(path: Path) -> list[Row]:
+    """Rows of a file that ``compact`` wrote, or of one that ``measure`` did."""
+    text = path.read_text()
+    if path.suffix == ".json":
+        return [DEFAULTS | row for row in json.loads(text)["rows"]]
+    return [small(json.loads(line)) for line in text.splitlines() if line.strip()]
+
+
+def small(raw: Row) -> Row:
+    """A measured row as the repository keeps it."""
+    more = raw.get("params") or {}
+    row = DEFAULTS | {key: raw[key] for key in PLAN if key in raw}
+    row |= {key: raw.get(key) or more.get(key) or row[key] for key in ("method", "quantization", "optimizer")}
+    row["dora"] = bool(more.get("lora", {}).get("dora", row["dora"]))
+    if row["backend"] == "unsloth":
+        row |= _shown(raw)
+    else:  # which does not look at the card
+        row |= {key: DEFAULTS[key] for key in ("card_gib", "allowed_gib")}
+    peak = raw.get("peak_gib")
+    return row | {"set": raw.get("set", "held-out"), "outcome": raw["outcome"], "peak_gib": peak and round(peak, 4)}
+
+
+def _shown(raw: Row) -> Row:
+    """The card that Unsloth was shown, and what it was told that it may allocate of it."""
+    cap_gib = raw["cap_gib"]
+    if "card_gib" in raw:
+        card_gib, allowed_gib = round(raw["card_gib"], 1), raw["allowed_gib"]
+    elif raw.get("sees_whole_card"):
+        card_gib, allowed_gib = H200_GIB, cap_gib
+    else:
+        # The first sittings showed a small card, and of it the share that the cap was of the real one: next to nothing.
+        card_gib = cap_gib + 1.0
+        allowed_gib = round(card_gib * cap_gib / H200_GIB, 3)
+    as_is = abs(allowed_gib - usable_gib(card_gib)) < 0.01
+    return {"card_gib": card_gib, "allowed_gib": None if as_is else allowed_gib}
+
+
+def compact(files: Sequence[Path], device: str, date: str) -> str:
+    """Measured rows as the repository keeps them, JSON: a row a line, without what is default; versions once."""
+    raw = [json.loads(line) for path in files for line in path.read_text().splitlines() if line.strip()]
+    (versions,) = {json.dumps(row["versions"]) for row in raw}
+    rows = [small(row) for row in raw if row["outcome"] != "error"]
+    lines = [
+        json.dumps({key: row[key] for key in ("set", *PLAN, "outcome", "peak_gib") if row[key] != DEFAULTS.get(key)})
+        for row in rows
+    ]
+    head = {"device": device, "date": date, "versions": json.loads(versions)}
+    return json.dumps(head)[:-1] + ', "rows": [\n' + ",\n".join(lines) + "\n]}\n"
 
 
 def plan_of(row: Row) -> Plan:
     """What the ledger is told of a configuration: nothing that was measured."""
-    more = row.get("params") or {}
-    return Plan(
-        backend=row["backend"],
-        sequence=row["sequence"],
-        batch=row["batch"],
-        accumulation=row.get("accumulation", 1),
-        method="full" if (row.get("method") or more.get("method")) == "full" else "lora",
-        rank=row.get("rank", 16),
-        quantization=row.get("quantization", "4bit"),
-        optimizer=row.get("optimizer", "adamw"),
-        checkpointing=row.get("checkpointing", True),
-        card_gib=WHOLE_CARD_GIB if row.get("sees_whole_card") else CARD_GIB,
-    )
+    told = {key: row[key] for key in PLAN if key not in ("shape", "cap_gib")}
+    if row["method"] == "full":
+        told["quantization"] = "none"
+    return Plan(**told)
 
 
 def predicted(row: Row, fitted: Coefficients | None = None) -> float:
@@ -42,64 +99,110 @@ def predicted(row: Row, fitted: Coefficients | None = None) -> float:
 
 def fit(rows: Sequence[Row]) -> dict[str, Any]:
     """Nonnegative least squares of the relative error over the fitting set, per backend."""
+    import numpy
+    from scipy.optimize import least_squares
+
     found: dict[str, Any] = {}
     for backend in FITTED:
         mine = [r for r in rows if r["set"] == "fit" and r["backend"] == backend and r["outcome"] == "ok"]
         if not mine:
             continue
-        start = FITTED[backend]
-        numbers = [start.constant_bytes / 2**30, start.fragmentation]
-        if backend == "unsloth":
-            numbers += [*start.layer, *start.saved, start.buffers]
 
-        def made(values: Any, backend: str = backend) -> Coefficients:
-            if backend == "hf":
-                return Coefficients(values[0] * 2**30, values[1])
-            return Coefficients(values[0] * 2**30, values[1], tuple(values[2:6]), tuple(values[6:10]), values[10])
-
-        def off(values: Any, mine: list[Row] = mine, made: Any = made) -> Any:
-            fitted = made(values)
+        def errors(values: Any, mine: list[Row] = mine) -> Any:
+            fitted = Coefficients(values[0] * 2**30, values[1], values[2])
             return numpy.array([predicted(row, fitted) / row["peak_gib"] - 1 for row in mine])
 
-        done = least_squares(
-            off, numpy.maximum(numbers, 1e-3), bounds=(0, numpy.inf), x_scale=numpy.maximum(numbers, 0.05)
-        )
+        def costs(values: Any, errors: Any = errors) -> Any:
+            off = errors(values)
+            return numpy.where(off < 0, TOO_LOW * off, off)
+
+        done = least_squares(costs, (0.1, 0.05, 0.3), bounds=(0, numpy.inf), x_scale=(0.1, 0.05, 0.3))
+        off = errors(done.x)
         found[backend] = {
-            "coefficients": [round(float(value), 4) for value in done.x],
+            "constant_gib": round(float(done.x[0]), 4),
+            "fragmentation": round(float(done.x[1]), 4),
+            "tile": round(float(done.x[2]), 4),
             "rows": len(mine),
-            "mean_error": float(numpy.abs(done.fun).mean()),
-            "worst_error": float(numpy.abs(done.fun).max()),
+            "mean_error": float(numpy.abs(off).mean()),
+            "worst_error": float(off[numpy.abs(off).argmax()]),
         }
     return found
 
 
-def score(rows: Sequence[Row]) -> dict[str, Any]:
-    """Errors on the held-out rows that ran, and verdicts on all held-out rows."""
-    held_out = [row for row in rows if row["set"] == "held-out" and row["outcome"] in ("ok", "out_of_memory")]
-    told: list[dict[str, Any]] = []
-    for row in held_out:
-        total = predicted(row)
-        ran = row["outcome"] == "ok"
-        keys = ("backend", "shape", "batch", "sequence", "rank", "checkpointing", "quantization", "optimizer")
+def configurations(rows: Sequence[Row]) -> list[Row]:
+    """Held-out rows, one a configuration: of what was measured more than once the mean peak, and how far apart."""
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["set"] == "held-out" and row["outcome"] in ("ok", "out_of_memory"):
+            groups[tuple(row.get(key) for key in PLAN)].append(row)
+    found = []
+    for group in groups.values():
+        peaks = [row["peak_gib"] for row in group if row["outcome"] == "ok"]
+        ran = len(peaks) == len(group)
+        found.append(
+            group[0]
+            | {
+                "outcome": "ok" if ran else "out_of_memory",
+                "peak_gib": math.fsum(peaks) / len(peaks) if ran else None,
+                "measured": len(group),
+                "apart": max(peaks) / min(peaks) - 1 if ran else None,
+            }
+        )
+    return found
+
+
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """Per held-out configuration: what was predicted, what was measured, the error, both verdicts."""
+    told = []
+    for row in configurations(rows):
+        total, ran = predicted(row), row["outcome"] == "ok"
         told.append(
-            {key: row[key] for key in keys if key in row}
+            {key: row[key] for key in PLAN if row[key] != DEFAULTS.get(key)}
             | {
                 "predicted_gib": round(total, 3),
                 "peak_gib": round(row["peak_gib"], 3) if ran else None,
                 "error": round(total / row["peak_gib"] - 1, 4) if ran else None,
                 "predicted_fits": total <= row["cap_gib"],
                 "ran": ran,
+                "measured": row["measured"],
+                "apart": row["apart"],
             }
         )
+    return told
+
+
+def score(rows: Sequence[Row]) -> dict[str, Any]:
+    """Errors on the held-out configurations that ran, verdicts on all of them."""
+    told = judged(rows)
     document: dict[str, Any] = {"rows": told}
     for backend in (*FITTED, None):
-        errors = [abs(t["error"]) for t in told if t["error"] is not None and backend in (None, t["backend"])]
+        errors = [t["error"] for t in told if t["error"] is not None and backend in (None, t["backend"])]
         if errors:
             document[backend or "all"] = {
                 "configurations": len(errors),
-                "mean": math.fsum(errors) / len(errors),
-                "worst": max(errors),
+                "mean": round(math.fsum(map(abs, errors)) / len(errors), 4),
+                "lowest": min(errors),
+                "highest": max(errors),
             }
     document["fits that did not"] = [t for t in told if t["predicted_fits"] and not t["ran"]]
     document["does not fit that did"] = [t for t in told if not t["predicted_fits"] and t["ran"]]
+    document["longest"] = [_longest(rows, backend) for backend in FITTED]
     return document
+
+
+def _longest(rows: Sequence[Row], backend: str) -> dict[str, Any]:
+    """The longest sequence that ran and the shortest that did not, beside what the ledger says of a 16 GB card."""
+    plan = Plan(backend=backend)  # type: ignore[arg-type]  # a name of FITTED
+    asked = {"backend": backend, "shape": "qwen2.5-7b", "batch": 1, **DEFAULTS}
+    del asked["card_gib"], asked["allowed_gib"]  # at such lengths the loss of Unsloth is the same on a large card
+    mine = [
+        row
+        for row in configurations(rows)
+        if row["allowed_gib"] in (None, row["cap_gib"]) and all(row[key] == value for key, value in asked.items())
+    ]
+    return {
+        "backend": backend,
+        "predicted": longest(shape_of(ALIASES["qwen2.5-7b"]), plan, 14.5),
+        "ran": max((row["sequence"] for row in mine if row["outcome"] == "ok"), default=None),
+        "did not": min((row["sequence"] for row in mine if row["outcome"] == "out_of_memory"), default=None),
+    }

@@ -71,12 +71,15 @@ def _held_out(backend: str) -> list[Config]:
     ]
 
 
-LONG = {"hf": (15_360, 16_384, 17_408, 18_432, 19_456, 20_480), "unsloth": (24_576, 28_672, 30_720, 32_768)}
+LONG = {
+    "hf": (13_824, 15_360, 16_896, 17_280, 17_792, 18_176, 18_688, 19_200),
+    "unsloth": (24_576, 25_600, 26_112, 26_624, 27_648),
+}
 """Sequences among which the longest that trains is looked for; Qwen2.5-7B has positions for 32,768 tokens."""
 
 
 def _long(backend: str) -> list[Config]:
-    return [_of("held-out", backend, "qwen2.5-7b", 1, length, 16, longest=True) for length in LONG[backend]]
+    return [_of("held-out", backend, "qwen2.5-7b", 1, length, 16) for length in LONG[backend]]
 
 
 def _whole() -> list[Config]:
@@ -84,6 +87,25 @@ def _whole() -> list[Config]:
         _of("fit", "hf", "smollm2-135m", 4, 512, 16, quantization="none", params=WHOLE),
         _of("held-out", "hf", "smollm2-135m", 8, 1024, 16, quantization="none", params=WHOLE),
         _of("held-out", "hf", "smollm2-135m", 2, 512, 16, quantization="none", checkpointing=False, params=WHOLE),
+    ]
+
+
+def _dora() -> list[Config]:
+    def of(shape: str, batch: int, sequence: int, rank: int, **more: Any) -> Config:
+        adapter = {"rank": rank, "alpha": 32, "dora": True}
+        return _of("held-out", "hf", shape, batch, sequence, rank, params={"lora": adapter}, **more)
+
+    return [
+        of("llama-3.2-1b", 2, 1024, 16),
+        of("smollm2-135m", 4, 512, 32, quantization="none"),
+        of("qwen2.5-7b", 1, 1024, 16),
+    ]
+
+
+def _large_card() -> list[Config]:
+    """Unsloth on a card that has room for more than the cap: 32,768 tokens did not fit."""
+    return [
+        _of("held-out", "unsloth", "qwen2.5-7b", *each, 16, sees_whole_card=True) for each in ((4, 1024), (1, 32_768))
     ]
 
 
@@ -95,4 +117,27 @@ def grid() -> list[Config]:
     """All of them: both backends in turn, those that tell most first."""
     fitting = _in_turn(*map(_fitting, BACKENDS))
     held_out = _in_turn(*map(_held_out, BACKENDS))
-    return [*fitting[:12], *held_out[:18], *fitting[12:], *held_out[18:], *_in_turn(*map(_long, BACKENDS)), *_whole()]
+    rest = [*_in_turn(*map(_long, BACKENDS)), *_whole(), *_dora(), *_large_card()]
+    return [*fitting[:12], *held_out[:18], *fitting[12:], *held_out[18:], *rest]
+
+
+def missing(rows: list[Config]) -> list[Config]:
+    """Those that ``rows`` (``memory_fit.read``) lack, the longest sequences first: they take the longest."""
+    from memory import ALIASES
+    from memory_fit import PLAN, small
+
+    from labqueue.llm.shapes import shape_of
+
+    def named(row: Config) -> tuple[Any, ...]:
+        # What Unsloth is shown of the card decides something only where an embedding of its own can be moved.
+        alike = row["backend"] == "hf" or shape_of(ALIASES[row["shape"]]).tied
+        return tuple(row[key] for key in PLAN if not (alike and key in ("card_gib", "allowed_gib")))
+
+    known = {named(row) for row in rows}
+    shown = {False: {"card_gib": 15.5, "allowed_gib": 14.5}, True: {"card_gib": 139.8, "allowed_gib": 14.5}}
+    found = []
+    for config in grid():
+        as_measured = config | {"cap_gib": 14.5, "outcome": ""} | shown[config.get("sees_whole_card", False)]
+        if named(small(as_measured)) not in known:
+            found.append(config)
+    return sorted(found, key=lambda config: -config["sequence"] if config["sequence"] > 16_384 else 0)

@@ -94,8 +94,11 @@ def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     from labqueue.llm import load, memory
 
     cap_gib, context_gib = memory.cap(device, config.get("cap_gib"))
-    if cap_gib is not None and not config.get("sees_whole_card"):
-        _pretend_card(cap_gib)
+    card_gib = None
+    if cap_gib is not None:
+        if not config.get("sees_whole_card"):
+            _pretend_card(cap_gib)
+        card_gib = _card_gib()
     if config.get("trace"):
         import torch
 
@@ -117,6 +120,8 @@ def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
 
         load.load_model = loaded
         found: dict[str, Any] = {"cap_gib": cap_gib, "context_gib": context_gib, "outcome": "ok"}
+        if card_gib is not None:
+            found |= {"card_gib": card_gib, "allowed_gib": cap_gib}
         try:
             given = params_of(config, folder, rows)
             found["params"] = {key: value for key, value in given.items() if key not in ("model", "data")}
@@ -153,7 +158,8 @@ def _free_gib(device: str) -> float | None:
 def _pretend_card(cap_gib: float) -> None:
     """Shows this process a card of the cap's size: Unsloth chooses buffers and kernels by what is on the card.
 
-    ``mem_get_info`` tells what the cap leaves; ``get_device_properties`` a total of the cap and a context.
+    ``mem_get_info`` tells what the cap leaves; ``get_device_properties`` a total of the cap and a context; the share of
+    it that this process may allocate is the cap's, as it would be there.
     """
     import torch
 
@@ -173,3 +179,12 @@ def _pretend_card(cap_gib: float) -> None:
 
     torch.cuda.get_device_properties = lambda *args: Card(real(*args))
     torch.cuda.mem_get_info = torch.cuda.memory.mem_get_info = mem_get_info
+    share = cap_gib * gib / total
+    torch.cuda.get_per_process_memory_fraction = torch.cuda.memory.get_per_process_memory_fraction = lambda *_: share
+
+
+def _card_gib() -> float:
+    """Memory of the card as this process is shown it."""
+    import torch
+
+    return float(torch.cuda.get_device_properties(0).total_memory) / 2**30

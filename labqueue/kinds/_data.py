@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
+from labqueue.domain.errors import LabError
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -26,6 +28,14 @@ class Columns(kind.Params):
         if self.messages is not None and (self.question or self.answer):
             raise ValueError("data.columns name messages, or question and answer, not both")
         return self
+
+    @property
+    def plain(self) -> Any:
+        """As ``labqueue.llm.rows.Columns``."""
+        from labqueue.llm import rows
+
+        question = (self.question,) if isinstance(self.question, str) else self.question
+        return rows.Columns(question, self.answer, self.messages)
 
 
 class Data(kind.Params):
@@ -47,8 +57,12 @@ class Data(kind.Params):
     """Split of the hub dataset; held-out rows are drawn from it, too."""
     columns: Columns = Columns()
     """Which columns of a file or hub dataset are what."""
+    sha256: str | None = None
+    """SHA-256 of path, filled in at submission: another content is another run."""
     eval_path: str | None = None
     """A JSONL file of held-out rows; by default they are drawn from the data. Overlap with training is refused."""
+    eval_sha256: str | None = None
+    """SHA-256 of eval_path, likewise."""
     empty_answers: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of rows without an answer; those left out are counted in a note."""
     train_items: int | None = Field(default=None, ge=1, le=10_000_000)
@@ -76,11 +90,18 @@ class Data(kind.Params):
             raise ValueError("data.options belong to data.task; files and datasets have none")
         # Frozen parameters spell every default out: what counts is whether a value differs from it.
         given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        if (self.sha256 and self.path is None) or (self.eval_sha256 and self.eval_path is None):
+            raise ValueError("data.sha256 belongs to data.path, data.eval_sha256 to data.eval_path")
         if self.hub is None and (wrong := sorted(given & {"revision", "subset", "split"})):
             raise ValueError(f"data.{wrong[0]} belongs to data.hub")
         if self.task is not None and (wrong := sorted(given & {"columns", "eval_path", "empty_answers"})):
             raise ValueError(f"data.{wrong[0]} belongs to data.path or data.hub; a task draws its own rows")
         return self
+
+    def pinned(self) -> Data:
+        """The same with the hashes of its files, where they are there and none were given."""
+        found = {"sha256": content(self.path), "eval_sha256": content(self.eval_path)}
+        return self.model_copy(update={name: getattr(self, name) or value for name, value in found.items()})
 
     @property
     def assets(self) -> list[str]:
@@ -97,11 +118,12 @@ class Data(kind.Params):
         """The rows, as a ``labqueue.llm.tasks.Split``.
 
         Raises:
-            LabError: as ``labqueue.llm.sources.load``.
+            LabError: as ``labqueue.llm.sources.load``, or a file's content is not the one that was submitted.
         """
-        from labqueue.llm import rows, sources
+        from labqueue.llm import sources
 
-        question = self.columns.question
+        check_content(self.path, self.sha256, "data.path")
+        check_content(self.eval_path, self.eval_sha256, "data.eval_path")
         return sources.load(
             task=self.task,
             path=self.path,
@@ -109,9 +131,7 @@ class Data(kind.Params):
             revision=self.revision,
             subset=self.subset,
             split=self.split,
-            columns=rows.Columns(
-                (question,) if isinstance(question, str) else question, self.columns.answer, self.columns.messages
-            ),
+            columns=self.columns.plain,
             options=self.options,
             eval_path=self.eval_path,
             empty_answers=self.empty_answers,
@@ -127,3 +147,26 @@ class Data(kind.Params):
             return None
         what = f"{rows} training rows" if packed is None else f"{packed} packed sequences of {rows} training rows"
         return f"a step takes batch {batch} * accumulation {accumulation} = {step}, but there are only {what}"
+
+
+def content(path: str | None) -> str | None:
+    """SHA-256 (hex) of a file; None where there is none, which is said elsewhere."""
+    from labqueue.llm import models
+
+    file = Path(path).expanduser() if path is not None else None
+    return models.sha256(file) if file is not None and file.is_file() else None
+
+
+def check_content(path: str | None, sha256: str | None, key: str) -> None:
+    """Does nothing where the file has the content that was submitted, or is not there, which is said elsewhere.
+
+    Raises:
+        LabError: it has another.
+    """
+    found = content(path) if sha256 is not None else None
+    if found is not None and sha256 is not None and found != sha256:
+        raise LabError(
+            f"{path} has changed since it was submitted (SHA-256 {found[:12]}…, was {sha256[:12]}…): put it back, or "
+            "submit again",
+            key=key,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def plan(params: Params) -> Any:
     backend = "hf" if full else params.backend
     return ledger.Plan(
         backend=choose_backend("auto", "cuda:0") if backend == "auto" else backend,
-        sequence=params.max_length,
+        sequence=min(params.max_length, _longest(params.model, params.data.model_dump_json()) or params.max_length),
         batch=params.batch,
         accumulation=params.accumulation,
         method=params.method,
@@ -54,6 +55,34 @@ def plan(params: Params) -> Any:
         masked=params.data.packing,
         card_gib=_card_gib() or ledger.CARD_GIB,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _longest(model: str, text: str) -> int | None:
+    """Tokens of the longest row, a multiple of 8; None where rows are as long as they may be, or are not known yet.
+
+    ``text`` is the parameters ``data`` as JSON.
+    """
+    from labqueue.domain.errors import LabError
+    from labqueue.kinds._data import Data
+    from labqueue.llm import lengths, rows, tasks
+
+    data = Data.model_validate_json(text)
+    if data.packing or data.hub is not None:
+        return None
+    try:
+        if data.task is not None:
+            options = dict(data.options)
+            some = tasks.generated(
+                data.task, train_items=lengths.SAMPLED, held_out_items=1, options=options, seed=data.seed
+            )
+            found = lengths.SPARE * lengths.longest(model, some.train)
+        else:
+            assert data.path is not None, "one of task, path, hub"
+            found = lengths.longest(model, rows.read_file(Path(data.path), data.columns.plain).rows)
+    except LabError:
+        return None  # whoever loads the rows says what is wrong with them
+    return -(-int(found) // 8) * 8
 
 
 @functools.cache

@@ -1,13 +1,17 @@
-"""The fitted numbers of the memory ledger, in one place.
+"""The fitted numbers of the memory ledger, in one place: what the allocator adds to what is counted.
 
-Refitted by ``python benchmarks/memory.py fit ROWS.jsonl`` from measured runs; ``SOURCE`` says from which.
+Refitted by ``python benchmarks/memory.py fit ROWS``; ``SOURCE`` says from which runs (docs/memory.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SOURCE = "not fitted yet: constants of docs/log.md's 7B runs"
+SOURCE = (
+    "python benchmarks/memory.py fit benchmarks/memory_rows.json: 26 runs of three shapes on one H200, driver"
+    " 580.159.04, 2026-11-23; torch 2.11, transformers 5.17, trl 1.15, peft 0.21, bitsandbytes 0.50.2, unsloth"
+    " 2026.10.9"
+)
 
 
 @dataclass(frozen=True)
@@ -15,24 +19,14 @@ class Coefficients:
     """Of one backend."""
 
     constant_bytes: float
-    """What every run holds beside its items: cuBLAS' workspace, rotary tables, small tensors rounded up."""
+    """What every run holds beside its items: two cuBLAS workspaces, rotary tables, small tensors rounded up."""
     fragmentation: float
     """Reserved but unused, as a share of what comes and goes in a step."""
-    layer: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Unsloth: bytes a token of (hidden, query, key, intermediate) while a block is recomputed and differentiated."""
-    saved: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    """Unsloth: the same, kept of each block without checkpointing."""
-    buffers: float = 0.0
-    """Unsloth: dequantised copies of the largest matrix that exist at once."""
+    tile: float
+    """With checkpointing: of the loss' tile, the share that later tensors do not use again."""
 
 
 FITTED = {
-    "hf": Coefficients(constant_bytes=0.10 * 2**30, fragmentation=0.03),
-    "unsloth": Coefficients(
-        constant_bytes=0.10 * 2**30,
-        fragmentation=0.05,
-        layer=(12.0, 4.0, 4.0, 9.0),
-        saved=(8.0, 4.0, 4.0, 4.0),
-        buffers=2.0,
-    ),
+    "hf": Coefficients(constant_bytes=0.0913 * 2**30, fragmentation=0.018, tile=0.996),
+    "unsloth": Coefficients(constant_bytes=0.0926 * 2**30, fragmentation=0.0999, tile=0.0),
 }

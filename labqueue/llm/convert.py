@@ -31,7 +31,7 @@ def converted(model: models.Model) -> Path:
     Raises:
         LabError: the packaged file is missing or is not the pinned one.
     """
-    target = models.cache_folder() / f"{model.alias}-{(model.sha256 or '')[:16]}-v{FORMAT}"
+    target = folder(model)
     if _believed(target):
         return target
     source = models.checked_package_file(model)
@@ -44,6 +44,11 @@ def converted(model: models.Model) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def folder(model: models.Model) -> Path:
+    """Where the converted model is, or will be."""
+    return models.cache_folder() / f"{model.alias}-{(model.sha256 or '')[:16]}-v{FORMAT}"
 
 
 def _believed(folder: Path) -> bool:

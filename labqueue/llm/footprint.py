@@ -1,8 +1,9 @@
 """Bytes of a fine-tuning step, moment by moment: which tensors a backend holds when. Knows shapes, no torch.
 
-Counted from the sources of transformers 5.17, trl 1.15, peft 0.21, bitsandbytes 0.50.2 and, where they say so, Unsloth
-2026.10.9; a test replays a real step of transformers and PEFT op by op and holds the counts of ``hf`` to it. Letters:
-h hidden, q and k widths of all query and key heads, I intermediate, V vocabulary, L layers, T tokens of a micro-batch.
+Counted from the sources of transformers 5.17, trl 1.15, peft 0.21, bitsandbytes 0.50.2 and Unsloth 2026.10.9 and, for
+Unsloth, from traces of its allocations (docs/memory.md); a test replays a real step of transformers and PEFT op by op
+and holds the counts of ``hf`` to it. Letters: h hidden, q and k widths of all query and key heads, I intermediate, V
+vocabulary, L layers, T tokens of a micro-batch.
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ from typing import TYPE_CHECKING
 from labqueue.llm.shapes import LINEAR, Shape
 
 if TYPE_CHECKING:
-    from labqueue.llm.coefficients import Coefficients
     from labqueue.llm.ledger import Plan
 
 Items = dict[str, float]
+
+GIB = 2**30
 
 TILE_TOKENS, TILE_COLUMNS = 4096, 32_768
 """TRL's loss head never holds more logits than this tile, bf16 (trl/kernels/chunked_logprob.py, trainer/utils.py)."""
 
 SMALL_CARD_GIB = 24.5
 """Up to here Unsloth's loss works in tiles, above in chunks of rows (unsloth_zoo/fused_losses/fused_linear.py)."""
+
+UNSLOTH_TILE_COLUMNS = 16_384
+
+ATTENTION_BUCKET = 128
+"""Unsloth pads queries, keys and values to the next multiple, a whole one where the length is one already, before
+cuDNN's attention (unsloth/utils/attention_dispatch.py)."""
 
 
 def trained(shape: Shape, plan: Plan) -> int:
@@ -49,8 +57,43 @@ def held(shape: Shape, plan: Plan) -> Items:
         items["weights"] = 0.5 * linear + 2.0 * other
         items["quantization_state"] = linear / 64 * (1 + 4 / 256) + shape.layers * len(LINEAR) * 3072
         if plan.backend == "unsloth":
-            items["dequantization"] = 2.0 * _largest(shape)  # a buffer that its first evaluation makes and keeps
+            # Its first evaluation makes a buffer of the size of the first matrix, the queries', then one of the
+            # largest; what points into the first keeps it (unsloth/kernels/utils.py).
+            items["dequantization"] = 2.0 * (shape.hidden * shape.query + _largest(shape))
+    if offloads_embedding(shape, plan):
+        items["embeddings"] = master * shape.head_parameters
     return items
+
+
+def loading(shape: Shape, plan: Plan) -> Items:
+    """Bytes while the last matrix is loaded and quantised: more than a short step where the embedding then leaves."""
+    items = held(shape, plan)
+    for later in ("adapters", "optimizer", "dequantization"):
+        items.pop(later, None)
+    if plan.method == "lora":
+        items["embeddings"] = 2.0 * (shape.embedding_parameters + shape.head_parameters)
+        if plan.quantization == "4bit":
+            items["dequantization"] = 2.0 * _largest(shape)
+    return items
+
+
+def offloads_embedding(shape: Shape, plan: Plan) -> bool:
+    """Whether Unsloth moves the input embedding to the computer's memory.
+
+    It does where an embedding is not shared with the head and the process may allocate less than what Unsloth reserves
+    for a training step of one row (unsloth/models/_utils.py, offload_embedding_if_tight; its reserve is in
+    unsloth_zoo/block_swap.py, estimate_training_reserve_bytes).
+    """
+    if plan.backend != "unsloth" or shape.tied:
+        return False
+    number = float(trained(shape, plan))
+    matrices = 2.0 * shape.linear_parameters
+    if plan.quantization == "4bit":
+        matrices = shape.linear_parameters * (0.5 + 1 / 64)
+    loaded = matrices + 2.0 * (shape.embedding_parameters + shape.head_parameters) + 4.0 * number
+    logits = 4.0 * min(plan.sequence, 2048) * shape.vocabulary
+    reserve = (48.0 * plan.sequence * shape.hidden + logits + 16.0 * number) * 17 / 16 + 2**28
+    return plan.may_allocate_gib * GIB - loaded < reserve
 
 
 def _optimizer(name: str, number: float, shape: Shape) -> float:
@@ -68,9 +111,15 @@ def _largest(shape: Shape) -> float:
     return float(max(rows * columns for rows, columns in map(shape.matrix, LINEAR)))
 
 
-def moments(shape: Shape, plan: Plan, fitted: Coefficients) -> list[Items]:
+def moments(shape: Shape, plan: Plan) -> list[Items]:
     """Bytes that come and go, at each moment of a step at which most may be held."""
-    return _hf(shape, plan) if plan.backend == "hf" else _unsloth(shape, plan, fitted)
+    return _hf(shape, plan) if plan.backend == "hf" else _unsloth(shape, plan)
+
+
+def tile(shape: Shape, plan: Plan) -> float:
+    """Bytes of the largest single tensor of the loss: a tile of logits, bf16 in TRL, fp32 in Unsloth."""
+    rows, columns = _tile_of(shape, plan)
+    return (2.0 if plan.backend == "hf" else 4.0) * rows * columns
 
 
 def _widths(shape: Shape, h: float, q: float, k: float, i: float) -> float:
@@ -107,7 +156,7 @@ def _hf(shape: Shape, plan: Plan) -> list[Items]:
     stay = 0.0 if plan.checkpointing else copies  # without checkpoints the backward pass needs them
     before = 4.0 * number if plan.accumulation > 1 else 0.0  # gradients of earlier micro-batches
     # TRL's head: the rows that are scored, one tile of logits, and going back an fp32 gradient of those rows.
-    tile = 2.0 * min(tokens, TILE_TOKENS) * min(shape.vocabulary, TILE_COLUMNS)
+    logits = tile(shape, plan)
     head = 4.0 * shape.embedding_parameters if full else 0.0  # the gradient of the head's weights
     part = 2.0 * hidden * min(shape.vocabulary, TILE_COLUMNS) if full else 0.0  # of its weights, in bf16
     own = 0.0 if full else 4.0 * number / layers  # gradients of the block that is differentiated
@@ -115,10 +164,10 @@ def _hf(shape: Shape, plan: Plan) -> list[Items]:
     late = 4.0 * (shape.linear_parameters / layers + (0 if shape.tied else shape.embedding_parameters)) if full else 0.0
     working, weights = _working(shape, plan)
     found: list[Items] = [
-        {"activations": kept + tokens * hidden * (stream + 6) + copies, "logits": tile + part, "gradients": before},
+        {"activations": kept + tokens * hidden * (stream + 6) + copies, "logits": logits + part, "gradients": before},
         {
             "activations": kept + tokens * hidden * (stream + 6) + stay,
-            "logits": tile + part + tokens * hidden * 6,
+            "logits": logits + part + tokens * hidden * 6,
             "gradients": max(before, head),
         },
         {"activations": kept + 26.0 * tokens * hidden + stay, "gradients": max(before, head)},
@@ -168,41 +217,52 @@ def _masks(shape: Shape, plan: Plan) -> float:
     return square * (1 + 2 * blocks) + blocks * plan.tokens * 4.0 * (shape.query - shape.key)
 
 
-def _unsloth(shape: Shape, plan: Plan, fitted: Coefficients) -> list[Items]:
+def _unsloth(shape: Shape, plan: Plan) -> list[Items]:
     tokens, hidden, layers = float(plan.tokens), shape.hidden, shape.layers
     number = float(trained(shape, plan))
+    padded = 1 + ATTENTION_BUCKET / plan.sequence - plan.sequence % ATTENTION_BUCKET / plan.sequence
+    # A layer's norm, attention and output; queries before and after rotation, then padded, and attention's output.
+    saved = tokens * _widths(shape, 6, 4 + 4 * padded, 4 * padded, 4)
+    # While the MLP is differentiated: gate, up, their product's gradient, and a copy of each of the three; or the three
+    # and the up projection's matrix, dequantised outside the buffer (unsloth/kernels/fast_lora.py, backward).
+    inner = 12.0 * tokens * shape.intermediate
+    if plan.quantization == "4bit":
+        inner = max(inner, 6.0 * tokens * shape.intermediate + 2.0 * _largest(shape))
+    block = tokens * _widths(shape, 8, 4 + 4 * padded, 4 + 4 * padded, 0) + inner
+    embedded = 2.0 * tokens * hidden
     if plan.checkpointing:
         # Inputs of blocks wait in the computer's memory; two buffers bring them back, and the last is never sent.
-        kept = one = 3 * tokens * 2.0 * hidden
-        block = tokens * _widths(shape, *fitted.layer)
+        buffers = 4.0 * tokens * hidden
+        kept, first, last = buffers + 2.0 * tokens * hidden, buffers, block
+        product = 0.0
     else:
-        one = tokens * _widths(shape, *fitted.saved)
-        kept, block = layers * one, tokens * (_widths(shape, *fitted.layer) - _widths(shape, *fitted.saved))
-    before = 4.0 * number if plan.accumulation > 1 else 0.0
-    copies = 2.0 * number
-    weights = (fitted.buffers - 1) * 2.0 * _largest(shape) if plan.quantization == "4bit" else 0.0
-    head: Items = {
-        "activations": kept + tokens * hidden * 8 + copies,
-        "logits": _unsloth_logits(shape, plan),
-        "gradients": before,
-    }
-    last: Items = {
-        "activations": kept + block,
-        "dequantization": weights,
-        "gradients": before + 4.0 * number / layers,
-    }
-    first: Items = {"activations": one + block, "dequantization": weights, "gradients": 4.0 * number}
-    return [head, last, first]
+        kept, first, last = layers * saved, 0.0, block - saved
+        product = 2.0 * tokens * shape.intermediate  # the last block's first gradient, before the loss' tile is freed
+    rows, _ = _tile_of(shape, plan)
+    before = 4.0 * number if plan.accumulation > 1 else 0.0  # gradients of earlier micro-batches
+    return [
+        {
+            "activations": kept + embedded + 4.0 * tokens * hidden + product,
+            # Beside the tile the rows that are scored, bf16, and their gradient, fp32.
+            "logits": tile(shape, plan) + 6.0 * rows * hidden,
+            "gradients": before,
+        },
+        {"activations": kept + embedded + last, "gradients": before},
+        # The first block is differentiated last: its MLP's gradients and those of its attention are still to come.
+        {"activations": first + embedded + block, "gradients": max(before, 4.0 * number * (layers - 1) / layers)},
+    ]
 
 
-def _unsloth_logits(shape: Shape, plan: Plan) -> float:
-    """Bytes of Unsloth's loss: fp32 logits of a tile on a small card, of a chunk of rows on a large one."""
+def _tile_of(shape: Shape, plan: Plan) -> tuple[int, int]:
+    """(rows, columns) of the logits that exist at once: TRL's tile; Unsloth's on a small card, else a chunk of rows."""
     tokens, wide = plan.tokens, shape.vocabulary
-    if plan.card_gib <= SMALL_CARD_GIB or tokens >= TILE_TOKENS:
+    small = plan.card_gib <= SMALL_CARD_GIB
+    if plan.backend == "hf":
+        return min(tokens, TILE_TOKENS), min(wide, TILE_COLUMNS)
+    if small or tokens >= TILE_TOKENS:
         rows = min(tokens, TILE_TOKENS)
-        columns = 16_384 if plan.card_gib <= SMALL_CARD_GIB else max(16_384, 2**28 // (rows * 4) // 16_384 * 16_384)
-        return 4.0 * rows * (min(columns, wide) + shape.hidden)
+        step = UNSLOTH_TILE_COLUMNS
+        return rows, min(wide, step if small else max(step, 2**28 // (rows * 4) // step * step))
     least = max(512, 1 << int(512 * 151_936 / wide).bit_length() - 1)
     ideal = max(1, tokens * shape.hidden // wide)
-    rows = min(max(1 << ideal.bit_length() - 1, min(least, 4096)), 4096, tokens)
-    return 4.0 * rows * (wide + shape.hidden)
+    return min(max(1 << ideal.bit_length() - 1, min(least, TILE_TOKENS)), TILE_TOKENS, tokens), wide

@@ -76,6 +76,8 @@ class Plan:
     """Whether attention needs a mask: rows of a batch differ in length, or several are packed into one."""
     card_gib: float = CARD_GIB
     """Memory of the card: Unsloth chooses its loss by it."""
+    allowed_gib: float | None = None
+    """What the process may allocate, where that is not what the card leaves it: Unsloth moves the embedding by it."""
 
     def __post_init__(self) -> None:
         known = {"backend": BACKENDS, "method": METHODS, "quantization": QUANTIZATIONS, "optimizer": OPTIMIZERS}
@@ -93,6 +95,11 @@ class Plan:
         """Of a micro-batch."""
         return self.batch * self.sequence
 
+    @property
+    def may_allocate_gib(self) -> float:
+        """``allowed_gib``, or what the card leaves to the allocator of one process."""
+        return usable_gib(self.card_gib) if self.allowed_gib is None else self.allowed_gib
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -108,7 +115,7 @@ class Ledger:
 
 
 def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) -> Ledger:
-    """Predicts the peak of a run: the largest of its moments, with what the allocator adds.
+    """Predicts the peak of a run: its loading or the largest moment of a step, with what the allocator adds.
 
     ``coefficients`` are the fitted ones of the plan's backend unless others are given (to fit them).
 
@@ -122,12 +129,17 @@ def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) 
             key="max_length",
         )
     fitted = FITTED[plan.backend] if coefficients is None else coefficients
-    moments = footprint.moments(shape, plan, fitted)
     peak = footprint.held(shape, plan)
-    moment = max(moments, key=lambda items: math.fsum(items.values()))
+    moment = max(footprint.moments(shape, plan), key=lambda items: math.fsum(items.values()))
     for name, size in moment.items():
         peak[name] = peak.get(name, 0.0) + size
-    peak["allocator"] = fitted.constant_bytes + fitted.fragmentation * math.fsum(moment.values())
+    holes = fitted.fragmentation * math.fsum(moment.values())
+    if plan.checkpointing:  # without, what is kept for the backward pass fills the hole that the tile leaves
+        holes += fitted.tile * footprint.tile(shape, plan)
+    loading = footprint.loading(shape, plan)
+    if math.fsum(loading.values()) > math.fsum(peak.values()) + holes:
+        peak, holes = loading, 0.0
+    peak["allocator"] = fitted.constant_bytes + holes
     return Ledger({name: peak[name] / GIB for name in ITEMS if peak.get(name)})
 
 

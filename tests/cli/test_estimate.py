@@ -13,7 +13,8 @@ from labqueue.llm.models import CATALOGUE
 from tests.commands import call, refused
 from tests.conftest import Lab
 
-DATA = {"task": "chain_sum", "train_items": 64}
+DATA = {"hub": "yahma/alpaca-cleaned", "train_items": 64}
+"""Rows that are not looked at here, so that max_length is taken for their length."""
 TUNING: dict[str, Any] = {"model": "qwen2.5-7b-instruct", "backend": "hf", "data": DATA, "steps": 5, "evaluations": 0}
 
 
@@ -146,3 +147,12 @@ def test_a_rank_that_no_matrix_has_is_found_before_the_night_and_at_its_line(lab
     error = refused(call(lab, "submit", spec, "--profile", "gpu", "--json"))
     assert "rank 1024 is not between 1 and 512" in error["message"]
     assert (Path(error["file"]).name, error["key"]) == ("tuning.yaml", "params.lora.rank")
+
+
+def test_rows_that_are_shorter_than_max_length_need_less(lab: Lab) -> None:
+    data = {"task": "chain_sum", "options": {"max_terms": 3, "max_digits": 2}, "train_items": 64}
+    spec = tuning(lab, params={**TUNING, "data": data, "batch": 8}, sweep={"grid": {"max_length": [64, 512, 8192]}})
+    short, long, longer = (run["total_gib"] for run in direct(lab, spec, "--profile", "gpu")["runs"])
+    assert short < long == longer
+    packed = tuning(lab, params={**TUNING, "data": {**data, "packing": True}, "batch": 8, "max_length": 512})
+    assert direct(lab, packed, "--profile", "gpu")["runs"][0]["total_gib"] > long, "packed sequences are full"

@@ -18,7 +18,8 @@ from labqueue.store import memory
 from tests.commands import call, refused, rows
 from tests.conftest import Lab
 
-DATA = {"task": "chain_sum", "train_items": 64}
+DATA = {"task": "chain_sum", "options": {"min_terms": 400, "max_terms": 400}, "train_items": 64}
+"""Rows of more than max_length tokens, so that it is max_length that counts."""
 PARAMS: dict[str, Any] = {
     "model": "random-tiny",
     "backend": "hf",
@@ -74,7 +75,7 @@ def test_a_run_that_cannot_fit_is_refused_with_its_items_and_the_nearest_setting
 
 def test_beyond_single_rows_a_shorter_sequence_is_named_and_fits(lab: Lab) -> None:
     single = {"batch": 1, "accumulation": 8}
-    limit = (total(**single) + total(**single, max_length=512)) / 2
+    limit = 0.4 * total(**single) + 0.6 * total(**single, max_length=512)
     error = refused(call(lab, "submit", spec(lab, limit), "--profile", "gpu", "--json"))
     named = re.search(r"batch: 1, accumulation: 8, max_length: (\d+) ", error["message"])
     assert named is not None, error["message"]

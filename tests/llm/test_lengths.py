@@ -1,0 +1,54 @@
+"""The longest row, asked without loading anything, against the rows as they are really encoded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from labqueue.llm import encode, lengths, tasks, tiny
+from labqueue.llm.tasks import Row
+
+TASKS = {
+    "chain_sum": {"min_terms": 2, "max_terms": 5, "min_digits": 1, "max_digits": 4},
+    "word_sequence_reversal": {"min_words": 3, "max_words": 8},
+    "spell_backward": {},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_row_is_longer_than_is_said_and_little_is_wasted(task: str) -> None:
+    rows = tasks.generated(task, train_items=400, held_out_items=1, options=TASKS[task]).train
+    real = max(len(row["input_ids"]) for row in encode.encode(tiny.tokenizer(), rows, 4096).rows)
+    said = lengths.SPARE * lengths.longest("random-tiny", rows[: lengths.SAMPLED])
+    assert real <= said <= 2 * real
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("task", TASKS)
+def test_with_the_models_own_tokenizer_too(task: str) -> None:
+    from transformers import AutoTokenizer
+
+    from labqueue.llm import convert, models
+
+    tokenizer = AutoTokenizer.from_pretrained(convert.converted(models.SMOLLM2))
+    rows = tasks.generated(task, train_items=400, held_out_items=1, options=TASKS[task]).train
+    real = max(len(row["input_ids"]) for row in encode.encode(tokenizer, rows, 4096).rows)
+    assert real <= lengths.SPARE * lengths.longest("smollm2-135m-instruct", rows[: lengths.SAMPLED]) <= 2 * real
+
+
+def test_every_turn_of_a_conversation_counts() -> None:
+    turns = tuple((role, "word " * 20) for role in ("user", "assistant") * 4)
+    row = Row("word " * 80, "word " * 20, 0, turns)
+    real = len(encode.encode(tiny.tokenizer(), [row], 4096).rows[0]["input_ids"])
+    assert real <= lengths.longest("random-tiny", [row]) + 8 * lengths.TURN_TOKENS
+
+
+def test_asking_imports_no_torch_and_no_transformers() -> None:
+    code = (
+        "import sys\nfrom labqueue.llm import lengths\nfrom labqueue.llm.tasks import Row\n"
+        "lengths.longest('smollm2-135m-instruct', [Row('a', 'b', 0)])\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
