@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -28,6 +30,11 @@ def settings(own_root: str | None, **fields: Any) -> Settings:
     """The settings of this call: the subcommand's ``--root``, else the group's, else the environment's."""
     ctx = click.get_current_context()
     return Settings(find_root(own_root or (ctx.find_root().obj or {}).get("root")), **fields)
+
+
+def at_root(root: Path) -> contextlib.AbstractContextManager[None]:
+    """Relative paths of a spec start at the workspace, here as in the run; a folder that is not there yet has none."""
+    return contextlib.chdir(root) if root.is_dir() else contextlib.nullcontext()
 
 
 def ledger(own_root: str | None) -> Database:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.cli.common import at_root, dump, json_option, root_option, settings
 from labqueue.cli.render import table, varied
 from labqueue.domain.errors import LabError, nearest
 
@@ -119,8 +119,11 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
     from labqueue.execution import plan as planning
     from labqueue.execution import submit as submitting
 
-    planned = planning.plan(specfile.read(spec), planning.Request(profile=profile))
-    ((planned, verdicts),) = submitting.assessed(settings(own_root), [planned])
+    source = specfile.read(spec)
+    chosen = settings(own_root)
+    with at_root(chosen.root):
+        planned = planning.plan(source, planning.Request(profile=profile))
+        ((planned, verdicts),) = submitting.assessed(chosen, [planned])
     rows: list[dict[str, Any]] = []
     words: dict[str, None] = {}
     for run, verdict in zip(planned.job.runs, verdicts, strict=True):

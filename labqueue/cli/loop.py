@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.cli.common import at_root, dump, json_option, root_option, settings
 from labqueue.cli.render import duration, varied
 from labqueue.domain.errors import nearest
 
@@ -100,7 +100,8 @@ def _plan(path: Path, profile: str | None, rules: Rules, chosen: Settings) -> Pl
     from labqueue.execution import specfile
 
     source = specfile.read(path)
-    planned = planning.plan(source, planning.Request(profile=profile))
+    with at_root(chosen.root):
+        planned = planning.plan(source, planning.Request(profile=profile))
     if planned.job.trials is None:
         words = "a loop carries out a search, and this spec has none; `labqueue submit SPEC --run` drains any spec"
         raise source.error(words, "sweep")
@@ -127,8 +128,9 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
         if canonical([mine.spec, mine.profile, mine.device]) == canonical([theirs.spec, theirs.profile, theirs.device]):
             _tell(f"going on with job {newest.id} of {planned.job.experiment}")
             return db, int(newest.id)
-    submitting.prepare([planned], _tell)
-    (submitted,) = submitting.submit(chosen, [planned], Request())
+    with at_root(chosen.root):
+        submitting.prepare([planned], _tell)
+        (submitted,) = submitting.submit(chosen, [planned], Request())
     _tell(f"{planned.job.experiment}: job {submitted.job}, {planned.job.trials} trials")
     return db, submitted.job
 

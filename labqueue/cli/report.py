@@ -110,12 +110,20 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
     from pydantic import ValidationError
 
     from labqueue.domain.artifacts import Table
+    from labqueue.domain.canonical import canonical
     from labqueue.report.document import Sample
+    from labqueue.report.kept import POINTS_SHOWN, READING
 
     found: list[Sample] = []
+    left = {"samples": SAMPLES_SHOWN, READING: POINTS_SHOWN}
+    read: set[str] = set()
     for run in view.runs:
         for artifact in run.artifacts:
-            if artifact.type == "table" and artifact.name == "samples" and len(found) < SAMPLES_SHOWN:
+            point = f"{artifact.name} {canonical(run.varied)}"
+            once = artifact.name != READING or point not in read  # of a sweep point, the first seed's
+            if artifact.type == "table" and left.get(artifact.name, 0) and once:
+                left[artifact.name] -= 1
+                read.add(point)
                 path = root / artifact.path
                 # What is no table (damaged, or made elsewhere) is not shown; its hash tells.
                 with contextlib.suppress(FileNotFoundError, ValidationError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.cli.common import at_root, dump, json_option, root_option, settings
 from labqueue.cli.questions import check_asked
 from labqueue.domain.errors import LabError
 
@@ -71,18 +71,20 @@ def submit(
         force=force,
         preflight=preflight,
     )
-    plans = [planning.plan(specfile.read(path), request) for path in specs]
-    if with_needs:
-        while more := submitting.needed_specs(plans, sorted({_jobs_folder(path) for path in specs})):
-            plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
     chosen = settings(own_root)
-    check_asked(plans, chosen.root)
-    if dry_run:
-        _dry_run(submitting.assessed(chosen, plans), as_json)
-        return
-    submitting.refuse_what_cannot_fit(chosen, plans)
-    submitting.prepare(plans, _tell)
-    answers = submitting.submit(chosen, plans, request)
+    sources, folders = [specfile.read(path) for path in specs], sorted({_jobs_folder(path) for path in specs})
+    with at_root(chosen.root):
+        plans = [planning.plan(source, request) for source in sources]
+        if with_needs:
+            while more := submitting.needed_specs(plans, folders):
+                plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
+        check_asked(plans, chosen.root)
+        if dry_run:
+            _dry_run(submitting.assessed(chosen, plans), as_json)
+            return
+        submitting.refuse_what_cannot_fit(chosen, plans)
+        submitting.prepare(plans, _tell)
+        answers = submitting.submit(chosen, plans, request)
     documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
     if as_json:
         # A document per experiment would not be one document: several specs give a list under "jobs".

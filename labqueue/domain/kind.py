@@ -8,6 +8,10 @@ set; ``run(params, rec)`` does the work and sees the world through the recorder 
 - ``rehearse(params) -> Params | None``: the same shape in two steps, with an evaluation and a save; what does not
   change the shape (a learning rate, say) gets one value, so that equal shapes are rehearsed once;
 - ``assets(params) -> list[str]``: names of models and data that must be on this machine before the night;
+- ``pinned(params) -> Params``: the same with the content of the files that it names, as hashes: asked at submission,
+  so that another content is another run;
+- ``check(params, device)``: raises LabError where a run could not begin, as far as files, models' figures and the
+  device tell (``cpu`` or ``cuda``); asked at submission, once the assets are here; cheap, without torch;
 - ``estimate(params, device) -> dict[str, float] | None``: predicted peak memory by item, GiB.
 """
 
@@ -172,6 +176,21 @@ class Kind:
         """Names of the models and data that a run needs on this machine."""
         find = getattr(self.module, "assets", None)
         return cast("list[str]", find(params)) if find else []
+
+    def pinned(self, params: Params) -> Params:
+        """The same parameters with the content of the files that they name; unchanged where the kind names none."""
+        pin = getattr(self.module, "pinned", None)
+        return cast("Params", pin(params)) if pin else params
+
+    def check(self, params: Params, device: str) -> None:
+        """Does nothing where a run of these could begin, as far as it can be known before.
+
+        Raises:
+            LabError: it could not; ``key`` is relative to the parameters, ``file`` is set where a data file is wrong.
+        """
+        look = getattr(self.module, "check", None)
+        if look:
+            look(params, device)
 
     def estimate(self, params: Params, device: str) -> dict[str, float] | None:
         """Predicted peak device memory by item, GiB; None when the kind cannot say."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.predictions import Prediction
@@ -69,6 +78,15 @@ class Sweep(_Strict):
     search: Search | None = None
     """Points chosen while the others run; stands alone."""
 
+    @property
+    def axes(self) -> list[str]:
+        """The varied keys, in the order written."""
+        keys = [*(self.grid or {}), *(self.zipped or {})]
+        keys += [key for point in self.points or [] for key in point]
+        keys += list(self.random.space) if self.random else []
+        keys += list(self.search.space) if self.search else []
+        return list(dict.fromkeys(keys))
+
     @model_validator(mode="after")
     def _something(self) -> Self:
         others = self.grid or self.zipped or self.points or self.random
@@ -112,6 +130,24 @@ class FromRun(_Strict):
     artifact: str = Field(min_length=1)
 
 
+class MetricPair(_Strict):
+    """A figure that the report draws: one metric against another, a mark per sweep point. Changes no run."""
+
+    x: str = Field(min_length=1, max_length=100)
+    y: str = Field(min_length=1, max_length=100)
+    by: str | None = Field(default=None, min_length=1)
+    """A varied key that is told by colour."""
+    title: str = Field(default="", max_length=120)
+    better: Literal["lower-left", "lower-right", "upper-left", "upper-right"] | None = None
+    """The corner where both metrics are good; said in words, the axes stay as they are."""
+
+    @model_validator(mode="after")
+    def _two(self) -> Self:
+        if self.x == self.y:
+            raise ValueError(f"x and y are both {self.x!r}; a figure needs two metrics")
+        return self
+
+
 class Override(_Strict):
     """What a profile changes. ``params`` and ``limits`` are merged key by key; the others replace."""
 
@@ -138,6 +174,21 @@ class Spec(_Strict):
     limits: Limits = Limits()
     needs: tuple[Name | Need, ...] = ()
     predictions: Predictions = ()
+    plots: tuple[MetricPair, ...] = Field(default=(), max_length=12)
+    """Figures beside those that every report has; their metrics are known only when runs have recorded them."""
+
+    @field_validator("plots")
+    @classmethod
+    def _by_what_is_varied(cls, plots: tuple[MetricPair, ...], info: ValidationInfo) -> tuple[MetricPair, ...]:
+        over = info.data.get("profiles", {}).values()
+        known = {
+            key for sweep in [info.data.get("sweep"), *(each.sweep for each in over)] if sweep for key in sweep.axes
+        }
+        for pair in plots:
+            if pair.by is not None and pair.by not in known:
+                words = nearest(pair.by, known) if known else "this spec has no sweep; leave by out"
+                raise ValueError(f"{pair.y} against {pair.x} is by {pair.by!r}, which is not varied: {words}")
+        return plots
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -172,13 +223,18 @@ def with_profile(spec: Spec, profile: str) -> tuple[Spec, Device]:
             raise LabError(f"unknown profile {profile!r} of experiment {spec.name!r}: {known}", key="profiles")
         over = Override()
     limits = spec.limits.model_dump(exclude_unset=True) | over.limits
+    sweep = over.sweep or spec.sweep
+    # What another profile varies is one value here: nothing to tell by colour.
+    here = sweep.axes if sweep else []
+    plots = tuple(pair if pair.by in here else pair.model_copy(update={"by": None}) for pair in spec.plots)
     changed = spec.model_copy(
         update={
             "params": merge(spec.params, over.params),
             "limits": Limits.model_validate(limits),
-            "sweep": over.sweep or spec.sweep,
+            "sweep": sweep,
             "seeds": over.seeds or spec.seeds,
             "profiles": {},
+            "plots": plots,
         }
     )
     return changed, over.device or ("cpu" if profile == "cpu" else "cuda")

@@ -71,13 +71,7 @@ def expand(spec: Spec, proposed: Sequence[dict[str, Any]] = ()) -> list[RunPlan]
 
 def axes(sweep: Sweep | None) -> list[str]:
     """The varied keys, in the order written."""
-    if sweep is None:
-        return []
-    keys = [*(sweep.grid or {}), *(sweep.zipped or {})]
-    keys += [key for point in sweep.points or [] for key in point]
-    keys += list(sweep.random.space) if sweep.random else []
-    keys += list(sweep.search.space) if sweep.search else []
-    return list(dict.fromkeys(keys))
+    return sweep.axes if sweep else []
 
 
 def _points(sweep: Sweep) -> list[dict[str, Any]]:

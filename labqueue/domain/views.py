@@ -162,6 +162,8 @@ class ExperimentView:
     """In sentences: runs that are not counted, and why."""
     search: SearchResult | None = None
     """What the newest job's search came to; None where nothing was searched."""
+    plots: list[dict[str, Any]] = field(default_factory=list)
+    """Figures that the spec asks for (``domain.spec.MetricPair``); none in specs older than the field."""
 
 
 @dataclass(frozen=True)

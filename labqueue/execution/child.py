@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labqueue.execution.process import MARK, end_group, end_marked
-from labqueue.execution.provenance import SOURCES
+from labqueue.execution.provenance import SOURCES, importable
 from labqueue.settings import Settings
 
 LOG_CAP_BYTES = 64 * 1024**2
@@ -134,7 +134,8 @@ def prepare(settings: Settings, device: str, lock: Path) -> Standby:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", MARK: mark},
+        cwd=settings.root,  # where relative paths of a spec start, wherever the worker was started
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": importable(), MARK: mark},
         start_new_session=True,
     )
     return Standby(process, sources_at, mark)

@@ -58,10 +58,10 @@ class Verdict:
 
     @property
     def fits(self) -> bool | None:
-        """Total and context within what the card has for both; None where either side is not known."""
+        """Total within what is left to the allocator beside the context; None where either side is not known."""
         if self.total_gib is None or self.capacity is None:
             return None
-        return self.total_gib + CONTEXT_GIB <= self.capacity.gib + CONTEXT_GIB
+        return self.total_gib <= self.capacity.gib
 
 
 def itemised(items_gib: Mapping[str, float] | None) -> str:

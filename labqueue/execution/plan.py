@@ -47,6 +47,14 @@ class Plan:
     kind: Kind
     params: list[Params]
     """One per run, in order."""
+    request: Request = field(default_factory=Request)
+
+    def error(self, message: str, key: str) -> LabError:
+        """An error of one parameter, where it was set: on the command line, or in the spec."""
+        asked = {**self.request.set, **self.request.sweep}
+        given = any(key == name or key.startswith(f"{name}.") for name in asked)
+        source = replace(self.source, file=COMMAND_LINE, lines={}) if given else self.source
+        return source.error(message, f"params.{key}" if key else "params")
 
     @property
     def to_come(self) -> int:
@@ -113,7 +121,7 @@ def plan(source: Source, request: Request) -> Plan:
         force=request.force,
         trials=searching.planned if searching else None,
     )
-    return Plan(source, job, kind, [run.params for run in valid])
+    return Plan(source, job, kind, [run.params for run in valid], request)
 
 
 def runs_of(spec: Spec, point: dict[str, Any], device: str) -> list[NewRun]:
@@ -210,6 +218,7 @@ def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request
                 params = kind.params.model_validate_json(asked)
             except ValidationError as error:
                 raise _at_origin(error, run, kind, source, request, profile) from error
+            params = kind.pinned(params)
             plain = params.model_dump(mode="json")
             if refers:
                 plain = _with_references(plain, run.params)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.errors import LabError, Unavailable
+from labqueue.execution.provenance import importable
 from labqueue.settings import Settings
 from labqueue.store import control, trials
 from labqueue.store.db import Database, open_existing
@@ -55,8 +56,9 @@ class Proposer:
         command += ["--root", str(self._settings.root), "--job", str(switch.job)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, start_new_session=True
-            )
+                command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, start_new_session=True,
+                cwd=self._settings.root, env={**os.environ, "PYTHONPATH": importable()},
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             return f"it took longer than {PATIENCE_S:.0f} s"
         for line in done.stdout.splitlines():

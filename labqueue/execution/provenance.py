@@ -45,6 +45,11 @@ def here() -> Provenance:
     return Provenance(commit, None if status is None else bool(status), _sources_hash(), _packages_hash())
 
 
+def importable() -> str:
+    """``PYTHONPATH`` by which a process in another folder finds this very lab, installed or not."""
+    return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(SOURCES.parent)]))
+
+
 def save_patch(settings: Settings) -> str | None:
     """Keeps the difference of a dirty tree to its commit; returns its path relative to the root, or None."""
     if not here().dirty:

@@ -157,10 +157,11 @@ def needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
 
 
 def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
-    """Fetches models and data that runs will need and this machine lacks: before the night, not in it.
+    """Fetches models and data that runs will need and this machine lacks, and asks each kind whether its runs could
+    begin: before the night, not in it.
 
     Raises:
-        LabError: one cannot be had; nothing has been recorded.
+        LabError: something cannot be had, or a run could not begin; nothing has been recorded.
     """
     needed = {
         name: (planned, params)
@@ -179,8 +180,17 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
                         tell(f"fetching {name} …")
                     assets.fetch(name)
             except LabError as error:
-                key = error.key or _key_of(params.model_dump(mode="json"), name.rpartition(":")[2])
-                raise planned.source.error(error.message, f"params.{key}" if key else "params") from error
+                # The value's own place first: one kind of asset can stand under several keys.
+                key = _key_of(params.model_dump(mode="json"), name.rpartition(":")[2]) or error.key
+                raise planned.error(error.message, key or "") from error
+    for planned in plans:
+        for params in {canonical(each.model_dump(mode="json")): each for each in planned.params}.values():
+            try:
+                planned.kind.check(params, planned.job.device)
+            except LabError as error:
+                if error.file is not None:  # a data file's own line says more than the key that names the file
+                    raise
+                raise planned.error(error.message, error.key or "") from error
 
 
 def _key_of(tree: dict[str, Any], wanted: object) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
 from labqueue.domain.errors import LabError
+from labqueue.kinds._data import check_content, content
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
@@ -41,6 +42,8 @@ class Also(kind.Params):
     """Running text of ``labqueue.llm.corpora`` instead: loss over every token, and ``NAME_perplexity``."""
     path: str | None = None
     """Or of a UTF-8 text file."""
+    sha256: str | None = None
+    """SHA-256 of path, filled in at submission: another content is another run."""
     tokens: int = Field(default=8192, ge=16, le=100_000_000)
     """Tokens of text to measure on."""
     window: int = Field(default=256, ge=8, le=1_000_000)
@@ -52,6 +55,8 @@ class Also(kind.Params):
             raise ValueError(f"also {self.name!r} needs exactly one of task, corpus, path")
         if (self.score or self.score_always) and self.task is None:
             raise ValueError(f"also {self.name!r} has score, which needs a task: text has no scorer")
+        if self.sha256 is not None and self.path is None:
+            raise ValueError(f"also {self.name!r} has sha256, which belongs to a path")
         if self.options and self.task is None:
             raise ValueError(f"also {self.name!r} has options, which belong to a task")
         if self.task is None and self.window > self.tokens:
@@ -60,12 +65,14 @@ class Also(kind.Params):
             raise ValueError(f"also cannot be named {self.name!r}: {self.name}_loss is a metric of every run")
         return self
 
+    def pinned(self) -> Also:
+        """The same with the hash of its file."""
+        return self.model_copy(update={"sha256": self.sha256 or content(self.path)})
+
     @property
     def assets(self) -> list[str]:
-        """What must be on this machine, as ``labqueue.llm.assets`` names it; a corpus comes with Python."""
-        if self.task is not None:
-            return [f"task:{self.task}"]
-        return [f"file:{self.path}"] if self.path is not None else []
+        """What must be on this machine, as ``labqueue.llm.assets`` names it; text is looked at by ``_early.check``."""
+        return [] if self.task is None else [f"task:{self.task}"]
 
 
 def check_names(also: Sequence[Also], max_length: int, data_path: str | None) -> None:
@@ -113,6 +120,7 @@ class Evaluations:
                     max_length=max_length,
                 )
             else:
+                check_content(each.path, each.sha256, "also")
                 found = evals.of_text(
                     loaded.tokenizer,
                     each.name,

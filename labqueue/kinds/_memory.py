@@ -26,6 +26,8 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
 
     if not device.startswith("cuda") or params.model == "from_run":
         return None
+    if params.data.path is not None and not Path(params.data.path).expanduser().is_file():
+        return None  # an earlier run's file has gone; a submission's is missed before anybody asks for memory
     try:
         shape = shapes.shape_of(params.model)
     except shapes.UnknownShape:

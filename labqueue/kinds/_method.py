@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any, Literal
 
 from labqueue.domain import artifacts
@@ -104,17 +105,23 @@ def keep(
     if params.method == "full":
         if params.save_model:
             merge.save_model(adapted, loaded.tokenizer, rec.directory / "model")
-            rec.artifact("model", artifacts.Files(type="model", path=rec.directory / "model"))
+            _hand_over(rec, "model")
         return
     adapters.save(adapted, rec.directory / "adapter")
-    rec.artifact("adapter", artifacts.Files(type="model", path=rec.directory / "adapter"))
+    _hand_over(rec, "adapter")
     if not params.merge:
         return
     number = merge.merge(loaded, adapted, rec.directory / "merged")
-    rec.artifact("merged", artifacts.Files(type="model", path=rec.directory / "merged"))
+    _hand_over(rec, "merged")
     changed = merge.difference(trainer, held_out, params.batch)
     rec.metric("merge_logit_difference", changed.logit_max, params.steps)
     rec.metric("merge_logit_difference_mean", changed.logit_mean, params.steps)
     rec.metric("merge_loss_difference", changed.loss_after - changed.loss_before, params.steps)
     base = "the dequantised base" if params.quantization == "4bit" else "the base"
     rec.note(f"merged into {base} in {number}; compared with the adapter on {changed.rows} held-out rows")
+
+
+def _hand_over(rec: Recorder, name: str) -> None:
+    """Stores a folder of the run's own as an artifact, which is a copy, and drops it: a merged 7B model is 15 GB."""
+    rec.artifact(name, artifacts.Files(type="model", path=rec.directory / name))
+    shutil.rmtree(rec.directory / name)

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from labqueue.domain import artifacts, kind
 from labqueue.kinds import _evaluation, _method
 from labqueue.kinds._data import Data
+from labqueue.kinds._early import check  # noqa: F401  # of this kind: the lab looks for it here
 from labqueue.kinds._evaluation import Also, Evaluations
 from labqueue.kinds._lora import Lora
 from labqueue.kinds._memory import estimate, lessen  # noqa: F401  # of this kind: the lab looks for them here
@@ -204,6 +205,12 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
     shown = tuple(encode.preview(loaded.tokenizer, rows, PREVIEWED_ROWS))
     rec.artifact("token_preview", artifacts.Table(columns=encode.PREVIEW_COLUMNS, rows=shown))
     _method.describe(rec, loaded, adapted)
+
+
+def pinned(params: Params) -> Params:
+    """With the hashes of the files that it trains and measures on."""
+    also = tuple(each.pinned() for each in params.also)
+    return params.model_copy(update={"data": params.data.pinned(), "also": also})
 
 
 def assets(params: Params) -> list[str]:

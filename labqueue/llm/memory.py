@@ -16,6 +16,7 @@ _MESSAGES = re.compile(
     r"out of memory"  # torch CUDA, the driver (CUDA error: out of memory), Triton, bitsandbytes' own kernels
     r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|CUSOLVER_STATUS_ALLOC_FAILED"
     r"|CUBLAS_STATUS_NOT_INITIALIZED"  # what cuBLAS says when its handle's workspace does not fit
+    r"|failed to map segment"  # a library that is first imported under a limit of the process's memory
     r"|DefaultCPUAllocator: (can't|not enough)|std::bad_alloc|Cannot allocate memory",
     re.IGNORECASE,
 )
@@ -114,7 +115,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         seen.add(id(link))
         named = any(base.__name__ in ("OutOfMemoryError", "MemoryError") for base in type(link).__mro__)
         # Triton's OutOfResources is shared memory of one kernel: no smaller batch mends it.
-        if named or (isinstance(link, RuntimeError | OSError) and _MESSAGES.search(str(link))):
+        if named or (isinstance(link, RuntimeError | OSError | ImportError) and _MESSAGES.search(str(link))):
             return True
         link = link.__cause__ or link.__context__
     return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from labqueue.domain.errors import LabError, nearest
+from labqueue.llm import folders
 
 Where = Literal["package", "hub", "folder", "random"]
 
@@ -141,13 +142,15 @@ def available(name: str) -> bool:
     """Whether the model's weights are on this machine (a package's file is there, a hub snapshot is complete).
 
     Raises:
-        LabError: as ``find``.
+        LabError: as ``find``, or a folder lacks weights or a tokenizer, which nothing here could bring.
     """
     model = find(name)
     if model.where == "package":
         return package_file(model) is not None
     if model.where == "hub":
         return _snapshot(model) is not None
+    if model.where == "folder":
+        folders.checked(Path(model.source), model.alias)
     return True
 
 
@@ -164,7 +167,7 @@ def fetch(name: str) -> Path | None:
     if model.where == "random":
         return None
     if model.where == "folder":
-        return Path(model.source)
+        return folders.checked(Path(model.source), model.alias)
     if model.where == "package":
         return checked_package_file(model)
     return _snapshot(model) or _download(model)
@@ -178,7 +181,7 @@ def local(name: str) -> Path:
     """
     model = find(name)
     if model.where == "folder":
-        return Path(model.source)
+        return folders.checked(Path(model.source), model.alias)
     if model.where == "package":
         return checked_package_file(model)
     found = _snapshot(model) if model.where == "hub" else None
@@ -266,7 +269,7 @@ def _snapshot(model: Model) -> Path | None:
     from labqueue.llm import hub
 
     path = hub.here(model.source, FILES)
-    return path if path is not None and (path / "config.json").is_file() and _complete(path) else None
+    return path if path is not None and (path / "config.json").is_file() and folders.has_weights(path) else None
 
 
 def _download(model: Model) -> Path:
@@ -285,15 +288,6 @@ def _download(model: Model) -> Path:
 
     check_architecture(bring(["config.json"]) / "config.json", model.alias)
     path = bring(FILES)
-    if not _complete(path):
+    if not folders.has_weights(path):
         raise LabError(f"model {model.alias!r} ({model.source}) has no safetensors weights on the hub", key="model")
     return path
-
-
-def _complete(folder: Path) -> bool:
-    """Whether every weight file that the index names is there: a snapshot can exist half-fetched."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return (folder / "model.safetensors").is_file()
-    names = set(json.loads(index.read_text())["weight_map"].values())
-    return all((folder / name).is_file() for name in names)

@@ -63,6 +63,25 @@ def check_task(name: str) -> None:
         raise LabError(f"unknown task {name!r}: {nearest(name, known)}", key="data.task")
 
 
+def check_options(task: str, options: dict[str, Any]) -> None:
+    """Does nothing for options that the task takes.
+
+    Raises:
+        LabError: unknown task, or options that it refuses.
+    """
+    check_task(task)
+    _source(task, options, seed=0, rows=1)
+
+
+def _source(task: str, options: dict[str, Any], *, seed: int, rows: int) -> Any:
+    import reasoning_gym
+
+    try:
+        return reasoning_gym.create_dataset(task, size=rows, seed=seed, **options)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise LabError(f"task {task!r} refuses options {options}: {error}", key="data.options") from error
+
+
 def generated(
     task: str, *, train_items: int, held_out_items: int, options: dict[str, Any] | None = None, seed: int = 0
 ) -> Split:
@@ -71,18 +90,9 @@ def generated(
     Raises:
         LabError: unknown task, options that it refuses, or too few different questions for the sizes asked.
     """
-    import reasoning_gym
-
     check_task(task)
-
-    def draw(seed: int, rows: int) -> Any:
-        try:
-            return reasoning_gym.create_dataset(task, size=rows, seed=seed, **(options or {}))
-        except (TypeError, AssertionError, ValueError) as error:
-            raise LabError(f"task {task!r} refuses options {options}: {error}", key="data.options") from error
-
-    held_source = draw(seed + HELD_OUT_SEED, held_out_items * DRAWS_PER_ROW)
-    train_source = draw(seed, train_items * DRAWS_PER_ROW)
+    held_source = _source(task, options or {}, seed=seed + HELD_OUT_SEED, rows=held_out_items * DRAWS_PER_ROW)
+    train_source = _source(task, options or {}, seed=seed, rows=train_items * DRAWS_PER_ROW)
     held_out = _distinct(held_source, held_out_items, set(), distinct=True)
     train = _distinct(train_source, train_items, {row.question for row in held_out}, distinct=False)
     for what, rows, wanted in (("held-out", held_out, held_out_items), ("training", train, train_items)):

@@ -17,8 +17,8 @@ from labqueue.report.arms import exact, text
 from labqueue.report.blocks import Block, Figure, Heading, Paragraph, Rows
 from labqueue.report.comparison import flatten
 from labqueue.report.data import plain
-from labqueue.report.sections import number
 from labqueue.report.style import Plot
+from labqueue.report.wording import number
 
 
 def compare_experiments(views: Sequence[ExperimentView]) -> dict[str, Any]:

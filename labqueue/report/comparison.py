@@ -12,9 +12,9 @@ from labqueue.report.arms import MISSING, SeriesReader, exact, text
 from labqueue.report.blocks import Block, Figure, Heading, Paragraph, Rows
 from labqueue.report.curves import thin
 from labqueue.report.data import plain
-from labqueue.report.plots import METRICS_SHOWN, slug
-from labqueue.report.sections import duration, number
-from labqueue.report.style import Plot
+from labqueue.report.plots import METRICS_SHOWN
+from labqueue.report.style import Plot, slug
+from labqueue.report.wording import duration, number
 
 FACTS = ("experiment", "kind", "profile", "device", "seed", "outcome", "spec_hash", "commit", "dirty")
 """What may differ between runs beside their parameters."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.views import RunView
 from labqueue.report import stats, style
-from labqueue.report.arms import SeriesReader, effective, exact, is_number, text
+from labqueue.report.arms import MISSING, SeriesReader, exact, is_number, text
+from labqueue.report.points import full_grid, names, varied, wrapped
 from labqueue.report.style import Plot
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ POINTS = 400
 
 PANELS, COLOURS, PICKED, GREYS = 9, 8, 6, 200
 
+BY_POINT = "sweep point"
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -27,6 +30,10 @@ class Arm:
 
     point: dict[str, Any]
     lines: list[tuple[list[int], list[float]]]
+
+    def at(self, key: str) -> Any:
+        """The value of a key here, MISSING where the point does not name it."""
+        return self.point.get(key, MISSING)
 
     @property
     def last(self) -> float:
@@ -39,11 +46,19 @@ def curves(metric: str, runs: Sequence[RunView], axes: Sequence[str], series: Se
     arms = _arms(metric, runs, axes, series)
     if not arms:
         return []
-    keys = [key for key in axes if len({exact(arm.point.get(key)) for arm in arms}) > 1]
+    keys = varied(axes, arms)
+    if len(keys) > 1 and len(arms) <= PICKED and not full_grid(keys, arms):
+        # Keys that move together: a colour per sweep point says more than a panel per value.
+        arms = [Arm({BY_POINT: name}, arm.lines) for name, arm in zip(_names(arms, keys), arms, strict=True)]
+        return [_panels(metric, arms, BY_POINT, [])]
     colour, facets = _plan(arms, keys)
     if colour is None and len(arms) > COLOURS:
         return [_picked(metric, arms, keys)]
     return [_panels(metric, arms, colour, facets)]
+
+
+def _names(arms: Sequence[Arm], keys: Sequence[str]) -> list[str]:
+    return names([{key: arm.at(key) for key in keys if arm.at(key) is not MISSING} for arm in arms])
 
 
 def _arms(metric: str, runs: Sequence[RunView], axes: Sequence[str], series: SeriesReader) -> list[Arm]:
@@ -56,7 +71,7 @@ def _arms(metric: str, runs: Sequence[RunView], axes: Sequence[str], series: Ser
         points = [(step, value) for step, value in points if math.isfinite(value)]
         if not points:
             continue
-        point = {key: effective(run, key) for key in axes}
+        point = {key: run.varied.get(key, MISSING) for key in axes}
         arm = found.setdefault(exact({key: exact(value) for key, value in point.items()}), Arm(point, []))
         arm.lines.append(([step for step, _ in points], [value for _, value in points]))
     return list(found.values())
@@ -74,26 +89,27 @@ def _plan(arms: Sequence[Arm], keys: Sequence[str]) -> tuple[str | None, list[st
 
 
 def _numeric(key: str, arms: Sequence[Arm]) -> bool:
-    return all(is_number(arm.point[key]) for arm in arms)
+    return all(is_number(arm.at(key)) for arm in arms)
 
 
 def _panels(metric: str, arms: Sequence[Arm], colour: str | None, facets: Sequence[str]) -> Plot:
     from matplotlib.figure import Figure
 
-    groups: dict[str, list[Arm]] = {}
+    found: dict[str, list[Arm]] = {}
     for arm in arms:
-        title = "\n".join(f"{key.rpartition('.')[2]}={style.short(arm.point[key], 18)}" for key in facets)
-        groups.setdefault(title, []).append(arm)
+        found.setdefault(exact([exact(arm.point[key]) for key in facets]), []).append(arm)
+    titles = _names([members[0] for members in found.values()], facets)
+    groups = dict(zip(titles, found.values(), strict=True))
     columns = min(3, len(groups)) if len(groups) != 4 else 2
     rows = math.ceil(len(groups) / columns)
-    size = (6.6, 3.9) if len(groups) == 1 else (1.4 + 2.6 * columns, 0.7 + 2.2 * rows)
+    size = (8.0 if colour == BY_POINT else 6.6, 3.9) if len(groups) == 1 else (1.4 + 2.6 * columns, 0.7 + 2.2 * rows)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     paint = _paint(colour, arms)
     for number, (title, members) in enumerate(groups.items()):
         axes = grid[number // columns][number % columns]
         if title:
-            axes.set_title(title, fontsize=9)
+            axes.set_title(title.replace(" · ", "\n") if len(title) > 26 else title, fontsize=9)
         for arm in members:
             _draw(axes, arm, *paint[exact(arm.point[colour])] if colour else (style.COLOURS[0], "-"))
         _scale(axes, arms)
@@ -102,7 +118,10 @@ def _panels(metric: str, arms: Sequence[Arm], colour: str | None, facets: Sequen
     figure.supxlabel("step", fontsize=10)
     figure.supylabel(style.with_unit(metric), fontsize=10)
     if colour:
-        handles = [_handle(style.short(value, 20), *paint[exact(value)]) for value in _ordered(colour, arms)]
+        handles = [
+            _handle(wrapped(value) if colour == BY_POINT else style.short(value, 20), *paint[exact(value)])
+            for value in _ordered(colour, arms)
+        ]
         figure.legend(handles=handles, loc="outside right upper", title=text(colour, 24), alignment="left")
     return _finish(metric, figure, arms, "")
 
@@ -139,9 +158,8 @@ def _finish(metric: str, figure: Any, arms: Sequence[Arm], note: str) -> Plot:
     count = f"{min(seeds)}–{max(seeds)}" if len(seeds) > 1 else str(max(seeds))
     caption = f"{metric} over steps; {bands} (seeds per sweep point: {count}).{note}"
     svg, png = style.save(figure)
-    from labqueue.report.plots import slug
-
-    return Plot(f"{slug(metric)}_curves", f"{metric} over steps", caption, svg, png, "curves")
+    name = f"{style.slug(metric)}_curves"
+    return Plot(name, f"{metric} over steps", caption, svg, png, "curves", metrics=(metric,))
 
 
 def _paint(colour: str | None, arms: Sequence[Arm]) -> dict[str, tuple[Any, str]]:

@@ -23,12 +23,14 @@ p { margin: .4rem 0 .8rem; } .prose { white-space: pre-wrap; }
 .badge.supported, .badge.succeeded { color: var(--yes); } .badge.refuted, .badge.failed { color: var(--no); }
 .scroll { overflow-x: auto; max-height: 40rem; border: 1px solid var(--line); border-radius: .4rem; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; width: 100%; }
-th, td { text-align: left; padding: .3rem .7rem; vertical-align: top; }
-th { position: sticky; top: 0; background: var(--band); white-space: nowrap; }
+th, td { text-align: left; padding: .3rem .7rem; vertical-align: top; white-space: nowrap; }
+th { position: sticky; top: 0; background: var(--band); white-space: normal; vertical-align: bottom; }
 td.text { min-width: 12rem; white-space: pre-wrap; }
 tr + tr td { border-top: 1px solid var(--line); }
 figure { margin: 1rem 0 1.6rem; } figure img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
 figcaption { color: var(--soft); font-size: .84rem; margin-top: .3rem; }
+@media (max-width: 40rem) { body { padding: 1rem .8rem 3rem; } figure { overflow-x: auto; }
+  figure img { max-width: none; height: 13rem; } }
 @media print { body { max-width: none; }
   .scroll { max-height: none; overflow: visible; } figure { break-inside: avoid; } }
 """

@@ -11,10 +11,14 @@ from labqueue.domain.views import ExperimentView, RunView, VerdictView
 from labqueue.report import stats
 from labqueue.report.arms import effective, exact, text
 from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
+from labqueue.report.costs import memory_and_time
 from labqueue.report.data import varied_keys
+from labqueue.report.kept import READING, artifacts, readings
+from labqueue.report.metrics import metric_names
 from labqueue.report.searched import searched
 from labqueue.report.style import Plot, with_unit
 from labqueue.report.verdicts import counted
+from labqueue.report.wording import duration, ids, number, point
 
 if TYPE_CHECKING:
     from labqueue.domain.artifacts import Table
@@ -39,12 +43,16 @@ def sections(
         *_verdicts(verdicts, plots),
         *searched(experiment.search),
         *_runs(experiment),
+        *_figures("One metric against another", "asked", plots),
         *_figures("Curves", "curves", plots),
+        *readings(experiment, {run_id: table for run_id, name, table in samples if name == READING}),
         *_figures("Over what was varied", "axes", plots),
-        *_samples(samples),
+        *_without_figure(experiment, plots),
+        *_samples([each for each in samples if each[1] != READING]),
         *_failures(experiment),
         *_left_out(experiment),
-        *_memory_and_time(experiment),
+        *memory_and_time(experiment),
+        *artifacts(experiment),
         *_provenance(experiment),
         *_results(experiment, verdicts),
         Heading("LEARNINGS"),
@@ -119,6 +127,15 @@ def _figures(title: str, section: str, plots: Sequence[Plot]) -> list[Block]:
     return [Heading(title), *found] if found else []
 
 
+def _without_figure(experiment: ExperimentView, plots: Sequence[Plot]) -> list[Block]:
+    shown = {metric for plot in plots for metric in plot.metrics}
+    rest = [name for name in metric_names(experiment) if name not in shown]
+    if not shown or not rest:
+        return []
+    why = "Without a figure, being costs, curve readings, the same in every run, or further down the list"
+    return [Paragraph(f"{why}: {', '.join(rest)}. Name a metric in a prediction or in plots to have one.")]
+
+
 def _samples(samples: Sequence[tuple[int, str, Table]]) -> list[Block]:
     blocks: list[Block] = [Heading("Samples")] if samples else []
     for run_id, name, table in samples:
@@ -135,7 +152,7 @@ def _failures(experiment: ExperimentView) -> list[Block]:
         [
             str(run.id),
             str(run.seed),
-            _point(run),
+            point(run),
             _outcome(run),
             text(run.reason, 300) if run.reason else "not recorded",
         ]
@@ -149,45 +166,8 @@ def _left_out(experiment: ExperimentView) -> list[Block]:
     items = [*experiment.left_out, *([f"{aside}."] if aside else [])]
     waiting = [run for run in experiment.runs if run.state != "finished"]
     if waiting:
-        items.append(f"{len(waiting)} runs are not finished: {_ids(waiting)}.")
+        items.append(f"{len(waiting)} runs are not finished: {ids(waiting)}.")
     return [Heading("Left out"), Bullets(items)] if items else []
-
-
-def _memory_and_time(experiment: ExperimentView) -> list[Block]:
-    ran = [run for run in experiment.runs if run.wall_s is not None]
-    if not ran:
-        return []
-    groups: dict[str, list[RunView]] = {}
-    for run in ran:
-        groups.setdefault(_point(run), []).append(run)
-    rows = []
-    for name, runs in groups.items():
-        peaks = [run.peak_memory_gib for run in runs if run.peak_memory_gib is not None]
-        estimates = [run.estimated_memory_gib for run in runs if run.estimated_memory_gib is not None]
-        times = [run.wall_s for run in runs if run.wall_s is not None]
-        peak, estimate = max(peaks, default=None), max(estimates, default=None)
-        ratio = f"{peak / estimate:.2f}" if peak is not None and estimate else "—"
-        mean = math.fsum(times) / len(times)
-        rows.append([name, str(len(runs)), number(estimate), number(peak), ratio, duration(mean), duration(max(times))])
-    columns = ["sweep point", "runs", "estimated (GiB)", "peak (GiB)", "peak / estimate", "mean time", "longest"]
-    total = duration(math.fsum(run.wall_s or 0.0 for run in ran))
-    note = f"Peaks are the allocator's reserved bytes; the CUDA context is separate. All runs together took {total}."
-    judged = _estimates_judged(ran)
-    return [Heading("Memory and time"), Rows(columns, rows), Paragraph(note), *([Paragraph(judged)] if judged else [])]
-
-
-def _estimates_judged(runs: Sequence[RunView]) -> str | None:
-    """How good the predictions of memory were, in words; None where there is none to compare."""
-    pairs = [(run.estimated_memory_gib, run.peak_memory_gib) for run in runs if run.outcome == "succeeded"]
-    off = [100 * (estimate / peak - 1) for estimate, peak in pairs if estimate and peak]
-    if not off:
-        return None
-    mean, worst = math.fsum(map(abs, off)) / len(off), max(off, key=abs)
-    low = sum(value < 0 for value in off)
-    return (
-        f"Of {len(off)} succeeded runs with both, estimates were off by {mean:.1f} % on average and {worst:+.1f} % at "
-        f"worst; {low} were too low. Rows shorter than max_length need less than was estimated."
-    )
 
 
 def _provenance(experiment: ExperimentView) -> list[Block]:
@@ -196,7 +176,7 @@ def _provenance(experiment: ExperimentView) -> list[Block]:
         dirty = {True: " + uncommitted changes", False: "", None: " (state of the tree unknown)"}[run.dirty]
         commit = f"{run.commit[:12]}{dirty}" if run.commit else "unknown"
         groups.setdefault((commit, run.spec_hash[:12], run.profile, run.device), []).append(run)
-    rows = [[*key, _ids(runs)] for key, runs in groups.items()]
+    rows = [[*key, ids(runs)] for key, runs in groups.items()]
     note = f"Job {experiment.job}, spec version {experiment.spec_version[:12]}."
     blocks: list[Block] = [Heading("Provenance"), Paragraph(note)]
     if rows:
@@ -222,7 +202,7 @@ def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> lis
     shown = names[:METRIC_COLUMNS]
     groups: dict[str, tuple[str, list[RunView]]] = {}
     for run in done:
-        groups.setdefault(exact(run.varied), (_point(run), []))[1].append(run)
+        groups.setdefault(exact(run.varied), (point(run), []))[1].append(run)
     rows = [
         [name, str(len(members)), *(_mean(members, metric) for metric in shown)] for name, members in groups.values()
     ]
@@ -240,36 +220,6 @@ def _mean(runs: Sequence[RunView], metric: str) -> str:
     return f"{number(found.mean)} [{number(low)}, {number(high)}]{short}"
 
 
-def metric_names(experiment: ExperimentView) -> list[str]:
-    """All recorded metrics: those of predictions first, then evaluations, then the rest by name."""
-    named = [
-        str(test["metric"])
-        for prediction in experiment.predictions
-        for test in prediction.values()
-        if isinstance(test, dict) and "metric" in test
-    ]
-    recorded = {name for run in experiment.runs for name, metric in run.metrics.items() if metric.points}
-    rest = sorted(recorded, key=lambda name: (not name.startswith("eval"), "loss" not in name, name))
-    return [name for name in dict.fromkeys([*named, *rest]) if name in recorded]
-
-
-def number(value: float | None) -> str:
-    """Four significant digits; a dash for what was not measured."""
-    return f"{value:.4g}" if value is not None and math.isfinite(value) else "—"
-
-
-def duration(seconds: float | None) -> str:
-    """``12.3 s``, ``4 min 05 s``, ``2 h 07 min``."""
-    if seconds is None:
-        return "—"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-
-
 def _last(run: RunView, metric: str) -> float | None:
     known = run.metrics.get(metric)
     return known.last if known and known.last is not None and math.isfinite(known.last) else None
@@ -279,15 +229,6 @@ def _outcome(run: RunView) -> str:
     if run.outcome:
         return run.outcome.replace("_", " ")
     return f"{run.state} ({run.waiting.text})" if run.waiting else run.state
-
-
-def _point(run: RunView) -> str:
-    return ", ".join(f"{key}={text(value, 30)}" for key, value in run.varied.items()) or "the only one"
-
-
-def _ids(runs: Sequence[RunView], limit: int = 12) -> str:
-    listed = ", ".join(str(run.id) for run in runs[:limit])
-    return f"{listed} and {len(runs) - limit} more" if len(runs) > limit else listed
 
 
 def _no_learnings(experiment: ExperimentView) -> Block:

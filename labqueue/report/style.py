@@ -28,6 +28,10 @@ WIDE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Ping
 """Fonts for letters that DejaVu lacks, used where the machine has one."""
 
 UNITS = (
+    (r"_step$|^steps_to_|(^|_)steps$", "step"),
+    (r"^(diverged|overfit)$", "1 is yes"),
+    (r"^(gap|overfit_rise)$", "nats/token"),
+    (r"(^|_)perplexity$|^update_norm$|^stable_rank$", ""),
     (r"(^|_)tokens_per_(second|s)$", "tokens/s"),
     (r"_per_s(econd)?$", "1/s"),
     (r"(_|^)(s|seconds)$", "s"),
@@ -39,7 +43,8 @@ UNITS = (
     (r"(^|_)(bits|bpc|bpb)(_|$)", "bits"),
     (r"(^|_)(accuracy|acc|exact|score|fraction|share)(_|$)", "fraction"),
 )
-"""Units by how a metric is called; the first pattern that matches. A metric that matches none is shown bare."""
+"""Units by how a metric is called; the first pattern that matches. A metric that has none, or matches none, is shown
+bare."""
 
 LOOK: dict[str, Any] = {
     "font.size": 9.5,
@@ -79,13 +84,20 @@ class Plot:
     png: bytes
     section: str
     verdict: str | None = None
+    metrics: tuple[str, ...] = ()
+    """The metrics that it shows."""
+
+
+def slug(name: str) -> str:
+    """A file name from any name: letters, digits, dot and dash; at most 60 characters."""
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:60] or "_"
 
 
 def with_unit(metric: str) -> str:
-    """``eval_loss (nats/token)``; the bare name of a metric whose unit is not known."""
+    """``eval_loss (nats/token)``; the bare name of a metric that has no unit, or none that is known."""
     for pattern, unit in UNITS:
         if re.search(pattern, metric):
-            return f"{metric} ({unit})"
+            return f"{metric} ({unit})" if unit else metric
     return metric
 
 

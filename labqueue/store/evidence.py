@@ -91,6 +91,7 @@ def experiment(db: Database, name: str) -> ExperimentView:
             runs=sorted(views.values(), key=lambda view: (view.seed, order[canonical(view.varied)])),
             left_out=left_out,
             search=trials.result(db, newest.id),
+            plots=list(spec.get("plots", ())),  # specs frozen before there were plots have none
         )
 
 

@@ -59,7 +59,8 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
         part = [row.id for row in rows[at : at + 5000]]
         for e in connection.execute(select(Event).where(Event.c.run_id.in_(part)).order_by(Event.c.id)):
             if e.kind == "note":
-                notes[e.run_id].append(e.text)
+                if e.text not in notes[e.run_id]:  # a resumed attempt says once more what the first one said
+                    notes[e.run_id].append(e.text)
             else:
                 history[e.run_id].append(EventView(iso(e.at) or "", e.kind, e.text))
     running = [row.id for row in rows if row.state == State.RUNNING]

@@ -134,6 +134,8 @@ def check(bundle: Bundle) -> None:
     for job in bundle.tables["jobs"]:
         if any(not isinstance(job["spec"].get(key), kind) for key, kind in _SPEC_KEYS.items()):
             raise LabError(f"the spec of job {job['id']} is not one that this lab has written")
+        if not isinstance(job["spec"].get("plots", []), list):
+            raise LabError(f"the plots of job {job['id']} are not what this lab writes")
         if not isinstance(job["needs"], list) or not all(isinstance(need, dict) for need in job["needs"]):
             raise LabError(f"the needs of job {job['id']} are not what this lab writes")
     for run in bundle.tables["runs"]:

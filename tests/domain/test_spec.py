@@ -94,3 +94,42 @@ def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:
     assert nearest("stesp", ["steps", "seed"]) == "did you mean 'steps'? known: seed, steps"
     assert nearest("zzz", ["steps", "seed"]) == "known: seed, steps"
     assert nearest("zzz", []) == "known: none"
+
+
+PAIR = {"x": "eval_loss", "y": "kept_loss", "by": "method"}
+SWEEP = {"list": [{"method": "lora"}, {"method": "full", "rate": 1}]}
+
+
+def test_a_plot_survives_freezing_and_older_specs_have_none() -> None:
+    frozen, _ = with_profile(spec(sweep=SWEEP, plots=[PAIR]), "cpu")
+    again = Spec.model_validate_json(frozen.model_dump_json(by_alias=True))
+    assert again.plots == frozen.plots
+    assert again.plots[0].by == "method"
+    assert spec().plots == ()
+
+
+def test_a_profile_that_does_not_vary_what_a_plot_is_by_keeps_the_plot_without_colours() -> None:
+    registered = spec(sweep=SWEEP, plots=[PAIR], profiles={"one": {"sweep": {"grid": {"steps": [1, 2]}}}})
+    frozen, _ = with_profile(registered, "one")
+    assert [(pair.x, pair.y, pair.by) for pair in frozen.plots] == [("eval_loss", "kept_loss", None)]
+    Spec.model_validate_json(frozen.model_dump_json(by_alias=True))
+
+
+@pytest.mark.parametrize(
+    ("plot", "words"),
+    [
+        ({"y": "eval_loss"}, "both 'eval_loss'"),
+        ({"by": "methd"}, "did you mean 'method'"),
+        ({"better": "left"}, "lower-left"),
+        ({"z": "loss"}, "Extra inputs"),
+        ({"x": ""}, "at least 1 character"),
+    ],
+)
+def test_a_plot_that_cannot_be_drawn_is_refused(plot: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        spec(sweep=SWEEP, plots=[PAIR | plot])
+
+
+def test_a_plot_by_a_key_needs_a_sweep() -> None:
+    with pytest.raises(ValueError, match="this spec has no sweep"):
+        spec(plots=[PAIR])

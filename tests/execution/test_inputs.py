@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,19 @@ def test_a_run_says_what_it_took_and_runs_again_only_when_that_has_changed(lab: 
     assert again["reused"] == []
     assert drained(lab, site) == 0
     assert call(lab, "show", again["runs"][0], "--json").json["metrics"]["letters"]["last"] > first_length
+
+
+def test_relative_paths_start_at_the_workspace_wherever_worker_and_submitter_stand(
+    lab: Lab, site: dict[str, str]
+) -> None:
+    (lab.root / "words").write_text("in the workspace")
+    spec = lab.spec("taker", kind="taker", params={"source": "words"})
+    there = {"cwd": "/", "env": lab.environment(**site), "capture_output": True, "text": True, "check": False}
+    for words in (("submit", str(spec), "--profile", "cpu"), ("worker", "--drain", "--device", "cpu")):
+        done = subprocess.run([sys.executable, "-m", "labqueue", *words], **there)  # type: ignore[call-overload]  # words
+        assert done.returncode == 0, done.stderr
+    (run,) = call(lab, "report", "taker", "--json").json["runs"]
+    assert run["metrics"]["letters"]["last"] == len("in the workspace")
 
 
 def test_an_artifact_that_was_changed_on_the_disk_is_not_taken(lab: Lab, site: dict[str, str]) -> None:

@@ -70,7 +70,7 @@ def test_verdicts_come_before_the_table_of_runs_and_every_section_is_there():
     titles = re.findall(r"^## (.+)$", text, re.M)
     assert titles == [
         "Hypothesis", "Methodology", "Verdicts", "Runs", "What failed and why", "Left out", "Memory and time",
-        "Provenance", "RESULTS", "LEARNINGS",
+        "Artifacts", "Provenance", "RESULTS", "LEARNINGS",
     ]  # fmt: skip
     assert "wanted 20 GiB" in text
     assert "Ranks *matter*." in text
@@ -170,6 +170,57 @@ def test_samples_are_shown_side_by_side():
     table = Table(columns=("prompt", "before", "after"), rows=(("2+2", "five", "four"),))
     text = report(samples=[Sample(3, "samples", table)]).markdown()
     assert "| 2+2 | five | four |" in text
+
+
+def readings(point, seed):
+    found = {"eval_loss": 1.0, "diverged": float(point["rank"] == 2), "gap": 0.1 * (1 + seed)}
+    return found | ({"plateau_step": 80.0} if seed else {})
+
+
+def test_what_the_curves_show_is_told_over_seeds_with_how_many_it_is_told_of():
+    table = Table(columns=("feature", "value", "rule"), rows=(("phases", "fast to step 9", "a rule"),))
+    text = report(metrics=readings, samples=[Sample(1, "curve_reading", table)]).markdown()
+    (one,) = re.findall(r"^\| rank=1 \| 3 \| 0.1 to 0.3 .*$", text, re.M)
+    assert one.split(" | ")[3:] == ["80 (2 of 3)", "no", "fast to step 9 (seed 0) |"]
+    assert re.search(r"^\| rank=2 \| 3 \| .* \| yes \| — \|$", text, re.M)
+    assert "## Samples" not in text
+
+
+def test_the_table_of_runs_has_claimed_metrics_first_and_curve_readings_last():
+    names = (
+        "zeta",
+        "overfit",
+        "train_loss",
+        "step_s",
+        "eval_loss",
+        "task_exact",
+        "peak_memory_gib",
+        "diverged",
+        "beta",
+    )
+    claimed = prediction(threshold={"metric": "zeta", "above": 0})
+    found = report(predictions=[claimed], metrics=lambda p, s: dict.fromkeys(names, 1.0)).markdown()
+    (head,) = re.findall(r"^\| run \|.*$", found, re.M)
+    assert [cell.split(" ")[0] for cell in head.split(" | ")[4:-1]] == [
+        "zeta", "eval_loss", "task_exact", "train_loss", "beta", "peak_memory_gib", "step_s", "diverged",
+    ]  # fmt: skip
+    assert "1 more metrics" in found
+
+
+def test_artifacts_are_one_line_for_all_runs_that_left_the_same():
+    text = report({"rank": [1]}, range(3)).markdown()
+    assert "- runs 1, 2, 3: adapter (model); 3 B" in text
+
+
+@pytest.mark.parametrize(("estimate", "said"), [(4.0, "1.00 to 1.00"), (16.0, "0.25 to 0.25")])
+def test_memory_is_judged_by_the_share_of_the_estimate_that_was_used(estimate, said):
+    runs = [
+        make_run(i, {"rank": 1}, i, {"loss": 1.0}, peak_memory_gib=4.0, estimated_memory_gib=estimate) for i in (1, 2)
+    ]
+    text = compose(make_experiment(runs), Series(), plots=False).markdown()
+    assert f"the peak was {said} of the estimate" in text
+    assert "none went above it" in text
+    assert ("longest rows" in text) == (estimate == 16.0)
 
 
 def test_learnings_are_read_and_never_written(tmp_path):

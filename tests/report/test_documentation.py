@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from labqueue.domain.predictions import TESTS, Prediction
 from labqueue.domain.questions import Status, parse
+from labqueue.domain.spec import MetricPair
 from tests.commands import REPOSITORY
 from tests.conftest import Lab
 from tests.store.factories import executed, submitted
@@ -26,10 +27,14 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_prediction_shown_is_valid_and_every_test_is_shown() -> None:
-    (block,) = blocks("yaml")
-    shown = YAML(typ="safe").load(block)["predictions"]
+    shown = YAML(typ="safe").load(blocks("yaml")[0])["predictions"]
     found = [Prediction.model_validate_json(json.dumps(each)) for each in shown]
     assert {name for name in TESTS for each in found if getattr(each, name) is not None} == set(TESTS)
+
+
+def test_the_plot_shown_is_valid_and_every_field_is_shown() -> None:
+    (shown,) = YAML(typ="safe").load(blocks("yaml")[1])["plots"]
+    assert set(MetricPair.model_validate_json(json.dumps(shown)).model_dump()) == set(shown)
 
 
 def test_the_question_shown_has_the_shape_that_is_read() -> None:

@@ -1,0 +1,179 @@
+"""Two metrics against each other, as a spec's ``plots`` ask: a mark per sweep point, joined along one numeric key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from labqueue.domain.views import ExperimentView
+from labqueue.report import marks, style
+from labqueue.report.arms import exact, is_number
+from labqueue.report.points import Cell, Point, cell, grouped, names, numeric, varied
+from labqueue.report.style import Plot, slug
+
+if TYPE_CHECKING:
+    from labqueue.domain.spec import MetricPair
+
+DASHES = ("-", "--", "-.", ":")
+
+
+def asked(experiment: ExperimentView, points: Sequence[Point]) -> list[Plot]:
+    """The figures that the registered spec asks for; one without data, or that cannot be read, is left out."""
+    plots: list[Plot] = []
+    for pair in pairs(experiment):
+        plot = against(pair, points, experiment.axes)
+        if plot is not None and plot.name not in {other.name for other in plots}:
+            plots.append(plot)
+    return plots
+
+
+def pairs(experiment: ExperimentView) -> list[MetricPair]:
+    """What the spec asks for, without what cannot be read (an imported ledger may hold anything)."""
+    from pydantic import ValidationError
+
+    from labqueue.domain.spec import MetricPair
+
+    found = []
+    for stored in experiment.plots:
+        try:
+            found.append(MetricPair.model_validate_json(json.dumps(stored)))
+        except (ValidationError, TypeError):
+            continue
+    return found
+
+
+def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> Plot | None:
+    """One figure of two metrics; None where no sweep point has both."""
+    keys = varied(axes_, points)
+    key = _along(keys, points, pair.by)
+    others = [other for other in keys if other != key]
+    cells = {id(point): _both(point, pair) for point in points}
+    filled = [pair_ for pair_ in cells.values() if pair_[0].values]
+    if not filled:
+        return None
+    from matplotlib.figure import Figure
+
+    reaches = [marks.reach([found[side] for found in filled]) for side in (0, 1)]
+    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    marks.scale(axes, "x", reaches[0])
+    marks.scale(axes, "y", reaches[1])
+    groups = [_ordered(group, key) for group in grouped(others, points).values()]
+    labels = names([{o: group[0].varied[o] for o in others if o in group[0].varied} for group in groups])
+    for number, (group, label) in enumerate(zip(groups, labels, strict=True)):
+        colour, place = _colour(group[0], pair.by, groups, number)
+        here = [(point, *cells[id(point)]) for point in group if cells[id(point)][0].values]
+        if here:
+            look = {"colour": style.COLOURS[colour], "marker": style.MARKERS[number % 8], "dash": DASHES[place % 4]}
+            _group(axes, here, key, label, **look)
+    axes.set_xlabel(f"{style.with_unit(pair.x)}{_log(reaches[0])}")
+    axes.set_ylabel(f"{style.with_unit(pair.y)}{_log(reaches[1])}")
+    if len(groups) > 1 and len(groups) <= 12:
+        figure.legend(loc="outside right upper")
+    if pair.title:
+        figure.suptitle(pair.title, fontsize=11, x=0.01, ha="left")
+    if pair.better:
+        axes.set_title(f"better: {pair.better.replace('-', ' ')}", fontsize=9, loc="right", color="#666666")
+    svg, png = style.save(figure)
+    title = pair.title or f"{pair.y} against {pair.x}"
+    caption = f"{_caption(pair, key)}{_absent(points, cells, keys)}{_beyond(filled, reaches)}"
+    name = f"{slug(pair.y)}_against_{slug(pair.x)}{f'_by_{slug(pair.by)}' if pair.by else ''}"
+    return Plot(name, title, caption, svg, png, "asked", metrics=(pair.x, pair.y))
+
+
+def _along(keys: Sequence[str], points: Sequence[Point], by: str | None) -> str | None:
+    """The numeric key that the marks are joined along: the one that leaves the fewest lines, other than ``by``."""
+    found = [key for key in keys if key != by and numeric(key, points, least=2)]
+    lines = {key: len(grouped([other for other in keys if other != key], points)) for key in found}
+    best = min(found, key=lambda key: lines[key], default=None)
+    return best if best is not None and lines[best] < len(points) else None
+
+
+def _both(point: Point, pair: MetricPair) -> tuple[Cell, Cell]:
+    """The two cells of a point, of the seeds that have both metrics."""
+    x, y = cell(point.runs, pair.x), cell(point.runs, pair.y)
+    shared = [seed for seed in x.values if seed in y.values]
+    return (
+        Cell({seed: x.values[seed] for seed in shared}, x.diverged, x.lost),
+        Cell({seed: y.values[seed] for seed in shared}, y.diverged, y.lost),
+    )
+
+
+def _ordered(group: Sequence[Point], key: str | None) -> list[Point]:
+    return sorted(group, key=lambda point: point.at(key)) if key and all(key in p.varied for p in group) else [*group]
+
+
+def _colour(point: Point, by: str | None, groups: Sequence[Sequence[Point]], number: int) -> tuple[int, int]:
+    """The colour of a group, and how many groups before it have the same."""
+    if by is None:
+        return number % len(style.COLOURS), number // len(style.COLOURS)
+    firsts = [exact(group[0].at(by)) for group in groups]
+    colour = list(dict.fromkeys(firsts)).index(exact(point.at(by)))
+    return colour % len(style.COLOURS), firsts[:number].count(firsts[number])
+
+
+def _group(axes: Any, here: Sequence[tuple[Point, Cell, Cell]], key: str | None, label: str, **look: Any) -> None:
+    colour, marker = look["colour"], look["marker"]
+    seeds = [(x.values[s], y.values[s], s in x.diverged) for _, x, y in here for s in x.values]
+    marks.dots(axes, seeds, marker, colour=colour, alpha=0.4, size=3.6)
+    axes.errorbar(
+        [x.mean for _, x, _ in here],
+        [y.mean for _, _, y in here],
+        xerr=[x.half for _, x, _ in here],
+        yerr=[y.half for _, _, y in here],
+        fmt=f"{marker}{look['dash']}",
+        color=colour,
+        ms=6,
+        lw=1.3,
+        elinewidth=0.9,
+        capsize=2,
+        label=label or None,
+    )
+    hollow = [(x.mean, y.mean) for _, x, y in here if x.diverged]
+    if hollow:
+        axes.plot(*zip(*hollow, strict=True), marker, color=colour, mfc="white", ms=6, zorder=4)
+    for point, x, y in here:
+        if key and is_number(point.at(key)):
+            told = style.short(point.at(key))
+            axes.annotate(
+                told,
+                (x.mean, y.mean),
+                (5, 5),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+                annotation_clip=True,
+            )
+
+
+def _log(reach: tuple[float, float, bool] | None) -> str:
+    return " (log scale)" if reach and reach[2] else ""
+
+
+def _caption(pair: MetricPair, key: str | None) -> str:
+    joined = f", joined in the order of {key}, which is written beside them" if key else ""
+    colours = f" A colour is a {pair.by}." if pair.by else ""
+    return (
+        f"Last {pair.y} against last {pair.x}: pale marks are seeds; large marks the means of the sweep points over "
+        f"seeds{joined}, with 95 % t intervals both ways (none with one seed).{colours}"
+    )
+
+
+def _absent(points: Sequence[Point], cells: dict[int, tuple[Cell, Cell]], keys: Sequence[str]) -> str:
+    labels = names([{key: point.varied[key] for key in keys if key in point.varied} for point in points])
+    missing = []
+    for point, label in zip(points, labels, strict=True):
+        x, _ = cells[id(point)]
+        if x.lost or not x.values:
+            why = ", ".join(dict.fromkeys(outcome.replace("_", " ") for outcome in x.lost)) or "no value"
+            missing.append(f"{label or 'the only point'} ({why}, {len(point.runs) - len(x.values)} runs)")
+    hollow = " Hollow: diverged by the rule of the curve." if any(x.diverged for x, _ in cells.values()) else ""
+    shown, more = missing[:6], len(missing) - 6
+    listed = "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+    return f"{hollow} Without a mark: {listed}." if missing else hollow
+
+
+def _beyond(filled: Sequence[tuple[Cell, Cell]], reaches: Sequence[tuple[float, float, bool] | None]) -> str:
+    said = [marks.clipped([found[side] for found in filled], reaches[side]) for side in (0, 1)]
+    return said[0] or said[1]

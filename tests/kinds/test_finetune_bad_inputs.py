@@ -1,0 +1,200 @@
+"""What could not be trained is refused at submission: what it is, where it stands, and the cure.
+
+Nothing is recorded then, so that nothing of it fails at night.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labqueue.domain.errors import LabError
+from labqueue.domain.kind import UserError
+from labqueue.kinds import finetune
+from labqueue.llm import models, tiny
+from tests.commands import call
+from tests.conftest import Answer, Lab
+from tests.helpers_recorder import MemoryRecorder
+from tests.kinds.test_finetune import TINY, params
+
+PLAIN = TINY | {"samples": 0, "scored": 0}
+
+
+def written(folder: Path, name: str, rows: list[Any]) -> str:
+    file = folder / f"{name}.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    return str(file)
+
+
+def asked(count: int, first: int = 0, answer: str = "7") -> list[dict[str, str]]:
+    return [{"question": f"what is {number}", "answer": answer} for number in range(first, first + count)]
+
+
+FILES: dict[str, list[Any]] = {
+    "good": asked(20),
+    "empty": [],
+    "unanswered": [*asked(18), *asked(2, 30, " ")],
+    "few": asked(3),
+    "same": asked(1) * 20,
+    "twin": [{"question": "WHAT  is 3", "answer": "3"}, *asked(5, 50)],
+    "columns": [*asked(3), {"q": "a", "a": "b"}],
+    "number": [{"question": "1+1", "answer": 2}],
+}
+
+
+def refused(lab: Lab, *words: str | Path) -> str:
+    """The one line in which a submission is refused, with nothing recorded."""
+    answer: Answer = call(lab, "submit", *words, "--profile", "cpu")
+    assert (answer.code, answer.out) == (2, ""), answer.err
+    assert answer.err.count("\n") == 1
+    assert "Traceback" not in answer.err
+    assert not (lab.root / "results.db").exists()
+    return answer.err
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "batch", "reason"),
+    [
+        ("empty", {}, 2, "spec.yaml:1: empty.jsonl has no rows"),
+        ("unanswered", {}, 2, "2 of 20 rows of unanswered.jsonl have no answer: line 19, 20. Give them one, or set"),
+        ("few", {}, 2, "few.jsonl has 3 rows, 0 of them with questions that are not held out; asked for at least 1"),
+        ("same", {}, 2, "same.jsonl has 20 rows, 0 of them with questions that are not held out"),
+        ("good", {"eval_path": "twin"}, 2, "1 rows of good.jsonl ask a question that is held out, first its line 4"),
+        ("twin", {"eval_path": "empty"}, 2, "spec.yaml:1: empty.jsonl has no rows"),
+        ("twin", {"eval_path": "few"}, 2, "few.jsonl has 3 rows, data.eval_items asks for 4"),
+        ("good", {"train_items": 18}, 2, "16 of them with questions that are not held out; asked for 18 to train on"),
+        ("good", {}, 17, "a step takes batch 17 * accumulation 1 = 17, but there are only 16 training rows"),
+        ("columns", {}, 2, "columns.jsonl:4: needs exactly one of question or prompt; found q, a."),
+        ("number", {}, 2, "number.jsonl:1: answer must be text, got 2"),
+    ],
+)
+def test_a_file_that_cannot_be_learned_from_is_refused_at_submission(
+    lab: Lab, file: str, data: dict[str, Any], batch: int, reason: str
+) -> None:
+    files = {name: written(lab.root, name, rows) for name, rows in FILES.items()}
+    named = {key: files.get(str(value), value) for key, value in data.items()}
+    whole = {"path": files[file], "eval_items": 4, **named}
+    spec = lab.spec("spec", kind="finetune", params=PLAIN | {"data": whole, "batch": batch})
+    assert reason in refused(lab, spec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"lora": {"targets": ["q_prj"]}}, "no linear layer 'q_prj' in a block: did you mean 'q_proj'?"),
+        ({"lora": {"rank": 33}}, "rank 33 is not between 1 and 32, the smaller side of k_proj (32 x 64)"),
+        ({"backend": "unsloth"}, "backend 'unsloth' needs a CUDA device, this run has 'cpu'; use hf or auto"),
+        ({"data": TINY["data"] | {"options": {"max_trms": 2}}}, "task 'chain_sum' refuses options {'max_trms': 2}"),
+        (
+            {"also": [{"name": "sums", "task": "chain_sum", "options": {"max_trms": 2}}]},
+            "also 'sums': task 'chain_sum' refuses options",
+        ),
+        ({"also": [{"name": "text", "path": "gone.txt"}]}, "text file 'gone.txt' does not exist"),
+        ({"learning_rate": 0}, "params.learning_rate: Input should be greater than 0 (got the number 0)"),
+        ({"batch": 41}, "a step takes batch 41 * accumulation 1 = 41, but there are only 40 training rows"),
+        ({"data": TINY["data"] | {"template": "chatmll"}}, "did you mean 'chatml'?"),
+    ],
+)
+def test_settings_that_the_model_the_device_or_the_task_refuses_are_refused_at_submission(
+    lab: Lab, changes: dict[str, Any], reason: str
+) -> None:
+    spec = lab.spec("spec", kind="finetune", params=PLAIN | changes)
+    assert reason in refused(lab, spec)
+
+
+def test_a_rate_that_is_no_number_is_refused_at_submission(lab: Lab) -> None:
+    spec = lab.text(
+        "name: spec\nkind: finetune\nparams:\n  model: random-tiny\n  learning_rate: .nan\n"
+        "  data: {task: chain_sum, train_items: 8, eval_items: 4}\n"
+    )
+    assert "spec.yaml:5: " in refused(lab, spec)
+
+
+def test_what_was_set_on_the_command_line_is_blamed_on_it(lab: Lab) -> None:
+    files = {name: written(lab.root, name, rows) for name, rows in FILES.items()}
+    good = PLAIN | {"data": {"path": files["good"], "eval_items": 4}}
+    spec = lab.spec("spec", kind="finetune", params=good)
+    for setting in (f"data.path={files['empty']}", "data.path=gone.jsonl", "model=random-tny", "lora.rank=33"):
+        assert refused(lab, spec, "--set", setting).startswith("labqueue: command line: "), setting
+    assert refused(lab, spec, "--sweep", "lora.rank=4,33").startswith("labqueue: command line: rank 33")
+
+
+def test_a_missing_file_is_blamed_on_the_key_that_names_it(lab: Lab) -> None:
+    good = written(lab.root, "good", FILES["good"])
+    spec = lab.spec("spec", kind="finetune", params=PLAIN | {"data": {"path": good, "eval_path": "gone.jsonl"}})
+    answer = call(lab, "submit", spec, "--profile", "cpu", "--json")
+    assert answer.code == 2
+    assert answer.json["error"]["key"] == "params.data.eval_path"
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason"),
+    [("model.safetensors", "not all of its weights"), ("tokenizer.json", "has no tokenizer")],
+)
+def test_a_model_folder_without_weights_or_tokenizer_is_refused_but_can_be_estimated(
+    lab: Lab, lacking: str, reason: str
+) -> None:
+    folder = lab.root / "model"
+    shutil.copytree(tiny.folder(), folder)
+    assert models.fetch(str(folder)) == folder
+    (folder / lacking).unlink()
+    spec = lab.spec("spec", kind="finetune", params=PLAIN | {"model": str(folder)})
+    assert reason in refused(lab, spec)
+    assert call(lab, "estimate", "--model", folder, "--json").json["total_gib"] > 0
+
+
+def test_targets_by_the_end_of_their_path_and_unknown_architectures_are_left_to_the_model(tmp_path: Path) -> None:
+    finetune.check(params(lora={"targets": ["layers.1.mlp.up_proj"], "rank": 64}), "cpu")
+    with pytest.raises(LabError, match="rank 65"):
+        finetune.check(params(lora={"targets": ["layers.1.mlp.up_proj"], "rank": 65}), "cpu")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}))
+    finetune.check(params(model=str(tmp_path), lora={"targets": ["c_attn"]}), "cpu")
+    finetune.check(params(model="from_run", lora={"targets": ["c_attn"]}), "cpu")
+
+
+def test_a_file_that_was_mended_is_read_again(tmp_path: Path) -> None:
+    file = written(tmp_path, "rows", FILES["few"])
+    wanted = params(data={"path": file, "eval_items": 4}, samples=0, scored=0)
+    with pytest.raises(LabError, match=r"rows.jsonl has 3 rows"):
+        finetune.check(wanted, "cpu")
+    written(tmp_path, "rows", FILES["good"])
+    finetune.check(wanted, "cpu")
+
+
+def test_a_run_on_a_file_with_another_content_is_another_run(lab: Lab) -> None:
+    text = lab.root / "text.txt"
+    text.write_text("to be or not to be, " * 20)
+    file = written(lab.root, "rows", FILES["good"])
+    also = [{"name": "text", "path": str(text), "tokens": 32, "window": 16}]
+    spec = lab.spec("spec", kind="finetune", params=PLAIN | {"data": {"path": file, "eval_items": 4}, "also": also})
+
+    def hashes() -> tuple[str, str]:
+        assert call(lab, "submit", spec, "--profile", "cpu").code == 0
+        queued = call(lab, "status", "--json").json["queued"]
+        (run,) = [run for run in queued if run["id"] == max(other["id"] for other in queued)]
+        return run["spec_hash"], call(lab, "submit", spec, "--profile", "cpu", "--dry-run", "--json").json["runs"][0][
+            "params"
+        ]["data"]["sha256"]
+
+    first = hashes()
+    assert hashes() == first
+    assert first[1] == models.sha256(Path(file))
+    written(lab.root, "rows", FILES["twin"])
+    assert hashes()[0] != first[0]
+    written(lab.root, "rows", FILES["good"])
+    assert hashes() == first
+    text.write_text("that is the question, " * 20)
+    assert hashes()[0] != first[0]
+
+
+def test_a_queued_run_does_not_train_on_what_its_file_became(tmp_path: Path) -> None:
+    file = written(tmp_path, "rows", FILES["good"])
+    queued = finetune.pinned(params(data={"path": file, "eval_items": 4}, samples=0, scored=0))
+    assert finetune.pinned(queued) == queued
+    written(tmp_path, "rows", FILES["twin"])
+    with pytest.raises(UserError, match=r"rows.jsonl has changed since it was submitted .*: put it back, or submit"):
+        finetune.run(queued, MemoryRecorder(tmp_path / "run"))

@@ -1,0 +1,219 @@
+"""Figures over what was varied, for sweeps that are no grid; and one metric against another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labqueue.domain.spec import MetricPair
+from labqueue.report import marks, style
+from labqueue.report.document import compose
+from labqueue.report.frontier import against
+from labqueue.report.plots import AXES_FIGURES, METRICS_SHOWN, figures, over_axes
+from labqueue.report.points import Cell, along, names, points_of
+from labqueue.store import evidence
+from tests.conftest import Lab
+from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
+from tests.store.factories import executed, submitted
+
+RATES = [{"method": m, "rank": r, "rate": v} for m, r in (("lora", 2), ("lora", 64)) for v in (1e-3, 1e-2, 1e-4)]
+RATES += [{"method": "full", "rate": v} for v in (1e-4, 1e-3, 1e-5)]
+ARMS = [
+    {"method": "lora", "bits": "4bit", "rate": 1e-3},
+    {"method": "lora", "bits": "none", "rate": 1e-3},
+    {"method": "full", "bits": "none", "rate": 1e-4},
+]
+
+
+def runs_of(points: list[dict[str, Any]], make: Any, seeds: Any = range(3)) -> list[Any]:
+    found = []
+    for seed in seeds:
+        for point in points:
+            made = make(point, seed)
+            outcome, metrics = made if isinstance(made, tuple) else ("succeeded", made)
+            found.append(make_run(len(found) + 1, point, seed, metrics, outcome))
+    return found
+
+
+def loss(point: dict[str, Any], seed: int) -> dict[str, float]:
+    return {"eval_loss": 1 + 100 * point["rate"] + 0.1 * seed, "kept_loss": 3 - point["rate"] + 0.2 * seed}
+
+
+def drawn(points: list[dict[str, Any]], make: Any = loss) -> list[Any]:
+    runs = runs_of(points, make)
+    axes = list(dict.fromkeys(key for point in points for key in point))
+    with style.look():
+        return over_axes("eval_loss", points_of(runs), axes)
+
+
+@pytest.fixture
+def saved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures as they are saved, to look into."""
+    kept: list[Any] = []
+    real = style.save
+
+    def keep(figure: Any) -> tuple[bytes, bytes]:
+        kept.append(figure)
+        return real(figure)
+
+    monkeypatch.setattr(style, "save", keep)
+    return kept
+
+
+def at_edge(axes: Any, shape: str) -> int:
+    return sum(len(line.get_xdata()) for line in axes.lines if line.get_marker() == shape and line.get_mfc() == "none")
+
+
+def test_points_whose_keys_move_together_have_one_figure_with_every_point_named(saved: list[Any]) -> None:
+    assert [plot.name for plot in drawn(ARMS)] == ["eval_loss_points"]
+    shown = [label.get_text().replace("\u00a0", " ") for label in saved[0].axes[0].get_yticklabels()]
+    assert [" ".join(label.split()) for label in shown] == [
+        "lora · 4bit · rate 0.001",
+        "lora · bits none · rate 0.001",
+        "full · bits none · rate 0.0001",
+    ]
+
+
+def test_a_numeric_key_with_three_levels_becomes_the_axis_and_the_others_the_lines(saved: list[Any]) -> None:
+    assert [plot.name for plot in drawn(RATES)] == ["eval_loss_over_rate"]
+    (axes,) = saved[0].axes
+    assert axes.get_xscale() == "log"
+    assert [text.get_text() for text in saved[0].legends[0].get_texts()] == ["lora · rank 2", "lora · rank 64", "full"]
+
+
+def test_keys_zipped_together_are_one_axis_and_tell_no_lines_apart() -> None:
+    zipped = points_of(runs_of([{"batch": b, "rate": b / 1000} for b in (4, 8, 16)], loss))
+    assert along(["batch", "rate"], zipped) == ("batch", [])
+
+
+def test_many_random_points_are_scattered_over_each_key() -> None:
+    points = [{"rate": 10 ** -(1 + (i * 7919 % 101) / 40), "rank": i * 104_729 % 61} for i in range(60)]
+    (plot,) = drawn(points)
+    assert plot.name == "eval_loss_scattered"
+
+
+@pytest.mark.parametrize(("rates", "heatmaps"), [([1e-3, 1e-2], 0), ([1e-4, 1e-3, 1e-2], 1)])
+def test_two_values_by_two_are_no_heatmap(rates: list[float], heatmaps: int) -> None:
+    view, _ = sweep({"rate": rates, "rank": [1, 2]}, range(2), loss)
+    plots = over_axes("eval_loss", points_of(view.runs), view.axes)
+    assert sum(" and " in plot.title for plot in plots) == heatmaps
+
+
+@pytest.mark.parametrize(
+    "points", [RATES, ARMS, [{"rate": r} for r in (1e-5, 1e-4, 1e-3)]], ids=["lines", "points", "grid"]
+)
+def test_a_run_without_a_value_is_seen_at_the_edge_and_said(points: list[dict[str, Any]], saved: list[Any]) -> None:
+    def make(point: dict[str, Any], seed: int) -> Any:
+        if point["rate"] == 1e-4:
+            return ("diverged" if seed else "out_of_memory"), {"eval_loss": [(0, 3.0), (5, None)]}
+        return loss(point, seed)
+
+    plot = drawn(points, make)[0]
+    broken = sum(point["rate"] == 1e-4 for point in points)
+    assert at_edge(saved[0].axes[0], "^") == broken
+    assert at_edge(saved[0].axes[0], "x") == broken
+    assert f"{2 * broken} diverged" in plot.caption
+    assert f"{broken} out of memory" in plot.caption
+
+
+def test_a_run_that_diverged_by_rule_is_hollow_and_one_without_the_metric_is_counted(saved: list[Any]) -> None:
+    def make(point: dict[str, Any], seed: int) -> Any:
+        return {"diverged": 1.0, **loss(point, seed)} if point["method"] == "full" else {"other": 1.0}
+
+    (plot,) = drawn(ARMS, make)
+    assert "Hollow" in plot.caption
+    assert "6 succeeded runs have no value of it" in plot.caption
+    assert [text.get_text() for text in saved[0].axes[0].texts] == ["no value", "no value"]
+
+
+def test_figures_are_few_and_the_page_says_which_metrics_have_none() -> None:
+    wide = {"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2, 3]}
+
+    def make(point: dict[str, Any], seed: int) -> dict[str, float]:
+        return {f"m{i}_loss": sum(point.values()) + i + 0.1 * seed for i in range(9)} | {"step_s": 1.0 + seed}
+
+    named = prediction(threshold={"metric": "m8_loss", "above": 0})
+    view, series = sweep(wide, range(2), make, [named])
+    plots = [plot for plot in figures(view, [], series) if plot.section == "axes"]
+    assert len(plots) <= AXES_FIGURES
+    assert plots[0].metrics == ("m8_loss",)
+    assert len({plot.metrics for plot in plots}) == METRICS_SHOWN
+    text = compose(view, series).markdown()
+    said = text.partition("Without a figure")[2].partition("\n")[0]
+    assert all(name in said for name in ("m5\\_loss".replace("\\", ""), "m7_loss", "step_s"))
+    assert "m8_loss" not in said
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["a.x", "b.x", "c"]), st.sampled_from([1, 2, "u", "none"])), max_size=6)
+)
+def test_different_points_have_different_names(points: list[dict[str, Any]]) -> None:
+    different = [point for i, point in enumerate(points) if point not in points[:i]]
+    made = names(different)
+    assert len(set(made)) == len(different)
+
+
+VALUES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
+
+
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=3), min_size=1, max_size=5))
+def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat(found: list[list[float]]) -> None:
+    cells = [Cell(dict(enumerate(values))) for values in found]
+    reach = marks.reach(cells)
+    assert reach is not None
+    low, high, log = reach
+    seeds = [value for values in found for value in values]
+    assert low < min(seeds) <= max(seeds) < high
+    if not log and max(seeds) - min(seeds) > 1e-3:
+        assert high - low <= 3.5 * (max(seeds) - min(seeds))
+
+
+def pair(**changes: Any) -> MetricPair:
+    return MetricPair(**{"x": "eval_loss", "y": "kept_loss", "by": "method", **changes})
+
+
+def test_one_metric_against_another_has_a_mark_at_the_means_joined_in_the_order_of_the_rate(saved: list[Any]) -> None:
+    plot = against(
+        pair(better="lower-left", title="B against A"), points_of(runs_of(RATES, loss)), ["method", "rank", "rate"]
+    )
+    assert plot is not None
+    (axes,) = saved[0].axes
+    joined = [container.lines[0] for container in axes.containers]
+    rates = [[1e-4, 1e-3, 1e-2], [1e-4, 1e-3, 1e-2], [1e-5, 1e-4, 1e-3]]
+    assert [line.get_xdata() for line in joined] == [pytest.approx([1.1 + 100 * r for r in each]) for each in rates]
+    assert [line.get_ydata() for line in joined] == [pytest.approx([3.2 - r for r in each]) for each in rates]
+    colours = [line.get_color() for line in joined]
+    assert colours[0] == colours[1] != colours[2]
+    assert axes.get_title(loc="right") == "better: lower left"
+    half = axes.containers[0].lines[2][0].get_segments()[0]
+    assert half[1][0] - half[0][0] == pytest.approx(2 * 4.302652729911275 * 0.1 / math.sqrt(3))
+
+
+def test_a_sweep_point_without_both_metrics_is_named_below_the_figure() -> None:
+    def make(point: dict[str, Any], seed: int) -> Any:
+        if point["method"] == "full" and point["rate"] == 1e-3:
+            return "diverged", {"eval_loss": None}
+        return loss(point, seed)
+
+    plot = against(pair(), points_of(runs_of(RATES, make)), ["method", "rank", "rate"])
+    assert plot is not None
+    assert "Without a mark: full · rate 0.001 (diverged, 3 runs)." in plot.caption
+    assert against(pair(y="nowhere"), points_of(runs_of(RATES, make)), ["method"]) is None
+
+
+@pytest.mark.parametrize("stored", [{"x": "a"}, "text", {"x": "a", "y": "b", "z": 1}, None])
+def test_a_plot_from_elsewhere_that_cannot_be_read_is_left_out(stored: Any) -> None:
+    view = make_experiment(runs_of(ARMS, loss), plots=[stored, {"x": "eval_loss", "y": "kept_loss"}])
+    found = compose(view, Series())
+    assert [plot.name for plot in found.plots if plot.section == "asked"] == ["kept_loss_against_eval_loss"]
+    assert "## One metric against another" in found.markdown()
+
+
+def test_a_ledger_from_before_there_were_plots_has_none(lab: Lab) -> None:
+    submitted(lab.db, "older", [{"steps": 1}])
+    executed(lab.db, points=[("value", 1, 0.5)])
+    assert evidence.experiment(lab.db, "older").plots == []
