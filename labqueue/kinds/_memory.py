@@ -78,10 +78,10 @@ def _longest(model: str, text: str) -> int | None:
             some = tasks.generated(
                 data.task, train_items=lengths.SAMPLED, held_out_items=1, options=options, seed=data.seed
             )
-            found = lengths.SPARE * lengths.longest(model, some.train)
+            found = lengths.SPARE * lengths.longest(model, some.train, data.template)
         else:
             assert data.path is not None, "one of task, path, hub"
-            found = lengths.longest(model, rows.read_file(Path(data.path), data.columns.plain).rows)
+            found = lengths.longest(model, rows.read_file(Path(data.path), data.columns.plain).rows, data.template)
     except LabError:
         return None  # whoever loads the rows says what is wrong with them
     return -(-int(found) // 8) * 8

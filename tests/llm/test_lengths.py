@@ -35,7 +35,22 @@ def test_with_the_models_own_tokenizer_too(task: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(convert.converted(models.SMOLLM2))
     rows = tasks.generated(task, train_items=400, held_out_items=1, options=TASKS[task]).train
     real = max(len(row["input_ids"]) for row in encode.encode(tokenizer, rows, 4096).rows)
-    assert real <= lengths.SPARE * lengths.longest("smollm2-135m-instruct", rows[: lengths.SAMPLED]) <= 2 * real
+    assert lengths.longest("smollm2-135m-instruct", rows) == real
+    assert real <= lengths.SPARE * lengths.longest("smollm2-135m-instruct", rows[: lengths.SAMPLED])
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("template", ["chatml", "alpaca"])
+def test_with_another_template_too(template: str) -> None:
+    from transformers import AutoTokenizer
+
+    from labqueue.llm import convert, models, templates
+
+    tokenizer = AutoTokenizer.from_pretrained(convert.converted(models.SMOLLM2))
+    templates.apply(tokenizer, template)
+    rows = tasks.generated("spell_backward", train_items=50, held_out_items=1).train
+    real = max(len(row["input_ids"]) for row in encode.encode(tokenizer, rows, 4096).rows)
+    assert lengths.longest("smollm2-135m-instruct", rows, template) == pytest.approx(real, abs=2)
 
 
 def test_every_turn_of_a_conversation_counts() -> None:
