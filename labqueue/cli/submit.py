@@ -15,6 +15,7 @@ from labqueue.domain.errors import LabError
 if TYPE_CHECKING:
     from labqueue.execution.fits import Verdict
     from labqueue.execution.plan import Plan
+    from labqueue.store.endings import Typical
     from labqueue.store.jobs import Submitted
 
 
@@ -80,7 +81,8 @@ def submit(
                 plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
         check_asked(plans, chosen.root)
         if dry_run:
-            _dry_run(submitting.assessed(chosen, plans), as_json)
+            assessed = submitting.assessed(chosen, plans)
+            _dry_run(assessed, [submitting.took(chosen, planned) for planned in plans], as_json)
             return
         submitting.refuse_what_cannot_fit(chosen, plans)
         submitting.prepare(plans, _tell)
@@ -132,7 +134,7 @@ def _span(ids: list[int]) -> str:
     return "runs " + ", ".join(map(str, ids[:8])) + ("…" if len(ids) > 8 else "")
 
 
-def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], as_json: bool) -> None:
+def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], took: list[Typical | None], as_json: bool) -> None:
     documents = [
         {
             "schema": 1,
@@ -146,18 +148,20 @@ def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], as_json: bool) -> None:
                     "params": run.params.value,
                     "estimated_memory_gib": run.estimated_memory_gib,
                     "fits": verdict.fits,
+                    "estimated_wall_s": like.wall_s if like else None,
+                    "estimated_bytes": like.bytes if like else None,
                 }
                 for run, verdict in zip(planned.job.runs, verdicts, strict=True)
             ],
         }
-        for planned, verdicts in assessed
+        for (planned, verdicts), like in zip(assessed, took, strict=True)
     ]
     if as_json:
         dump(documents[0] if len(documents) == 1 else {"schema": 1, "experiments": documents})
         return
     from labqueue.cli.render import table
 
-    for planned, verdicts in assessed:
+    for (planned, verdicts), like in zip(assessed, took, strict=True):
         runs = planned.job.runs
         keys = list(dict.fromkeys(key for run in runs for key in run.varied.value))
         told = {True: "fits", False: "does not fit", None: None}
@@ -173,6 +177,18 @@ def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], as_json: bool) -> None:
         table(["seed", *keys, "estimated GiB", "memory"], rows[:200])
         if len(rows) > 200:
             click.echo(f"… and {len(rows) - 200} more")
+        click.echo(_cost(len(rows), like))
+
+
+def _cost(runs: int, like: Typical | None) -> str:
+    """Time and disk of all runs, by what earlier runs of the experiment took."""
+    from labqueue.cli.render import duration
+
+    if like is None:
+        return "time and disk are not known: no run of this experiment has succeeded here on this device"
+    time = "" if like.wall_s is None else f"{duration(runs * like.wall_s)} and "
+    earlier = "1 earlier run" if like.runs == 1 else f"the {like.runs} earlier runs"
+    return f"about {time}{runs * like.bytes / 1e6:,.1f} MB of results in all, if each takes what {earlier} of it did"
 
 
 def _tell(words: str) -> None:

@@ -15,7 +15,7 @@ from labqueue.execution.plan import Plan, Request
 from labqueue.execution.specfile import Source
 from labqueue.settings import Settings
 from labqueue.store import db as store_db
-from labqueue.store import read
+from labqueue.store import endings, read
 from labqueue.store.db import Database
 from labqueue.store.jobs import Submitted, add_jobs
 
@@ -41,6 +41,12 @@ def assessed(settings: Settings, plans: list[Plan]) -> list[tuple[Plan, list[fit
     """Each plan with estimates corrected by what this workspace measured, and what is predicted of its runs."""
     db = _past(settings)
     return [fits.assess(planned, db) for planned in plans]
+
+
+def took(settings: Settings, planned: Plan) -> endings.Typical | None:
+    """What earlier runs of a plan's experiment took, on its device; None where there are none."""
+    db = _past(settings)
+    return None if db is None else endings.typical(db, planned.job.experiment, planned.job.device)
 
 
 def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:

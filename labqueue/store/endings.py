@@ -6,11 +6,11 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from labqueue.domain.state import State
 from labqueue.store.db import Database
-from labqueue.store.tables import Attempt, Run
+from labqueue.store.tables import Artifact, Attempt, Experiment, Run
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,33 @@ def typical_wall_s(db: Database) -> dict[tuple[int, str], float]:
         for experiment_id, device, wall_s in connection.execute(query):
             found.setdefault((experiment_id, device), []).append(float(wall_s or 0.0))
     return {key: statistics.median(values) for key, values in found.items()}
+
+
+@dataclass(frozen=True)
+class Typical:
+    """Of the succeeded runs of one experiment on one device: how many, and their median seconds and bytes kept."""
+
+    runs: int
+    wall_s: float | None
+    bytes: float
+
+
+def typical(db: Database, experiment: str, device: str) -> Typical | None:
+    """What a run of an experiment takes; None where none has succeeded here."""
+    query = (
+        select(Run.c.wall_s, func.coalesce(func.sum(Artifact.c.bytes), 0))
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .outerjoin(Artifact, Artifact.c.run_id == Run.c.id)
+        .where(Experiment.c.name == experiment, Run.c.device == device, Run.c.outcome == "succeeded")
+        .group_by(Run.c.id)
+    )
+    with db.read() as connection:
+        found = [(wall_s, int(kept)) for wall_s, kept in connection.execute(query)]
+    if not found:
+        return None
+    walls = [float(wall_s) for wall_s, _ in found if wall_s is not None]
+    kept = statistics.median(kept for _, kept in found)
+    return Typical(len(found), statistics.median(walls) if walls else None, kept)
 
 
 def expected_s(run: Any, typical: dict[tuple[int, str], float]) -> float | None:

@@ -105,6 +105,20 @@ def test_with_needs_submits_what_is_needed_found_by_its_name(lab: Lab) -> None:
     assert call(lab, "status", "--json").json["finished"] == {"succeeded": 2}
 
 
+def test_a_dry_run_says_what_time_and_disk_earlier_runs_took_and_nothing_where_there_are_none(lab: Lab) -> None:
+    spec = lab.spec("drill", params=QUICK, seeds=[0, 1])
+    words = ("submit", spec, "--profile", "cpu", "--dry-run")
+    assert "time and disk are not known" in call(lab, *words).out
+    assert {run["estimated_wall_s"] for run in call(lab, *words, "--json").json["runs"]} == {None}
+    submit(lab, spec)
+    drain(lab)
+    done = call(lab, "report", "drill", "--json").json["runs"]
+    (run, _) = call(lab, *words, "--json").json["runs"]
+    assert run["estimated_wall_s"] == pytest.approx(sum(each["wall_s"] for each in done) / 2)
+    assert run["estimated_bytes"] == sum(a["bytes"] for each in done for a in each["artifacts"]) / 2
+    assert "if each takes what the 2 earlier runs of it did" in call(lab, *words).out
+
+
 def test_its_own_name_as_a_need_means_the_older_job(lab: Lab) -> None:
     spec = lab.spec("drill", params=QUICK)
     submit(lab, spec)
