@@ -193,7 +193,7 @@ def trained(lab: Lab, name: str) -> Path:
 def results(lab: Lab, run: int) -> dict[str, Any]:
     """All that a training run leaves, but what is measured of the machine."""
     view = call(lab, "show", run, "--json").json
-    measured = {"tokens_per_second", "peak_memory_gib"}
+    measured = {"tokens_per_second", "step_s", "peak_memory_gib"}
     found: dict[str, Any] = {
         name: call(lab, "metrics", run, name, "--json").json for name in view["metrics"] if name not in measured
     }
