@@ -1,0 +1,102 @@
+"""Answers questions greedily with a model, and side by side with an adapter or with another model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from labqueue.domain import artifacts, kind
+
+if TYPE_CHECKING:
+    from labqueue.domain.kind import Recorder
+
+FROM_RUN = "from_run"
+"""What stands for another run's artifact while parameters are validated."""
+
+
+class Params(kind.Params):
+    """Parameters of one run."""
+
+    model: str = "smollm2-135m-instruct"
+    """An alias of ``labqueue models``, or a folder with a config.json."""
+    adapter: str | None = None
+    """Folder of an adapter that was trained on that model; usually ``{from_run: {…, artifact: adapter}}``."""
+    other: str | None = None
+    """A model to compare with instead, such as ``{from_run: {…, artifact: merged}}``."""
+    questions: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    """What is asked, each by itself."""
+    template: str = "auto"
+    """Chat template, as in training: ``auto``, ``none``, or one of its names."""
+    quantization: Literal["4bit", "none"] = "4bit"
+    """How the model is loaded; an adapter belongs to what it was trained on."""
+    max_new_tokens: int = Field(default=64, ge=1, le=4096)
+    """Tokens of an answer at most."""
+
+    @model_validator(mode="after")
+    def _one_other(self) -> Self:
+        if self.adapter is not None and self.other is not None:
+            raise ValueError("give adapter or other, not both: two columns are compared")
+        return self
+
+
+def run(params: Params, rec: Recorder) -> None:
+    """Answers every question once or twice; see the module's docstring.
+
+    Raises:
+        UserError: a model, an adapter or a template that is not there, or does not fit.
+    """
+    from labqueue.domain.errors import LabError
+
+    try:
+        _run(params, rec)
+    except LabError as error:
+        raise kind.UserError(str(error)) from error
+
+
+def _run(params: Params, rec: Recorder) -> None:
+    from labqueue.llm import adapters
+
+    loaded = _loaded(params, params.model, rec)
+    rec.progress(0, 2)
+    first = _answers(params, loaded, loaded.model)
+    columns, rows = ["question", "model"], [params.questions, first]
+    rec.progress(1, 2)
+    second = None
+    if params.adapter is not None:
+        second = _answers(params, loaded, adapters.load(loaded, Path(params.adapter)))
+        columns.append("with adapter")
+    elif params.other is not None:
+        del loaded
+        other = _loaded(params, params.other, rec)
+        second = _answers(params, other, other.model)
+        columns.append("other model")
+    if second is not None:
+        rows.append(second)
+        changed = sum(one != two for one, two in zip(first, second, strict=True))
+        rec.metric("answers_changed", changed / len(first), 0)
+    rec.artifact("answers", artifacts.Table(columns=tuple(columns), rows=tuple(zip(*rows, strict=True))))
+    rec.progress(2, 2)
+
+
+def _loaded(params: Params, name: str, rec: Recorder) -> Any:
+    from labqueue.llm import load, templates
+
+    loaded = load.load_model(name, backend="hf", quantization=params.quantization, device=rec.device)
+    templates.apply(loaded.tokenizer, params.template)
+    rec.note(f"{loaded.name}: {loaded.weights}")
+    return loaded
+
+
+def _answers(params: Params, loaded: Any, model: Any) -> tuple[str, ...]:
+    from labqueue.llm import generate
+    from labqueue.llm.tasks import Row
+
+    rows = [Row(question, "", number) for number, question in enumerate(params.questions)]
+    return tuple(generate.answers(model, loaded.tokenizer, rows, max_new_tokens=params.max_new_tokens))
+
+
+def assets(params: Params) -> list[str]:
+    """The models; names of ``labqueue.llm.assets``."""
+    return [name for name in (params.model, params.other) if name not in (None, FROM_RUN)]

@@ -1,0 +1,72 @@
+"""Asking a trained adapter: its answers are those of the run that trained it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labqueue.domain.artifacts import Files, Table
+from labqueue.domain.kind import UserError
+from labqueue.kinds import finetune, generate
+from tests.helpers_recorder import MemoryRecorder
+from tests.kinds.test_finetune import params as training
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
+    rec = MemoryRecorder(tmp_path_factory.mktemp("trained"))
+    finetune.run(training(quantization="none", merge=True, scored=0, samples=0), rec)
+    return rec
+
+
+def folder(rec: MemoryRecorder, name: str) -> str:
+    files = rec.artifacts[name]
+    assert isinstance(files, Files)
+    return str(files.path)
+
+
+def asked(where: Path, **changes: Any) -> tuple[MemoryRecorder, Table]:
+    rec = MemoryRecorder(where)
+    plain = {"model": "random-tiny", "quantization": "none", "max_new_tokens": 4, "questions": ["a", "b"]}
+    generate.run(generate.Params.model_validate(plain | changes), rec)
+    table = rec.artifacts["answers"]
+    assert isinstance(table, Table)
+    return rec, table
+
+
+@pytest.mark.model
+def test_a_loaded_adapter_answers_as_the_model_that_was_trained(tmp_path: Path) -> None:
+    real = {"model": "smollm2-135m-instruct", "quantization": "4bit"}
+    trained = MemoryRecorder(tmp_path / "trained")
+    finetune.run(training(**real, steps=4, learning_rate=3e-3, evaluations=0, scored=0), trained)
+    samples = trained.artifacts["samples"]
+    assert isinstance(samples, Table)
+    questions = [str(row[0]) for row in samples.rows]
+    rec, table = asked(tmp_path / "asked", **real, adapter=folder(trained, "adapter"), questions=questions)
+    assert table.columns == ("question", "model", "with adapter")
+    assert [row[1:] for row in table.rows] == [row[2:] for row in samples.rows], "before and after"
+    changed = sum(row[1] != row[2] for row in table.rows) / len(table.rows)
+    assert rec.metrics["answers_changed"] == {0: changed}
+    assert changed > 0, "it was trained hard enough to answer otherwise"
+
+
+def test_a_merged_model_can_be_asked_beside_its_base(trained: MemoryRecorder, tmp_path: Path) -> None:
+    _, table = asked(tmp_path, other=folder(trained, "merged"))
+    assert table.columns == ("question", "model", "other model")
+
+
+def test_a_model_alone_claims_no_change(tmp_path: Path) -> None:
+    rec, table = asked(tmp_path)
+    assert table.columns == ("question", "model")
+    assert "answers_changed" not in rec.metrics
+
+
+def test_what_is_no_adapter_and_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no adapter"):
+        asked(tmp_path / "none", adapter=str(tmp_path))
+    with pytest.raises(ValueError, match="not both"):
+        asked(tmp_path, adapter="a", other="b")
+    with pytest.raises(ValueError, match="at least 1"):
+        asked(tmp_path, questions=[])
