@@ -47,12 +47,15 @@ def _by_bytes(turns: Conversation) -> int:
     return TEMPLATE_TOKENS + sum(len(turn["content"].encode()) for turn in turns) + TURN_TOKENS * max(0, len(turns) - 2)
 
 
-@functools.cache
 def _counter(model: str, template: str) -> Callable[[Conversation], int] | None:
     """Counts the tokens of a conversation as the model's tokenizer renders it; None where that cannot be done here."""
     folder = _folder(model)
-    if folder is None or not (folder / "tokenizer.json").is_file():
-        return None
+    # Not kept where it is missing: a model can be fetched or converted while this process lives.
+    return None if folder is None or not (folder / "tokenizer.json").is_file() else _made(folder, template)
+
+
+@functools.cache
+def _made(folder: Path, template: str) -> Callable[[Conversation], int] | None:
     from jinja2 import TemplateError
     from tokenizers import Tokenizer
 

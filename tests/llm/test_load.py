@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import convert, load, models
+from labqueue.llm import convert, load, models, tiny
 
 
 def test_an_unknown_model_is_named_with_the_nearest() -> None:
@@ -26,6 +26,9 @@ def test_a_folder_is_a_model_only_with_a_config(tmp_path: Path) -> None:
         models.find(str(tmp_path))
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
     assert models.find(str(tmp_path)).where == "folder"
+    with pytest.raises(LabError, match="not all of its weights"):
+        models.available(str(tmp_path))
+    tiny.write(tmp_path)
     assert models.available(str(tmp_path))
 
 
