@@ -33,6 +33,13 @@ def test_a_shipped_spec_is_valid_with_every_profile(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.relative_to(JOBS).as_posix())
+def test_a_shipped_spec_for_a_gpu_is_predicted_to_fit_a_16_gb_card(path: Path) -> None:
+    planned = plan(specfile.read(path), Request(profile="gpu"))
+    for run in planned.job.runs:
+        assert run.estimated_memory_gib is None or run.estimated_memory_gib <= 14.5, run.varied.text
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.relative_to(JOBS).as_posix())
 def test_a_shipped_spec_says_what_it_expects_and_how_it_is_run(path: Path) -> None:
     spec: Spec = specfile.to_spec(specfile.read(path))
     assert spec.name == path.stem, "so that people find it"
