@@ -31,33 +31,10 @@ GIB = 2**30
 
 def make(folder: Path) -> None:
     """Writes ``model/`` (Qwen2.5-7B's shape: its public config.json) and ``rows.jsonl`` of LENGTH tokens each."""
-    import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+    import memory
 
-    from labqueue.llm import tiny
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny.folder())
-    config = Qwen2Config(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-        max_position_embeddings=32768,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    memory.make(folder, "qwen2.5-7b")
+    (folder / "qwen2.5-7b").rename(folder / "model")
     with (folder / "rows.jsonl").open("w") as file:
         for number in range(STEPS * BATCH + HELD_OUT):
             # The byte tokenizer gives a token a letter; what is longer than LENGTH is cut there, so every row has it.

@@ -11,11 +11,10 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import ValidationError
 
-from labqueue.domain.canonical import canonical
+from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
 from labqueue.execution.devices import gpus
@@ -225,14 +224,14 @@ def _advice(planned: Plan, at: int, room: Capacity, db: Database | None) -> str:
     """The nearest setting that fits, as values to write."""
     params = planned.params[at]
     history = History.of(planned.kind, db)
-    before = _flat(params.model_dump(mode="json"))
+    before = flat(params.model_dump(mode="json"))
     for less in _lessened(planned.kind, params):
         try:
             found = history.verdict(less, planned.job.device, room)
         except LabError:
             continue
         if found.fits:
-            after = _flat(less.model_dump(mode="json"))
+            after = flat(less.model_dump(mode="json"))
             changed = {key: value for key, value in after.items() if before.get(key) != value}
             values = ", ".join(f"{key}: {json.dumps(value)}" for key, value in changed.items())
             return f"The nearest setting that fits is {values} ({found.total_gib:.1f} GiB)"
@@ -248,16 +247,6 @@ def _lessened(kind: Kind, params: Params) -> Iterator[Params]:
     more = getattr(kind.module, "lessen", None)
     if more is not None:
         yield from more(least)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def card_gib() -> float:

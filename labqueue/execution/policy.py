@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labqueue import clock, kinds
-from labqueue.domain.canonical import canonical
+from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import Unavailable
 from labqueue.domain.state import Ending
 from labqueue.store import claims, searches
@@ -83,7 +83,7 @@ def _smaller(subject: Subject) -> dict[str, Any] | None:
     if after is None:
         return None
     params = after.model_dump(mode="json")
-    changed = {key: value for key, value in _flat(params).items() if _flat(before).get(key) != value}
+    changed = {key: value for key, value in flat(params).items() if flat(before).get(key) != value}
     words = ", ".join(f"{key}={json.dumps(value)}" for key, value in changed.items())
     return {"params": params, "tried": [*(subject.adjusted["tried"] if subject.adjusted else []), words]}
 
@@ -101,13 +101,3 @@ def _spent(subject: Subject) -> str:
 
 def _refers(params: dict[str, Any]) -> bool:
     return '"from_run"' in canonical(params)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
