@@ -57,11 +57,13 @@ def template(root: Path, step_s: float = 0.005) -> Workspace:
 
 def resuming(root: Path) -> Workspace:
     """A workspace whose one run has been interrupted in its middle."""
-    workspace = template(root, 0.05)
+    # Slow enough that a machine which stalls for a moment here still finds it in its middle.
+    workspace = template(root, 0.3)
     worker = workspace.start(*WORKER)
     until(lambda: lines(workspace.ledger) >= STEPS // 2, 60)
     worker.terminate()
     worker.wait(60)
+    assert lines(workspace.ledger) <= STEPS - EVERY, "it was interrupted too late: little is left to resume"
     return workspace
 
 
