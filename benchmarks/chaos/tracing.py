@@ -21,6 +21,9 @@ WRITES = ("pwrite64",)
 """SQLite writes its pages, its log and its header with these alone."""
 REMOVALS = ("unlink", "unlinkat", "rmdir", "ftruncate")
 FOLDERS = ("mkdir", "mkdirat")
+MARK = "LABQUEUE_CHILD"
+"""``labqueue.execution.process.MARK``; nothing of the lab is imported here."""
+
 EVERY = (*SYNCS, *RENAMES, *SPAWNS, *WRITES, *REMOVALS, *FOLDERS)
 
 
@@ -76,7 +79,10 @@ def first_child(workspace: Workspace, before: tuple[str, ...]) -> dict[str, str]
     """
     script = workspace.root / ".site" / "python"
     taken = workspace.root / ".site" / "taken"
-    quoted = " ".join(f"'{word}'" for word in before)
+    # The lab ends every process that carries its mark as soon as the child is dead; a tracer without it can still write
+    # down how the child died.
+    tracer, *rest = (f"'{word}'" for word in before)
+    quoted = " ".join(["env", "-u", MARK, tracer, "-E", f'"{MARK}=${MARK}"', *rest])
     script.write_text(
         f'#!/bin/sh\nif mkdir "{taken}" 2>/dev/null; then exec {quoted} "{sys.executable}" "$@"; fi\n'
         f'exec "{sys.executable}" "$@"\n'
