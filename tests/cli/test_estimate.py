@@ -25,7 +25,7 @@ def tuning(lab: Lab, **fields: Any) -> Path:
 def direct(lab: Lab, *words: str | Path | int) -> dict[str, Any]:
     answer = call(lab, "estimate", *words, "--json")
     assert answer.code == 0, answer.err
-    return answer.json  # type: ignore[no-any-return]
+    return answer.json  # type: ignore[no-any-return]  # JSON
 
 
 def test_every_run_is_listed_with_its_sweep_point_and_no_invented_number(lab: Lab) -> None:

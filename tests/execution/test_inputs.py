@@ -50,7 +50,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def submitted(lab: Lab, site: dict[str, str], spec: Path, *words: str) -> dict[str, Any]:
     answer = lab.run("submit", str(spec), "--profile", "cpu", "--json", *words, **site)
     assert answer.code == 0, answer.err
-    return answer.json  # type: ignore[no-any-return]
+    return answer.json  # type: ignore[no-any-return]  # JSON
 
 
 def drained(lab: Lab, site: dict[str, str]) -> int:

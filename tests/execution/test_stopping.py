@@ -31,7 +31,7 @@ def submitted(lab: Lab, name: str, **params: Any) -> int:
 
 
 def show(lab: Lab, run: int) -> dict[str, Any]:
-    return call(lab, "show", run, "--json").json  # type: ignore[no-any-return]
+    return call(lab, "show", run, "--json").json  # type: ignore[no-any-return]  # JSON
 
 
 def executed(lab: Lab, name: str) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ QUICK = {"steps": 3, "step_s": 0, "checkpoint_every": 2}
 def submit(lab: Lab, spec: Path, *words: str) -> dict[str, Any]:
     answer = call(lab, "submit", spec, "--profile", "cpu", "--json", *words)
     assert answer.code == 0, answer.err
-    return answer.json  # type: ignore[no-any-return]
+    return answer.json  # type: ignore[no-any-return]  # JSON
 
 
 def drain(lab: Lab) -> None:
