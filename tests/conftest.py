@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from labqueue.execution import devices
 from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
+
+EXPLORE = os.environ.get("LABQUEUE_EXPLORE")
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=int(EXPLORE or "1"), deadline=None)
+# A change is judged by the same examples each time; new ones are looked for in `make chaos`, where a find can be kept.
+settings.load_profile("explore" if EXPLORE else "fixed")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 LOG_FROM = 30
 """A metric whose largest value is this many times its smallest is drawn on a log scale. Assumption."""
 
+FLAT = 1e-13
+"""A margin below this share of the values is lost to rounding: the mean of three equal seeds may not be theirs."""
+
 EDGE = 0.975
 """Where on the axis of values runs without a value stand, as a share of its length."""
 
@@ -118,7 +121,9 @@ def reach(cells: Sequence[Cell], *, edge: bool = False) -> tuple[float, float, b
         wide = (high - low) or abs(high) * 0.1 or 1.0
         bottom = min(low, max(min(b for b, _ in bars), low - wide))
         top = max(high, min(max(t for _, t in bars), high + wide))
-    room = 0.06 * (top - bottom) or (0.1 if log else 0.05 * abs(high) or 0.5)
+    room = 0.06 * (top - bottom)
+    if room <= FLAT * max(abs(low), abs(high)):
+        room = 0.05 * abs(high) or 0.5
     bottom, top = bottom - room, top + room * (2.5 if edge else 1)
     return (10**bottom, 10**top, True) if log else (bottom, top, False)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labqueue.domain.spec import MetricPair
@@ -160,6 +160,7 @@ def test_different_points_have_different_names(points: list[dict[str, Any]]) -> 
 VALUES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 
 
+@example([[349526.1879258541] * 3])
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=3), min_size=1, max_size=5))
 def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat(found: list[list[float]]) -> None:
     cells = [Cell(dict(enumerate(values))) for values in found]
