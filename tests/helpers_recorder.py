@@ -12,7 +12,8 @@ from labqueue.domain.kind import Checkpoint, Diverged
 
 
 class MemoryRecorder:
-    """Implements the Recorder protocol. ``stop_at`` asks to stop once that step's progress was told."""
+    """Implements the Recorder protocol. ``stop_at`` asks to stop once that step's progress was told,
+    ``stop_after_asks`` once the kind has asked that often."""
 
     def __init__(
         self,
@@ -21,13 +22,14 @@ class MemoryRecorder:
         seed: int = 0,
         device: str = "cpu",
         stop_at: int | None = None,
+        stop_after_asks: int | None = None,
         resume_from: Checkpoint | None = None,
         attempt: int = 1,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.run_id, self.seed, self.device = 1, seed, device
         self.directory, self.attempt, self.resume_from = directory, attempt, resume_from
-        self.stop_at = stop_at
+        self.stop_at, self.stop_after_asks, self.asks = stop_at, stop_after_asks, 0
         self.metrics: dict[str, dict[int, float | None]] = {}
         self.written: list[tuple[str, int]] = []
         self.artifacts: dict[str, Artifact] = {}
@@ -37,7 +39,10 @@ class MemoryRecorder:
 
     @property
     def should_stop(self) -> str | None:
-        return "pause" if self.stop_at is not None and self.done >= self.stop_at else None
+        self.asks += 1
+        told = self.stop_at is not None and self.done >= self.stop_at
+        asked = self.stop_after_asks is not None and self.asks > self.stop_after_asks
+        return "pause" if told or asked else None
 
     def metric(self, name: str, value: float | None, step: int) -> None:
         finite = value is None or math.isfinite(value)
@@ -64,6 +69,7 @@ class MemoryRecorder:
 
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
         folder = self.directory / "checkpoints" / str(step)
+        shutil.rmtree(folder, ignore_errors=True)  # the same step again replaces
         folder.mkdir(parents=True)
         save(folder)
         self.checkpoints.append(Checkpoint(step, folder))

@@ -129,8 +129,8 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
             _tell(f"going on with job {newest.id} of {planned.job.experiment}")
             return db, int(newest.id)
     with at_root(chosen.root):
-        submitting.prepare([planned], _tell)
-        (submitted,) = submitting.submit(chosen, [planned], Request())
+        plans = submitting.prepare([planned], _tell)
+        (submitted,) = submitting.submit(chosen, plans, Request())
     _tell(f"{planned.job.experiment}: job {submitted.job}, {planned.job.trials} trials")
     return db, submitted.job
 

@@ -86,10 +86,10 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Runs a command line and exits: 0 done, 1 work failed, 2 the request is wrong."""
+    """Runs a command line, `--help` where there is none, and exits: 0 done, 1 work failed, 2 the request is wrong."""
     # Importing makes tens of thousands of objects that all stay: collecting among them is a tenth of the start-up.
     gc.set_threshold(50_000, 20, 20)
-    words = sys.argv[1:] if argv is None else argv
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         code = cli.main(words, prog_name="labqueue", standalone_mode=False)
         _leave(code if isinstance(code, int) else 0)

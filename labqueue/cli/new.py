@@ -32,6 +32,12 @@ limits: {{wall_minutes: 60}}
 #   - id: falls_by_half
 #     claim: the last loss is below half of the first
 #     threshold: {{metric: eval_loss, at: last, relative_to: first, below: 0.5}}
+# plots:                 # figures of one metric against another, beside those that every report has
+#   - x: peak_memory_gib
+#     y: eval_loss
+#     better: lower-left   # the corner where both are good
+#     title: What a lower loss costs in memory
+#     # by: some.key       # a key of the sweep that is told by colour
 """
 
 

@@ -85,7 +85,7 @@ def submit(
             _dry_run(assessed, [submitting.took(chosen, planned) for planned in plans], as_json)
             return
         submitting.refuse_what_cannot_fit(chosen, plans)
-        submitting.prepare(plans, _tell)
+        plans = submitting.prepare(plans, _tell)
         answers = submitting.submit(chosen, plans, request)
     documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
     if as_json:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from labqueue import kinds
-from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
+from labqueue.domain.canonical import Canonical, canonical, digest, digest_of, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.spec import FromRun, Limits, Spec, Sweep, assign, with_profile
+from labqueue.domain.spec import Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.sweep import RunPlan, axes, expand
-from labqueue.execution import predicted, provenance, specfile
+from labqueue.execution import predicted, provenance, references, specfile
 from labqueue.execution.devices import default_profile
 from labqueue.execution.search import first_points
 from labqueue.execution.specfile import Source
@@ -90,7 +90,8 @@ def plan(source: Source, request: Request) -> Plan:
         raise _blamed(source, request, key.removeprefix("sweep.grid.")).error(error.message, key) from error
     valid = _validate(plans, kind, source, request, profile)
     if searching:
-        _validate(expand(resolved, list(searching.ends(proposed[0]))), kind, source, request, profile)
+        ends = _validate(expand(resolved, list(searching.ends(proposed[0]))), kind, source, request, profile)
+        resolved = _with_content(resolved, [*valid, *ends])
     predicted.check(resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source)
     varied = [Canonical.of(run.varied) for run in plans]
     points = {f"[{point.text},{run.plain.text}]" for point, run in zip(varied, valid, strict=True)}
@@ -201,6 +202,8 @@ class _Valid(NamedTuple):
     """With a placeholder text where another run's artifact will stand."""
     plain: Canonical
     """The same as plain values, references in their places again."""
+    asked: Params
+    """Before the content of what they name was pinned."""
 
 
 def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request, profile: str) -> list[_Valid]:
@@ -213,18 +216,33 @@ def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request
         if valid is None:
             # No reference can be in a text without the word; most sweeps have none.
             refers = '"from_run"' in text
-            asked = canonical(_without_references(run.params, source)) if refers else text
+            asked = canonical(references.without(run.params, source)) if refers else text
             try:
-                params = kind.params.model_validate_json(asked)
+                as_asked = kind.params.model_validate_json(asked)
             except ValidationError as error:
                 raise _at_origin(error, run, kind, source, request, profile) from error
-            params = kind.pinned(params)
+            params = kind.pinned(as_asked)
             plain = params.model_dump(mode="json")
             if refers:
-                plain = _with_references(plain, run.params)
-            valid = validated[text] = _Valid(params, Canonical.of(plain))
+                plain = references.restored(plain, run.params)
+            valid = validated[text] = _Valid(params, Canonical.of(plain), as_asked)
         answers.append(valid)
     return answers
+
+
+def _with_content(spec: Spec, valid: list[_Valid]) -> Spec:
+    """A search's spec with the content that all its points share, so that points proposed later are of no other."""
+    found = []
+    for each in valid:
+        before = flat(each.asked.model_dump(mode="json"))
+        after = flat(each.params.model_dump(mode="json"))
+        found.append({key: value for key, value in after.items() if value != before.get(key)})
+    drawn = spec.sweep.axes if spec.sweep else []
+    params = spec.params
+    for key, value in found[0].items():
+        if all(other.get(key) == value for other in found) and not any(_touches(key, axis) for axis in drawn):
+            params = assign(params, key, value)
+    return spec.model_copy(update={"params": params})
 
 
 def _at_origin(
@@ -258,30 +276,6 @@ def _blamed(source: Source, request: Request, key: str) -> Source:
     """The source, or the command line where ``key`` was set there."""
     asked = {**request.set, **request.sweep}
     return replace(source, file=COMMAND_LINE, lines={}) if key in asked else source
-
-
-def _without_references(params: Any, source: Source, path: str = "params") -> Any:
-    """Parameters with each ``{from_run: …}`` replaced by a text, as the kind will see the artifact's path."""
-    if not isinstance(params, dict):
-        return params
-    if set(params) == {"from_run"}:
-        try:
-            FromRun.model_validate_json(canonical(params["from_run"]))
-        except ValidationError as error:
-            raise specfile.first_error(error, source, f"{path}.from_run", FromRun) from error
-        return "from_run"
-    return {key: _without_references(value, source, f"{path}.{key}") for key, value in params.items()}
-
-
-def _with_references(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-    """Validated parameters with the references of the raw ones in their places again."""
-    laid = dict(dump)
-    for key, value in raw.items():
-        if isinstance(value, dict) and set(value) == {"from_run"}:
-            laid[key] = value
-        elif isinstance(value, dict) and isinstance(dump.get(key), dict):
-            laid[key] = _with_references(dump[key], value)
-    return laid
 
 
 def _check_distinct(plans: list[RunPlan], runs: list[NewRun], source: Source) -> None:

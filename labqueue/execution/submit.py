@@ -11,6 +11,7 @@ from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec import Need, Spec
 from labqueue.execution import fits, preflight, queue, specfile
+from labqueue.execution import plan as planning
 from labqueue.execution.plan import Plan, Request
 from labqueue.execution.specfile import Source
 from labqueue.settings import Settings
@@ -162,9 +163,9 @@ def needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
     return list(found.values())
 
 
-def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
+def prepare(plans: list[Plan], tell: Callable[[str], None]) -> list[Plan]:
     """Fetches models and data that runs will need and this machine lacks, and asks each kind whether its runs could
-    begin: before the night, not in it.
+    begin: before the night, not in it. Returns the plans, with what was fetched pinned in them.
 
     Raises:
         LabError: something cannot be had, or a run could not begin; nothing has been recorded.
@@ -175,6 +176,7 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
         for params in planned.params
         for name in planned.kind.assets(params)
     }
+    fetched = set()
     if needed:
         from labqueue.llm import assets
 
@@ -185,10 +187,13 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
                         # A file or a generated task is there or it is not; models and hub datasets are brought here.
                         tell(f"fetching {name} …")
                     assets.fetch(name)
+                    fetched.add(name)
             except LabError as error:
                 # The value's own place first: one kind of asset can stand under several keys.
                 key = _key_of(params.model_dump(mode="json"), name.rpartition(":")[2]) or error.key
                 raise planned.error(error.message, key or "") from error
+    # What was not here when it was planned could not be pinned.
+    plans = [planning.plan(each.source, each.request) if fetched & _assets(each) else each for each in plans]
     for planned in plans:
         for params in {canonical(each.model_dump(mode="json")): each for each in planned.params}.values():
             try:
@@ -197,6 +202,11 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> None:
                 if error.file is not None:  # a data file's own line says more than the key that names the file
                     raise
                 raise planned.error(error.message, error.key or "") from error
+    return plans
+
+
+def _assets(planned: Plan) -> set[str]:
+    return {name for params in planned.params for name in planned.kind.assets(params)}
 
 
 def _key_of(tree: dict[str, Any], wanted: object) -> str | None:

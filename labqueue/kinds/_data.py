@@ -51,6 +51,8 @@ class Data(kind.Params):
     """A dataset of the hub, such as ``yahma/alpaca-cleaned``: its Parquet, JSON or CSV, fetched at submission."""
     revision: str = "main"
     """Branch, tag or commit of the hub dataset; what it pointed at when it was fetched is used and recorded."""
+    commit: str | None = Field(default=None, pattern=r"^[0-9a-f]{40,64}$")
+    """What revision pointed at, filled in at submission: another commit is another run, and none else is read."""
     subset: str | None = None
     """Subset (configuration) of the hub dataset, where it has several."""
     split: str = "train"
@@ -92,16 +94,21 @@ class Data(kind.Params):
         given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
         if (self.sha256 and self.path is None) or (self.eval_sha256 and self.eval_path is None):
             raise ValueError("data.sha256 belongs to data.path, data.eval_sha256 to data.eval_path")
-        if self.hub is None and (wrong := sorted(given & {"revision", "subset", "split"})):
+        if self.hub is None and (wrong := sorted(given & {"revision", "commit", "subset", "split"})):
             raise ValueError(f"data.{wrong[0]} belongs to data.hub")
         if self.task is not None and (wrong := sorted(given & {"columns", "eval_path", "empty_answers"})):
             raise ValueError(f"data.{wrong[0]} belongs to data.path or data.hub; a task draws its own rows")
         return self
 
     def pinned(self) -> Data:
-        """The same with the hashes of its files, where they are there and none were given."""
-        found = {"sha256": content(self.path), "eval_sha256": content(self.eval_path)}
+        """The same with the hashes of its files and the dataset's commit, where they are there and none were given."""
+        found = {"sha256": content(self.path), "eval_sha256": content(self.eval_path), "commit": self._commit()}
         return self.model_copy(update={name: getattr(self, name) or value for name, value in found.items()})
+
+    def _commit(self) -> str | None:
+        from labqueue.llm import datasets_hub
+
+        return None if self.hub is None else datasets_hub.commit(self.hub, self.revision, self.subset)
 
     @property
     def assets(self) -> list[str]:
@@ -112,7 +119,7 @@ class Data(kind.Params):
         if self.path is not None:
             return [f"file:{self.path}", *held_out]
         subset = f"#{self.subset}" if self.subset is not None else ""
-        return [f"hub:{self.hub}@{self.revision}{subset}", *held_out]
+        return [f"hub:{self.hub}@{self.commit or self.revision}{subset}", *held_out]
 
     def load(self) -> Any:
         """The rows, as a ``labqueue.llm.tasks.Split``.
@@ -128,7 +135,7 @@ class Data(kind.Params):
             task=self.task,
             path=self.path,
             hub=self.hub,
-            revision=self.revision,
+            revision=self.commit or self.revision,
             subset=self.subset,
             split=self.split,
             columns=self.columns.plain,

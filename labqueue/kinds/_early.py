@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from labqueue.domain.errors import LabError
 from labqueue.kinds import _method
 from labqueue.kinds._data import Data
+from labqueue.kinds._pins import FROM_RUN
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune import Params
@@ -21,11 +22,14 @@ def check(params: Params, device: str) -> None:
     rehearsal.
 
     Raises:
-        LabError: a bad row, rows without an answer, overlap, too few rows for a step, options that a task refuses,
-            target layers or a rank that the model does not have, a backend that the device cannot run.
+        LabError: a model that is not the pinned one, a bad row, rows without an answer, overlap, too few rows for a
+            step, options that a task refuses, target layers or a rank that the model does not have, a backend that the
+            device cannot run.
     """
-    from labqueue.llm import load
+    from labqueue.llm import load, pins
 
+    if params.model != FROM_RUN:
+        pins.check(params.model, params.model_pin)
     if device == "cpu":
         load.choose_backend(_method.backend(params), device)
     _adapter(params)
@@ -36,7 +40,7 @@ def check(params: Params, device: str) -> None:
 def _adapter(params: Params) -> None:
     from labqueue.llm import shapes
 
-    if params.method != "lora" or params.model == _method.FROM_RUN:
+    if params.method != "lora" or params.model == FROM_RUN:
         return
     try:
         shape = shapes.shape_of(params.model)

@@ -174,6 +174,7 @@ class Evaluations:
                     each,
                     backend=self.loaded.backend,
                     gradient_checkpointing=gradient_checkpointing,
+                    leave=trainer.watch.leave,
                 )
                 self.rec.metric(f"{each.name}_exact", evals.exact(each, replies), step)
 

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
     from labqueue.kinds.finetune import Params
 
-FROM_RUN = "from_run"
-"""What stands for another run's artifact while parameters are validated: no model of that name is looked for."""
-
 
 def check(params: Params) -> None:
     """Raises ValueError, naming the cure, where settings of the method exclude each other."""
@@ -60,6 +57,7 @@ def load(params: Params, device: str) -> Any:
 
     return load.load_model(
         params.model,
+        pin=params.model_pin,
         backend=backend(params),
         quantization=params.quantization,
         device=device,

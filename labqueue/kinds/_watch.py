@@ -54,6 +54,15 @@ class Watch:
         kept = {"evaluated": self.done, "before": self.before, "held_out": self.held_out, "smoothed": smoothed}
         return kept | {"updates": self.updates.about()}
 
+    def leave(self) -> bool:
+        self.stopped = self.rec.should_stop
+        return self.stopped is not None
+
+    def resumed(self, trainer: Any) -> None:
+        step = trainer.state.global_step
+        if self.evaluate_after(step) and step not in self.done:
+            trainer.evaluate()
+
     def begin(self, trainer: Any) -> None:
         trainer.evaluate()
         self.before = self._answers()
@@ -79,8 +88,6 @@ class Watch:
 
     def evaluated(self, step: int, loss: float) -> None:
         self.rec.metric("eval_loss", loss, step)
-        self.held_out.append((step, loss))
-        self.updates.evaluated(step)
         self.also.measure(
             self.trainer,
             self.adapted,
@@ -88,6 +95,9 @@ class Watch:
             last=step == self.params.steps,
             gradient_checkpointing=self.params.gradient_checkpointing,
         )
+        # Last: of an evaluation that was left nothing is kept, and all of it is done again.
+        self.held_out.append((step, loss))
+        self.updates.evaluated(step)
         self.done.append(step)
 
     def checkpoint_after(self, step: int) -> bool:
@@ -145,6 +155,7 @@ class Watch:
             batch=evals.answer_batch(self.adapted, tokenizer, rows, new),
             backend=self.loaded.backend,
             gradient_checkpointing=self.params.gradient_checkpointing,
+            leave=self.leave,
         )
 
     def _score(self, when: str, answers: list[str], step: int) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
-from labqueue.kinds import _evaluation, _method
+from labqueue.kinds import _evaluation, _method, _pins
 from labqueue.kinds._data import Data
 from labqueue.kinds._early import check  # noqa: F401  # of this kind: the lab looks for it here
 from labqueue.kinds._evaluation import Also, Evaluations
 from labqueue.kinds._lora import Lora
 from labqueue.kinds._memory import estimate, lessen  # noqa: F401  # of this kind: the lab looks for them here
+from labqueue.kinds._pins import Pin
 from labqueue.kinds._watch import Watch
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Params(kind.Params):
 
     model: str = "smollm2-135m-instruct"
     """An alias of ``labqueue models``, or a folder with a config.json."""
+    model_pin: Pin | None = None
+    """SHA-256 of the folder's files, or the hub model's commit, filled in at submission: another is another run."""
     data: Data
     """What is learned."""
     method: Literal["lora", "full"] = "lora"
@@ -133,8 +136,8 @@ def run(params: Params, rec: Recorder) -> None:
 def _run(params: Params, rec: Recorder) -> None:
     from labqueue.domain.errors import LabError
     from labqueue.llm import encode, memory, packing, templates, trainer
-    from labqueue.llm.checkpoint import about
-    from labqueue.llm.train import Recipe
+    from labqueue.llm.checkpoint import about, save
+    from labqueue.llm.train import Left, Recipe
 
     split = params.data.load()
     for note in (split.source, *split.notes):
@@ -172,13 +175,19 @@ def _run(params: Params, rec: Recorder) -> None:
     except kind.Diverged:
         watch.read_curve(finite=False)
         raise
+    except Left:  # before the first step there is nothing to keep, and after a resume nothing new
+        raise kind.Stopped(str(watch.stopped)) from None
     if watch.stopped:
         raise kind.Stopped(watch.stopped)
-    watch.finish()
-    if (peak := memory.peak_gib(rec.device)) is not None:
-        rec.metric("peak_memory_gib", peak, params.steps)
-    rec.metric("train_tokens", sum(made.step_tokens), params.steps)
-    _method.keep(params, rec, loaded, adapted, made, held_out.rows)
+    try:
+        watch.finish()
+        if (peak := memory.peak_gib(rec.device)) is not None:
+            rec.metric("peak_memory_gib", peak, params.steps)
+        rec.metric("train_tokens", sum(made.step_tokens), params.steps)
+        _method.keep(params, rec, loaded, adapted, made, held_out.rows)
+    except Left:
+        watch.checkpoint(params.steps, lambda folder: save(folder, made, watch.about()))
+        raise kind.Stopped(str(watch.stopped)) from None
 
 
 def _pack(rec: Recorder, loaded: Any, adapted: Any, made: Any, packs: Any, rows: int) -> None:
@@ -208,14 +217,14 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
 
 
 def pinned(params: Params) -> Params:
-    """With the hashes of the files that it trains and measures on."""
-    also = tuple(each.pinned() for each in params.also)
-    return params.model_copy(update={"data": params.data.pinned(), "also": also})
+    """With the content of its model and of what it trains and measures on."""
+    found = {"model_pin": _pins.model(params.model, params.model_pin), "data": params.data.pinned()}
+    return params.model_copy(update=found | {"also": tuple(each.pinned() for each in params.also)})
 
 
 def assets(params: Params) -> list[str]:
     """The model, and the task, file or dataset; names of ``labqueue.llm.assets``."""
-    model = [] if params.model == _method.FROM_RUN else [params.model]
+    model = [] if params.model == _pins.FROM_RUN else [params.model]
     return [*model, *params.data.assets, *(asset for each in params.also for asset in each.assets)]
 
 

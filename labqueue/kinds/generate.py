@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
+from labqueue.kinds import _pins
+from labqueue.kinds._pins import FROM_RUN, Pin
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
-
-FROM_RUN = "from_run"
-"""What stands for another run's artifact while parameters are validated."""
 
 
 class Params(kind.Params):
@@ -21,10 +20,16 @@ class Params(kind.Params):
 
     model: str = "smollm2-135m-instruct"
     """An alias of ``labqueue models``, or a folder with a config.json."""
+    model_pin: Pin | None = None
+    """SHA-256 of the folder's files, or the hub model's commit, filled in at submission: another is another run."""
     adapter: str | None = None
     """Folder of an adapter that was trained on that model; usually ``{from_run: {…, artifact: adapter}}``."""
+    adapter_pin: Pin | None = None
+    """SHA-256 of the adapter's files, likewise."""
     other: str | None = None
     """A model to compare with instead, such as ``{from_run: {…, artifact: merged}}``."""
+    other_pin: Pin | None = None
+    """Of ``other``, as ``model_pin``."""
     questions: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     """What is asked, each by itself."""
     template: str = "auto"
@@ -45,32 +50,37 @@ def run(params: Params, rec: Recorder) -> None:
     """Answers every question once or twice; see the module's docstring.
 
     Raises:
-        UserError: a model, an adapter or a template that is not there, or does not fit.
+        UserError: a model, an adapter or a template that is not there, has changed since submission, or does not fit.
+        Stopped: asked to stop; nothing is kept, a resume answers all questions again.
     """
     from labqueue.domain.errors import LabError
+    from labqueue.llm.train import Left
 
     try:
         _run(params, rec)
+    except Left:
+        raise kind.Stopped(str(rec.should_stop)) from None
     except LabError as error:
         raise kind.UserError(str(error)) from error
 
 
 def _run(params: Params, rec: Recorder) -> None:
-    from labqueue.llm import adapters
+    from labqueue.llm import adapters, pins
 
-    loaded = _loaded(params, params.model, rec)
+    pins.check_folder(params.adapter or "", params.adapter_pin, "adapter")
+    loaded = _loaded(params, params.model, params.model_pin, rec)
     rec.progress(0, 2)
-    first = _answers(params, loaded, loaded.model)
+    first = _answers(params, loaded, loaded.model, rec)
     columns, rows = ["question", "model"], [params.questions, first]
     rec.progress(1, 2)
     second = None
     if params.adapter is not None:
-        second = _answers(params, loaded, adapters.load(loaded, Path(params.adapter)))
+        second = _answers(params, loaded, adapters.load(loaded, Path(params.adapter)), rec)
         columns.append("with adapter")
     elif params.other is not None:
         del loaded
-        other = _loaded(params, params.other, rec)
-        second = _answers(params, other, other.model)
+        other = _loaded(params, params.other, params.other_pin, rec)
+        second = _answers(params, other, other.model, rec)
         columns.append("other model")
     if second is not None:
         rows.append(second)
@@ -80,23 +90,42 @@ def _run(params: Params, rec: Recorder) -> None:
     rec.progress(2, 2)
 
 
-def _loaded(params: Params, name: str, rec: Recorder) -> Any:
+def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
     from labqueue.llm import load, templates
 
-    loaded = load.load_model(name, backend="hf", quantization=params.quantization, device=rec.device)
+    loaded = load.load_model(name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device)
     templates.apply(loaded.tokenizer, params.template)
     rec.note(f"{loaded.name}: {loaded.weights}")
     return loaded
 
 
-def _answers(params: Params, loaded: Any, model: Any) -> tuple[str, ...]:
+def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[str, ...]:
     from labqueue.llm import generate
     from labqueue.llm.tasks import Row
 
     rows = [Row(question, "", number) for number, question in enumerate(params.questions)]
-    return tuple(generate.answers(model, loaded.tokenizer, rows, max_new_tokens=params.max_new_tokens))
+    return tuple(
+        generate.answers(
+            model,
+            loaded.tokenizer,
+            rows,
+            max_new_tokens=params.max_new_tokens,
+            leave=lambda: rec.should_stop is not None,
+        )
+    )
 
 
 def assets(params: Params) -> list[str]:
     """The models; names of ``labqueue.llm.assets``."""
     return [name for name in (params.model, params.other) if name not in (None, FROM_RUN)]
+
+
+def pinned(params: Params) -> Params:
+    """With the content of its models and its adapter."""
+    return params.model_copy(
+        update={
+            "model_pin": _pins.model(params.model, params.model_pin),
+            "adapter_pin": _pins.folder(params.adapter, params.adapter_pin, "adapter"),
+            "other_pin": _pins.model(params.other, params.other_pin),
+        }
+    )

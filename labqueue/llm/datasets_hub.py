@@ -1,13 +1,15 @@
 """Datasets of the hub: fetched before the night, read offline in it. No torch, no runs.
 
 Only Parquet, JSON and CSV are taken and read, through ``datasets`` 4, which runs no code of a repository. What a
-revision pointed at when it was fetched is written down, and used until somebody asks for another revision.
+revision pointed at when it was fetched is written down, and used until somebody asks for another revision; by its
+commit it is found from then on.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,10 +58,21 @@ def fetch(name: str, revision: str, subset: str | None) -> Path:
             key="data.hub",
         )
     folder = hub.download(name, [*map(re_glob, files), "README.md"], **(asked | {"revision": about.sha}))
-    marker = _marker(name, revision, subset)
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps({"commit": about.sha, "folder": str(folder), "files": sorted(files)}))
+    for known in (about.sha, revision):
+        _mark(_marker(name, known, subset), {"commit": about.sha, "folder": str(folder), "files": sorted(files)})
     return folder
+
+
+def commit(name: str, revision: str, subset: str | None) -> str | None:
+    """The commit that a revision pointed at when the dataset was fetched; None where it is not here. From then on it is
+    known by its commit, too, whatever the revision comes to mean."""
+    known = _known(name, revision, subset)
+    if known is None:
+        return None
+    marker = _marker(name, known["commit"], subset)
+    if not marker.is_file():
+        _mark(marker, known)
+    return str(known["commit"])
 
 
 def read(name: str, *, revision: str, subset: str | None, split: str, columns: Columns | None) -> Found:
@@ -70,7 +83,8 @@ def read(name: str, *, revision: str, subset: str | None, split: str, columns: C
     """
     known = _known(name, revision, subset)
     if known is None:
-        raise LabError(f"dataset {name!r} is not on this machine. {CURE}", key="data.hub")
+        at = "" if revision == "main" else f" at {revision}"
+        raise LabError(f"dataset {name!r}{at} is not on this machine. {CURE}", key="data.hub")
     label = f"{name}@{known['commit'][:12]}" + (f" ({subset})" if subset else "") + f", split {split}"
     return read_folder(Path(known["folder"]), label, subset=subset, split=split, columns=columns)
 
@@ -115,6 +129,13 @@ def _known(name: str, revision: str, subset: str | None) -> dict[str, Any] | Non
 def _marker(name: str, revision: str, subset: str | None) -> Path:
     words = f"{name}@{revision}" + (f"#{subset}" if subset else "")
     return models.cache_folder() / "datasets" / f"{words.replace('/', '--')}.json"
+
+
+def _mark(marker: Path, known: dict[str, Any]) -> None:
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    aside = marker.with_suffix(f".{os.getpid()}")  # another process may be reading it
+    aside.write_text(json.dumps(known))
+    aside.replace(marker)
 
 
 def _patterns(card: Path | None, subset: str | None) -> list[str] | None:

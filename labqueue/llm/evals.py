@@ -92,9 +92,19 @@ def loss(trainer: Any, evaluation: Evaluation) -> float:
 
 
 def answers(
-    model: Any, tokenizer: Any, evaluation: Evaluation, *, backend: Any, gradient_checkpointing: bool
+    model: Any,
+    tokenizer: Any,
+    evaluation: Evaluation,
+    *,
+    backend: Any,
+    gradient_checkpointing: bool,
+    leave: Callable[[], bool] = lambda: False,
 ) -> list[str]:
-    """The model's greedy answers to the questions, with room for the longest expected one."""
+    """The model's greedy answers to the questions, with room for the longest expected one.
+
+    Raises:
+        Left: ``leave``, asked before each batch, said so.
+    """
     longest = max(len(tokenizer(row.answer)["input_ids"]) for row in evaluation.questions)
     new = longest + SPARE_TOKENS
     return generate.answers(
@@ -105,6 +115,7 @@ def answers(
         batch=answer_batch(model, tokenizer, evaluation.questions, new),
         backend=backend,
         gradient_checkpointing=gradient_checkpointing,
+        leave=leave,
     )
 
 

@@ -34,8 +34,22 @@ def checked(folder: Path, name: str) -> Path:
 
 def has_weights(folder: Path) -> bool:
     """Whether every weight file that the index names is there: a snapshot can exist half-fetched."""
+    return all((folder / name).is_file() for name in weights(folder))
+
+
+def weights(folder: Path) -> set[str]:
+    """Names of the weight files, as the folder's index gives them.
+
+    Raises:
+        LabError: the index cannot be read.
+    """
     index = folder / INDEX
     if not index.is_file():
-        return (folder / WEIGHTS).is_file()
-    names = set(json.loads(index.read_text())["weight_map"].values())
-    return all((folder / name).is_file() for name in names)
+        return {WEIGHTS}
+    try:
+        return {str(name) for name in json.loads(index.read_text())["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabError(
+            f"{index} is no index of weights: copy it there again, or write the folder with save_pretrained",
+            key="model",
+        ) from error

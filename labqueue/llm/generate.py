@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from labqueue.llm.encode import prompt_ids
 from labqueue.llm.tasks import Row
+from labqueue.llm.train import Left
 
 
 def answers(
@@ -19,10 +20,14 @@ def answers(
     batch: int = 16,
     backend: Literal["hf", "unsloth"] = "hf",
     gradient_checkpointing: bool = False,
+    leave: Callable[[], bool] = lambda: False,
 ) -> list[str]:
     """The model's greedy answer to each row's question, at most ``max_new_tokens`` tokens each.
 
     Greedy, so equal weights give equal text; prompts are padded on the left and masked.
+
+    Raises:
+        Left: ``leave``, asked before each batch, said so.
     """
     import torch
 
@@ -32,6 +37,8 @@ def answers(
     texts = [""] * len(rows)
     with _inference(model, backend, gradient_checkpointing), torch.no_grad():
         for first in range(0, len(order), batch):
+            if leave():
+                raise Left
             chosen = order[first : first + batch]
             width = max(len(prompts[number]) for number in chosen)
             ids = [[tokenizer.pad_token_id] * (width - len(prompts[n])) + prompts[n] for n in chosen]

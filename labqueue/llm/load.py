@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm import models
+from labqueue.llm import models, pins
 
 Backend = Literal["auto", "hf", "unsloth"]
 Quantization = Literal["4bit", "none"]
@@ -90,27 +90,30 @@ def load_model(
     max_length: int = 2048,
     attention: Literal["sdpa", "eager"] = "sdpa",
     gradient_checkpointing: bool = False,
+    pin: str | None = None,
 ) -> Loaded:
     """Loads a model of the catalogue, or of a folder, for training or reading.
 
     ``quantization`` "4bit" is NF4 with double quantisation, computing in ``dtype`` (Dettmers et al. 2023,
     arXiv:2305.14314); norms, embeddings and head stay in ``dtype``. ``dtype`` None is bfloat16 where the device
-    computes in it, else float16. ``attention`` "eager" is what weights can be read from.
+    computes in it, else float16. ``attention`` "eager" is what weights can be read from. ``pin`` is that of
+    ``labqueue.llm.pins``, of what was submitted.
 
     Raises:
-        LabError: unknown model or dtype, weights that are not on this machine, a backend that cannot run here.
+        LabError: unknown model or dtype, weights that are not on this machine or not those of ``pin``, a backend that
+            cannot run here.
     """
     if dtype is not None and dtype not in DTYPES:
         raise LabError(f"unknown dtype {dtype!r}: {nearest(dtype, DTYPES)}", key="dtype")
     entry = models.find(name)
     chosen = choose_backend(backend, device)
-    if entry.where == "hub":
-        models.local(name)  # a missing snapshot is said before ten seconds of imports
+    # What is missing or has changed is said before ten seconds of imports.
+    files = pins.local(name, pin) if entry.where in ("hub", "folder") else None
     prepare_process(chosen)
     import torch
 
     number = getattr(torch, dtype) if dtype else default_dtype(device)
-    folder = _folder(entry)
+    folder = files or _made(entry)
     if chosen == "unsloth":
         model, tokenizer = _load_unsloth(folder, quantization, number, max_length, gradient_checkpointing)
     else:
@@ -158,16 +161,15 @@ def tame_cpu_4bit(model: Any) -> int:
     return len(layers)
 
 
-def _folder(entry: models.Model) -> Path:
+def _made(entry: models.Model) -> Path:
+    """The folder of a model that this code makes: of random weights, or of a package's."""
     if entry.where == "random":
         from labqueue.llm import tiny
 
         return tiny.folder()
-    if entry.where == "package":
-        from labqueue.llm import convert
+    from labqueue.llm import convert
 
-        return convert.converted(entry)
-    return models.local(entry.alias)
+    return convert.converted(entry)
 
 
 def _load_hf(folder: Path, quantization: Quantization, dtype: Any, device: str, attention: str) -> tuple[Any, Any]:

@@ -173,8 +173,8 @@ def fetch(name: str) -> Path | None:
     return _snapshot(model) or _download(model)
 
 
-def local(name: str) -> Path:
-    """Where the model's files lie, without touching the network.
+def local(name: str, commit: str | None = None) -> Path:
+    """Where the model's files lie, without touching the network; of a hub model those of ``commit``, where it is given.
 
     Raises:
         LabError: they are not on this machine; the message says how to get them.
@@ -184,7 +184,12 @@ def local(name: str) -> Path:
         return folders.checked(Path(model.source), model.alias)
     if model.where == "package":
         return checked_package_file(model)
-    found = _snapshot(model) if model.where == "hub" else None
+    found = _snapshot(model, commit) if model.where == "hub" else None
+    if found is None and commit:
+        raise LabError(
+            f"model {name!r} was submitted at commit {commit[:12]}…, which is not on this machine: submit again",
+            key="model",
+        )
     if found is None:
         raise LabError(
             f"model {name!r} ({model.source}) is not on this machine: submit an experiment that names it while "
@@ -263,12 +268,12 @@ def check_architecture(config: Path, name: str) -> None:
         )
 
 
-def _snapshot(model: Model) -> Path | None:
+def _snapshot(model: Model, commit: str | None = None) -> Path | None:
     """The model's complete snapshot on this machine, or None. No network."""
     # huggingface_hub costs 0.3 s to import: only where a hub model is meant.
     from labqueue.llm import hub
 
-    path = hub.here(model.source, FILES)
+    path = hub.here(model.source, FILES, commit)
     return path if path is not None and (path / "config.json").is_file() and folders.has_weights(path) else None
 
 

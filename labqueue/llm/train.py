@@ -53,11 +53,21 @@ class Step:
     wall_s: float
 
 
+class Left(Exception):
+    """A measurement was left before its end: the caller is to stop. Model and random numbers are as before it."""
+
+
 class Watch(Protocol):
     """What a caller is told, in this order at each step: ``step``, ``evaluated``, ``checkpoint``."""
 
     def begin(self, trainer: Any) -> None:
         """A fresh start: model, optimizer and schedule stand as step 1 will find them. Not called on a resume."""
+
+    def resumed(self, trainer: Any) -> None:
+        """A resume: model and optimizer stand as after the checkpoint's step."""
+
+    def leave(self) -> bool:
+        """Asked between the batches of a measurement: whether the rest is left undone (``Left``)."""
 
     def step(self, step: Step) -> None:
         """A step is done."""
@@ -116,6 +126,9 @@ def held_out_loss(trainer: Any, rows: Sequence[TokenRow], batch: int) -> float:
 
     Only answer positions go through the head, a few at a time, so that an evaluation never sets the run's peak of
     memory. Changes no random number, no mode and no weight.
+
+    Raises:
+        Left: the trainer's watch wants to stop.
     """
     import torch
 
@@ -131,7 +144,11 @@ def held_out_loss(trainer: Any, rows: Sequence[TokenRow], batch: int) -> float:
 
 def answer_states(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Iterator[tuple[Any, Any]]:
     """Of each batch of ``rows``, shortest first: what the head sees where it predicts an answer token, ``[token,
-    hidden]``, and those tokens, ``[token]``. Leaves the model's mode as it was once it is exhausted."""
+    hidden]``, and those tokens, ``[token]``. Leaves the model's mode as it was once it has ended.
+
+    Raises:
+        Left: the trainer's watch wants to stop.
+    """
     import torch
 
     model = trainer.model
@@ -139,14 +156,18 @@ def answer_states(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Iterato
     training = model.training
     model.eval()
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))  # less padding
-    for first in range(0, len(ordered), batch):
-        inputs = trainer._prepare_inputs(trainer.data_collator(ordered[first : first + batch]))
-        labels = inputs.pop("labels")[:, 1:]  # [batch, position]: what each position is to predict
-        with torch.no_grad(), trainer.accelerator.autocast():
-            states = inner.base_model(**inputs, use_cache=False)[0][:, :-1]  # [batch, position, hidden]
-        scored = labels != IGNORED
-        yield states[scored], labels[scored]  # [token, hidden], [token]
-    model.train(training)
+    try:
+        for first in range(0, len(ordered), batch):
+            if trainer.watch.leave():
+                raise Left
+            inputs = trainer._prepare_inputs(trainer.data_collator(ordered[first : first + batch]))
+            labels = inputs.pop("labels")[:, 1:]  # [batch, position]: what each position is to predict
+            with torch.no_grad(), trainer.accelerator.autocast():
+                states = inner.base_model(**inputs, use_cache=False)[0][:, :-1]  # [batch, position, hidden]
+            scored = labels != IGNORED
+            yield states[scored], labels[scored]  # [token, hidden], [token]
+    finally:
+        model.train(training)
 
 
 def answer_logits(trainer: Any, states: Any) -> Any:

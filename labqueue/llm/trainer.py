@@ -17,7 +17,7 @@ from labqueue.llm.adapters import is_adapter
 from labqueue.llm.encode import Collator, TokenRow
 from labqueue.llm.load import Loaded, default_dtype
 from labqueue.llm.readings import Readings
-from labqueue.llm.train import Recipe, Step, Watch, bare, epoch_order, held_out_loss, release_cache
+from labqueue.llm.train import Left, Recipe, Step, Watch, bare, epoch_order, held_out_loss, release_cache
 
 OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
@@ -182,6 +182,8 @@ def _pulse(trainer: Any) -> Any:
         def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
             if state.global_step == 0:
                 trainer.watch.begin(trainer)
+            else:
+                trainer.watch.resumed(trainer)
             release_cache()
 
         def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
@@ -228,7 +230,10 @@ def _classes(loaded: Loaded) -> tuple[Any, Any]:
             checkpointed = self.watch.checkpoint_after(number)
             if checkpointed:
                 self._tell(all_of_them=True)
-            super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+            try:
+                super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
+            except Left:  # the checkpoint says that this evaluation is owed; ``resumed`` makes up for it
+                checkpointed = True
             if checkpointed:
                 self.watch.checkpoint(number, lambda folder: checkpoint.save(folder, self, self.watch.about()))
             if self.watch.stop_after(number):

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.views import ExperimentView
+from labqueue.report import labels as beside
 from labqueue.report import marks, style
 from labqueue.report.arms import exact, is_number
 from labqueue.report.points import Cell, Point, cell, grouped, names, numeric, varied
 from labqueue.report.style import Plot, slug
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from labqueue.domain.spec import MetricPair
 
 DASHES = ("-", "--", "-.", ":")
+
+MEAN, SEED = 6.0, 3.6
+"""Diameters of the marks, in points."""
+
+Drawn = tuple[Point, Cell, Cell]
+"""A sweep point that has a mark, with its cells of x and of y."""
 
 
 def asked(experiment: ExperimentView, points: Sequence[Point]) -> list[Plot]:
@@ -61,12 +72,14 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
     marks.scale(axes, "y", reaches[1])
     groups = [_ordered(group, key) for group in grouped(others, points).values()]
     labels = names([{o: group[0].varied[o] for o in others if o in group[0].varied} for group in groups])
+    drawn: list[tuple[list[Drawn], str]] = []
     for number, (group, label) in enumerate(zip(groups, labels, strict=True)):
         colour, place = _colour(group[0], pair.by, groups, number)
         here = [(point, *cells[id(point)]) for point in group if cells[id(point)][0].values]
         if here:
             look = {"colour": style.COLOURS[colour], "marker": style.MARKERS[number % 8], "dash": DASHES[place % 4]}
-            _group(axes, here, key, label, **look)
+            _group(axes, here, label, **look)
+            drawn.append((here, style.COLOURS[colour]))
     axes.set_xlabel(f"{style.with_unit(pair.x)}{_log(reaches[0])}")
     axes.set_ylabel(f"{style.with_unit(pair.y)}{_log(reaches[1])}")
     if len(groups) > 1 and len(groups) <= 12:
@@ -75,9 +88,10 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
         figure.suptitle(pair.title, fontsize=11, x=0.01, ha="left")
     if pair.better:
         axes.set_title(f"better: {pair.better.replace('-', ' ')}", fontsize=9, loc="right", color="#666666")
+    written, left_out = _beside(figure, axes, drawn, key) if key else (0, 0)
     svg, png = style.save(figure)
     title = pair.title or f"{pair.y} against {pair.x}"
-    caption = f"{_caption(pair, key)}{_absent(points, cells, keys)}{_beyond(filled, reaches)}"
+    caption = f"{_caption(pair, key, written, left_out)}{_absent(points, cells, keys)}{_beyond(filled, reaches)}"
     name = f"{slug(pair.y)}_against_{slug(pair.x)}{f'_by_{slug(pair.by)}' if pair.by else ''}"
     return Plot(name, title, caption, svg, png, "asked", metrics=(pair.x, pair.y))
 
@@ -113,10 +127,10 @@ def _colour(point: Point, by: str | None, groups: Sequence[Sequence[Point]], num
     return colour % len(style.COLOURS), firsts[:number].count(firsts[number])
 
 
-def _group(axes: Any, here: Sequence[tuple[Point, Cell, Cell]], key: str | None, label: str, **look: Any) -> None:
+def _group(axes: Any, here: Sequence[Drawn], label: str, **look: Any) -> None:
     colour, marker = look["colour"], look["marker"]
     seeds = [(x.values[s], y.values[s], s in x.diverged) for _, x, y in here for s in x.values]
-    marks.dots(axes, seeds, marker, colour=colour, alpha=0.4, size=3.6)
+    marks.dots(axes, seeds, marker, colour=colour, alpha=0.4, size=SEED)
     axes.errorbar(
         [x.mean for _, x, _ in here],
         [y.mean for _, _, y in here],
@@ -124,7 +138,7 @@ def _group(axes: Any, here: Sequence[tuple[Point, Cell, Cell]], key: str | None,
         yerr=[y.half for _, _, y in here],
         fmt=f"{marker}{look['dash']}",
         color=colour,
-        ms=6,
+        ms=MEAN,
         lw=1.3,
         elinewidth=0.9,
         capsize=2,
@@ -132,31 +146,40 @@ def _group(axes: Any, here: Sequence[tuple[Point, Cell, Cell]], key: str | None,
     )
     hollow = [(x.mean, y.mean) for _, x, y in here if x.diverged]
     if hollow:
-        axes.plot(*zip(*hollow, strict=True), marker, color=colour, mfc="white", ms=6, zorder=4)
-    for point, x, y in here:
-        if key and is_number(point.at(key)):
-            told = style.short(point.at(key))
-            axes.annotate(
-                told,
-                (x.mean, y.mean),
-                (5, 5),
-                textcoords="offset points",
-                fontsize=8,
-                color=colour,
-                annotation_clip=True,
-            )
+        axes.plot(*zip(*hollow, strict=True), marker, color=colour, mfc="white", ms=MEAN, zorder=4)
+
+
+def _beside(figure: Figure, axes: Axes, drawn: Sequence[tuple[Sequence[Drawn], str]], key: str) -> tuple[int, int]:
+    """Writes the values of ``key`` beside the large marks. Returns (written, left out for want of a free place)."""
+    wanted, seen, lines = [], [], []
+    for here, colour in drawn:
+        means = [(x.mean, y.mean) for _, x, y in here]
+        lines += list(pairwise(means))
+        for (point, x, y), at in zip(here, means, strict=True):
+            seen += [(*at, MEAN), *((x.values[seed], y.values[seed], SEED) for seed in x.values)]
+            lines += [((at[0] - x.half, at[1]), (at[0] + x.half, at[1]))]
+            lines += [((at[0], at[1] - y.half), (at[0], at[1] + y.half))]
+            if is_number(point.at(key)):
+                wanted.append(beside.Label(style.short(point.at(key)), at, MEAN, colour))
+    left_out = beside.place(figure, axes, wanted, marks=seen, lines=lines)
+    return len(wanted) - left_out, left_out
 
 
 def _log(reach: tuple[float, float, bool] | None) -> str:
     return " (log scale)" if reach and reach[2] else ""
 
 
-def _caption(pair: MetricPair, key: str | None) -> str:
-    joined = f", joined in the order of {key}, which is written beside them" if key else ""
+def _caption(pair: MetricPair, key: str | None, written: int, left_out: int) -> str:
+    joined = f", joined in the order of {key}" if key else ""
+    if key and written:
+        joined += f", which is written beside {'those that have room' if left_out else 'them'}"
+    elif left_out:
+        joined += ", for which there is no room beside them"
     colours = f" A colour is a {pair.by}." if pair.by else ""
+    order = f" The order along each line is that of {key}, from its lowest value to its highest." if left_out else ""
     return (
         f"Last {pair.y} against last {pair.x}: pale marks are seeds; large marks the means of the sweep points over "
-        f"seeds{joined}, with 95 % t intervals both ways (none with one seed).{colours}"
+        f"seeds{joined}, with 95 % t intervals both ways (none with one seed).{colours}{order}"
     )
 
 

@@ -24,8 +24,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#B5B5B5"
 INK = "#222222"
 
-WIDE_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei")
-"""Fonts for letters that DejaVu lacks, used where the machine has one."""
+WIDE_FONTS = (
+    *(f"Noto Sans CJK {region}" for region in ("SC", "JP", "TC", "HK", "KR")),
+    *("Source Han Sans SC", "Source Han Sans", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback"),
+    *("IPAexGothic", "NanumGothic"),
+    *("PingFang SC", "Hiragino Sans GB", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS"),
+    *("Microsoft YaHei", "SimHei", "Yu Gothic", "MS Gothic", "Malgun Gothic"),
+)
+"""Fonts for letters that DejaVu lacks, used where the machine has one: of Linux, of macOS, of Windows."""
 
 UNITS = (
     (r"_step$|^steps_to_|(^|_)steps$", "step"),

@@ -165,15 +165,28 @@ def resume(db: Database, target: str) -> list[int]:
 def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
     """Queues finished runs again under their own ids; never a succeeded or pruned one of a group. Returns them.
 
+    What the run itself went through is forgotten: attempts, back-off, stalls, what the memory ladder changed. What a
+    person has said of it stands: its priority, and that it was released. The needs that it was freed from may never be
+    met, and a retry that waited for them again could wait all night.
+
+    Of the whole queue the archived experiments are left alone: a run that waits out of sight is never looked for.
+
     Raises:
-        LabError: nothing of that name, or the one run named has succeeded or has not finished.
+        LabError: nothing of that name, what is named is archived, or the one run named has succeeded or has not
+            finished.
     """
     with db.write() as connection:
         ids, experiment = targets(connection, target)
         if target == QUEUE:
             ids = list(connection.execute(select(Run.c.id).where(Run.c.state == State.FINISHED)).scalars())
+        archived = _archived(connection)
+        if experiment in archived.values():
+            raise LabError(f"experiment {experiment!r} is archived: `labqueue restore {experiment}`, then retry it")
         if not target.isdecimal() and not failed_only:
-            searches.undo_cancel(connection, experiment)
+            names = [experiment] if experiment else connection.execute(select(Experiment.c.name)).scalars().all()
+            for name in names:
+                if name not in archived.values():
+                    searches.undo_cancel(connection, name)
         again = []
         for run in _rows(connection, ids):
             named = target.isdecimal()
@@ -190,6 +203,14 @@ def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
             if not named and run.outcome == Outcome.PRUNED:
                 continue
             if failed_only and run.outcome in (Outcome.CANCELLED, Outcome.PRUNED):
+                continue
+            if run.experiment_id in archived:
+                if named:
+                    name = archived[run.experiment_id]
+                    raise LabError(
+                        f"run {run.id} is one of experiment {name!r}, which is archived: `labqueue restore {name}`, "
+                        f"then retry it"
+                    )
                 continue
             connection.execute(
                 update(Run)
@@ -246,9 +267,15 @@ def prioritize(db: Database, target: str, priority: int) -> list[int]:
 def _rows(connection: Connection, ids: list[int]) -> list[Any]:
     rows: list[Any] = []
     for chunk in _chunks(ids):
-        query = select(Run.c.id, Run.c.state, Run.c.outcome).where(Run.c.id.in_(chunk)).order_by(Run.c.id)
-        rows.extend(connection.execute(query).all())
+        query = select(Run.c.id, Run.c.state, Run.c.outcome, Run.c.experiment_id).where(Run.c.id.in_(chunk))
+        rows.extend(connection.execute(query.order_by(Run.c.id)).all())
     return rows
+
+
+def _archived(connection: Connection) -> dict[int, str]:
+    """Archived experiments: their names by their ids."""
+    query = select(Experiment.c.id, Experiment.c.name).where(Experiment.c.archived_at.is_not(None))
+    return {row.id: row.name for row in connection.execute(query)}
 
 
 def _chunks(ids: list[int], size: int = 5000) -> list[list[int]]:

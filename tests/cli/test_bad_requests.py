@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from ruamel.yaml import YAML
 
+from labqueue.domain.spec import MetricPair
 from tests.commands import call, refused, rows
 from tests.conftest import Lab
 
@@ -127,3 +129,21 @@ def test_new_writes_only_what_is_valid_and_overwrites_nothing(lab: Lab) -> None:
     again = call(lab, "new", "mine", "--kind", "drill")
     assert again.code == 2
     assert "exists" in again.err
+
+
+def test_every_part_of_a_new_spec_is_valid_when_it_is_uncommented(lab: Lab) -> None:
+    assert call(lab, "new", "mine", "--kind", "drill").code == 0
+    path = lab.root / "jobs" / "mine.yaml"
+    about, *lines = path.read_text().splitlines()
+    for marks in ("# plots", "# predictions", "# sweep"):
+        start = next(at for at, line in enumerate(lines) if line.startswith(marks))
+        while start < len(lines) and lines[start].startswith("# "):
+            lines[start] = lines[start].removeprefix("# ")
+            start += 1
+        path.write_text("\n".join([about, *lines]).replace("some.key", "steps"))
+        answer = call(lab, "submit", "jobs/mine.yaml", "--profile", "cpu", "--dry-run", "--json")
+        assert answer.code == 0, f"{marks} uncommented: {answer.err}"
+    path.write_text(path.read_text().replace("    # by: ", "    by: "))
+    assert call(lab, "submit", "jobs/mine.yaml", "--profile", "cpu", "--json").code == 0
+    (plot,) = YAML(typ="safe").load(path)["plots"]
+    assert set(plot) == set(MetricPair.model_fields), "every field is shown"

@@ -32,6 +32,14 @@ def test_the_list_of_commands_has_every_command(lab: Lab) -> None:
     assert call(lab, "-h").out == answer.out
 
 
+def test_without_words_the_help_is_the_answer_and_a_wrong_word_is_not(lab: Lab) -> None:
+    bare = call(lab)
+    assert (bare.code, bare.out, bare.err) == (0, call(lab, "--help").out, "")
+    wrong = call(lab, "nonsense")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "there is no command 'nonsense'" in wrong.err
+
+
 def test_every_command_that_prints_data_takes_json(lab: Lab) -> None:
     silent = {"worker", "logs", "new"}
     for name in COMMANDS.keys() - silent:

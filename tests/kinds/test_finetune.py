@@ -104,6 +104,35 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
     assert whole.artifacts["samples"] == second.artifacts["samples"]
 
 
+def test_a_stop_in_the_middle_of_any_measurement_is_heeded_at_once_and_changes_no_number(tmp_path: Path) -> None:
+    """Asked to stop at each batch of it: before training, in between, after the last step and while merging."""
+    import torch
+
+    also = ({"name": "other", "task": "word_sequence_reversal", "items": 3, "score_always": True},)
+    asked = params(steps=2, evaluations=1, samples=2, scored=2, also=also, merge=True, quantization="none")
+    whole = MemoryRecorder(tmp_path / "whole")
+    finetune.run(asked, whole)
+    assert whole.asks > 20
+    left = set()
+    for asks in range(0, whole.asks, 3):
+        folder = tmp_path / str(asks)
+        first = MemoryRecorder(folder, stop_after_asks=asks)
+        with pytest.raises(Stopped):
+            finetune.run(asked, first)
+        assert first.asks <= asks + 3, f"went on after ask {asks}"
+        kept = first.checkpoints[-1] if first.checkpoints else None
+        left.add(kept and kept.step)
+        second = MemoryRecorder(folder, resume_from=kept, attempt=2)
+        finetune.run(asked, second)
+        for name in whole.metrics.keys() - {"tokens_per_second", "step_s", "peak_memory_gib"}:
+            together = first.metrics.get(name, {}) if kept else {}
+            assert together | second.metrics.get(name, {}) == whole.metrics[name], (asks, name)
+        for name in ("samples", "curve_reading", "update_by_layer", "update_norm_over_steps"):
+            assert second.artifacts[name] == whole.artifacts[name], (asks, name)
+        assert all(torch.equal(value, adapter(second)[name]) for name, value in adapter(whole).items()), asks
+    assert left == {None, 1, 2}
+
+
 def test_a_checkpoint_holds_no_pickle_that_anyone_could_feed(finished: MemoryRecorder) -> None:
     import torch
 

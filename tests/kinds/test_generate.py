@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.artifacts import Files, Table
-from labqueue.domain.kind import UserError
+from labqueue.domain.kind import Stopped, UserError
 from labqueue.kinds import finetune, generate
 from tests.helpers_recorder import MemoryRecorder
 from tests.kinds.test_finetune import params as training
@@ -55,6 +55,14 @@ def test_a_loaded_adapter_answers_as_the_model_that_was_trained(tmp_path: Path) 
 def test_a_merged_model_can_be_asked_beside_its_base(trained: MemoryRecorder, tmp_path: Path) -> None:
     _, table = asked(tmp_path, other=folder(trained, "merged"))
     assert table.columns == ("question", "model", "other model")
+
+
+def test_a_stop_is_heeded_between_two_batches_of_questions(tmp_path: Path) -> None:
+    rec = MemoryRecorder(tmp_path, stop_after_asks=1)
+    many = {"model": "random-tiny", "quantization": "none", "max_new_tokens": 2, "questions": ["a"] * 40}
+    with pytest.raises(Stopped, match="pause"):
+        generate.run(generate.Params.model_validate(many), rec)
+    assert "answers" not in rec.artifacts
 
 
 def test_a_model_alone_claims_no_change(tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ class Told:
         if 0 in self.evaluate:
             trainer.evaluate()
 
+    def resumed(self, trainer: Any) -> None:
+        raise AssertionError("nothing is resumed here")
+
+    def leave(self) -> bool:
+        return False
+
     def step(self, step: Step) -> None:
         self.steps.append(step)
 

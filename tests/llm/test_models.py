@@ -93,8 +93,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub:
     """A hub on this machine that serves one repository under every name, and remembers what was asked of it."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.asked = files, list[str]()
+    def __init__(self, files: dict[str, bytes], commit: str = COMMIT) -> None:
+        self.files, self.commit, self.asked = files, commit, list[str]()
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -112,7 +112,7 @@ class Hub:
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
-        headers = {"X-Repo-Commit": COMMIT}
+        headers = {"X-Repo-Commit": self.commit}
         if "/resolve/" in path:
             name = path.partition("/resolve/")[2].partition("/")[2]
             self.asked.append(name)
@@ -126,7 +126,14 @@ class Hub:
             body = json.dumps(listed).encode()
         else:
             siblings = [{"rfilename": name, "size": len(body)} for name, body in self.files.items()]
-            about = {"id": "a/b", "sha": COMMIT, "siblings": siblings, "private": False, "gated": False, "tags": []}
+            about = {
+                "id": "a/b",
+                "sha": self.commit,
+                "siblings": siblings,
+                "private": False,
+                "gated": False,
+                "tags": [],
+            }
             body = json.dumps(about).encode()
         request.send_response(200)
         for name, value in (headers | {"Content-Length": str(len(body)), "Content-Type": "application/json"}).items():
@@ -237,6 +244,6 @@ def test_offline_mode_is_said_as_such(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_never_fetched_is_said_offline_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_snapshot", lambda model: None)
+    monkeypatch.setattr(models, "_snapshot", lambda model, commit: None)
     with pytest.raises(LabError, match="is not on this machine: submit an experiment that names it while connected"):
         models.local("qwen2.5-14b-instruct")

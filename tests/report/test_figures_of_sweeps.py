@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from labqueue.domain.spec import MetricPair
 from labqueue.report import marks, style
@@ -218,3 +219,58 @@ def test_a_ledger_from_before_there_were_plots_has_none(lab: Lab) -> None:
     submitted(lab.db, "older", [{"steps": 1}])
     executed(lab.db, points=[("value", 1, 0.5)])
     assert evidence.experiment(lab.db, "older").plots == []
+
+
+FRONTIER = [{"method": "lora", "rank": r, "rate": v} for r in (2, 64) for v in (3e-4, 1e-3, 3e-3)]
+FRONTIER += [{"method": "full", "rate": v} for v in (3e-5, 1e-4, 3e-4, 3e-3)]
+
+
+def frontier(spread: float, noise: float) -> list[Any]:
+    """Points that lie the closer together, the smaller the spread; the noise makes the error bars."""
+
+    def make(point: dict[str, Any], seed: int) -> dict[str, float]:
+        reach = spread * math.log10(point["rate"] / 3e-5) + 0.02 * point.get("rank", 1) ** 0.5
+        wave = [math.sin(7919 * (seed + 1) * (1 + reach) + turn) for turn in (0, 2)]
+        return {"eval_loss": 2 - reach + noise * wave[0], "kept_loss": 0.3 + 0.3 * reach**2 + noise * wave[1]}
+
+    return runs_of(FRONTIER, make)
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.3, 0.05, 0.0])
+@pytest.mark.parametrize("noise", [0.0, 0.03, 0.2])
+def test_labels_beside_marks_cover_no_mark_no_label_and_no_edge(spread: float, noise: float, saved: list[Any]) -> None:
+    runs = frontier(spread, noise)
+    plot = against(pair(), points_of(runs), ["method", "rank", "rate"])
+    assert plot is not None
+    (axes,) = saved[0].axes
+    saved[0].set_dpi(150)  # as the PNG is
+    renderer = FigureCanvasAgg(saved[0]).get_renderer()
+    shown = [(text, text.get_window_extent(renderer)) for text in axes.texts]
+    joined = [container.lines[0] for container in axes.containers]
+    means = [(line.get_color(), *at) for line in joined for at in line.get_xydata()]
+    seeds = [(run.metrics["eval_loss"].last, run.metrics["kept_loss"].last) for run in runs]
+    for text, box in shown:
+        centres = axes.transData.transform([at for _, *at in means])
+        away = [math.dist(at, (min(max(at[0], box.x0), box.x1), min(max(at[1], box.y0), box.y1))) for at in centres]
+        assert min(away) > 3 * 150 / 72, f"{text.get_text()} covers a mean"
+        assert not any(box.contains(*at) for at in axes.transData.transform(seeds)), f"{text.get_text()} covers a seed"
+        assert [at for at in box.corners() if not axes.bbox.contains(*at)] == []
+        own = [distance for (colour, *at), distance in zip(means, away, strict=True) if tuple(at) == text.xy]
+        alike = [distance for (colour, *_), distance in zip(means, away, strict=True) if colour == text.get_color()]
+        assert min(own) == pytest.approx(min(alike)), "it is read as that of the nearest mark of its colour"
+        for line in (segment for container in axes.containers for segment in container.lines[2][0].get_segments()):
+            (left, up), (right, _) = axes.transData.transform(line)
+            assert not (left < box.x0 and box.x1 < right and box.y0 < up < box.y1), "a bar strikes it through"
+    pairs_ = [(one, two) for i, (_, one) in enumerate(shown) for _, two in shown[i + 1 :]]
+    assert not any(one.overlaps(two) for one, two in pairs_)
+    assert ("order along each line is that of rate" in plot.caption) == (len(shown) < len(means))
+    assert ("written beside" in plot.caption) == bool(shown)
+
+
+def test_a_label_is_left_out_only_where_there_is_no_room(saved: list[Any]) -> None:
+    for spread, noise in ((1.0, 0.01), (0.05, 0.2)):
+        against(pair(), points_of(frontier(spread, noise)), ["method", "rank", "rate"])
+    apart, together = (figure.axes[0] for figure in saved)
+    assert len(apart.texts) == len(FRONTIER)
+    assert sorted(text.get_text() for text in apart.texts) == sorted(style.short(p["rate"]) for p in FRONTIER)
+    assert len(together.texts) < len(FRONTIER)

@@ -3,6 +3,8 @@ import math
 import xml.etree.ElementTree as ET
 
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.image import imread
 
 from labqueue.report import style
@@ -98,6 +100,56 @@ def test_names_in_any_script_and_with_dollar_signs_are_shown_as_they_are():
     plots = draw({"model": ["$x_1$", "數據", "naïve <b>"]}, range(2), (), lambda p, s: {"eval_loss": 1.0 + s})
     assert plots
     assert "數據".encode() in plots[0].svg
+
+
+@pytest.fixture
+def wide_font(tmp_path, monkeypatch):
+    """A font of a usual Chinese family, installed for one test, whose every letter is the same hollow square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    for corners in (((0, 0), (0, 900), (900, 900), (900, 0)), ((100, 100), (800, 100), (800, 800), (100, 800))):
+        pen.moveTo(corners[0])
+        for corner in corners[1:]:
+            pen.lineTo(corner)
+        pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(letter): "square" for letter in "數據"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": square})
+    builder.setupHorizontalMetrics({".notdef": (500, 0), "square": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "WenQuanYi Micro Hei", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    path = tmp_path / "wide.ttf"
+    builder.save(path)
+    # The machine's own such fonts are out of sight meanwhile.
+    monkeypatch.setattr(
+        fontManager, "ttflist", [font for font in fontManager.ttflist if font.name not in style.WIDE_FONTS]
+    )
+    fontManager.addfont(path)
+    return path
+
+
+def titled(title):
+    with style.look():
+        figure = Figure()
+        figure.suptitle(title)
+        return style.save(figure)
+
+
+def test_letters_that_our_font_lacks_are_drawn_in_a_chinese_font_where_there_is_one(wide_font, monkeypatch):
+    svg, png = titled("數據 abc")
+    assert b"<text" not in svg, "with every letter known the SVG is all outlines"
+    plain = titled("abc")
+    monkeypatch.setattr(fontManager, "ttflist", [font for font in fontManager.ttflist if font.fname != str(wide_font)])
+    assert titled("abc") == plain, "known letters look the same with and without it"
+    alone, boxes = titled("數據 abc")
+    assert b"<text" in alone, "without it the letters are left to the reader's browser"
+    assert boxes != png
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.domain.state import Outcome
-from labqueue.store import claims, control, read
+from labqueue.store import archive, claims, control, read
 from labqueue.store.db import Database
 from labqueue.store.drain import Prospect, prospect
 from tests.store.factories import ANY_OUTCOME, claimed, executed, ledger, needing, submitted, worker
@@ -149,6 +149,35 @@ def test_release_frees_a_run_from_its_needs(db: Database) -> None:
     executed(db, "failed")
     assert control.release(db, "second") == [second]
     assert claimed(db).run_id == second
+
+
+def test_a_released_run_that_is_retried_does_not_wait_for_its_needs_again(db: Database) -> None:
+    submitted(db, "first")
+    (second,) = submitted(db, "second", needs=needing(db, "first", [])).runs
+    executed(db, "failed")
+    control.release(db, "second")
+    executed(db, "failed")
+    for word in (str(second), "second", "queue"):
+        control.retry(db, word)
+        assert waits_for(db, second) is None
+        control.cancel(db, "queue")
+
+
+def test_what_is_archived_is_not_retried_until_it_is_restored(db: Database) -> None:
+    submitted(db, "old", [{"steps": 1}, {"steps": 2}])
+    submitted(db, "new")
+    for outcome in ("succeeded", "failed", "failed"):
+        executed(db, outcome)
+    archive.archive(db, ["old"])
+    for word in ("2", "old"):
+        with pytest.raises(LabError, match=r"experiment 'old'.* archived: `labqueue restore old`"):
+            control.retry(db, word)
+    with pytest.raises(LabError, match="--force"):
+        control.retry(db, "1")
+    assert control.retry(db, "queue", failed_only=True) == [3], "the rest of the queue has nothing to do with it"
+    assert [view.state for view in read.runs(db, [1, 2, 3])] == ["finished", "finished", "queued"]
+    archive.restore(db, ["old"])
+    assert control.retry(db, "2") == [2]
 
 
 def test_a_need_can_be_of_some_runs_only(db: Database) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.trials import Told
-from labqueue.store import control, read, searches, trials
+from labqueue.store import archive, control, read, searches, trials
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.drain import Prospect, prospect
 from labqueue.store.searches import ALL_RECORDED, CANCELLED
@@ -145,6 +145,15 @@ def test_a_cancelled_experiment_proposes_no_more_and_retry_opens_its_search_agai
     assert study(db, job).switch.ended is None
     drained(db)
     assert [switch.job for switch in trials.due(db, "cpu")] == [job]
+
+
+def test_retrying_the_queue_opens_no_search_of_an_archived_experiment(db: Database) -> None:
+    job = searched(db, FIRST, trials=3).job
+    other = searched(db, FIRST, trials=3, name="other").job
+    control.cancel(db, "queue")
+    archive.archive(db, ["searched"])
+    control.retry(db, "queue")
+    assert [study(db, each).switch.ended for each in (job, other)] == [CANCELLED, None]
 
 
 def test_an_ended_search_leaves_nothing_queued_and_opens_again_as_it_was(db: Database) -> None:
