@@ -65,7 +65,10 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
         return None
     from matplotlib.figure import Figure
 
-    reaches = [marks.reach([found[side] for found in filled]) for side in (0, 1)]
+    reaches = [
+        marks.reach([found[side] for found in filled], bounds=style.bounds(metric))
+        for side, metric in enumerate((pair.x, pair.y))
+    ]
     figure = Figure(figsize=(7.4, 4.6), layout="constrained")
     axes = figure.add_subplot()
     marks.scale(axes, "x", reaches[0])

@@ -33,7 +33,7 @@ def over_key(metric: str, key: str, others: Sequence[str], points: Sequence[Poin
     if pooled:
         lines = _lines(metric, key, values, [], points)
     cells = [each for line in lines for each in line.cells]
-    found = marks.reach(cells, edge=any(each.lost for each in cells))
+    found = marks.reach(cells, edge=any(each.lost for each in cells), bounds=style.bounds(metric))
     if found is None:
         return None
     from matplotlib.figure import Figure
@@ -65,7 +65,7 @@ def over_key(metric: str, key: str, others: Sequence[str], points: Sequence[Poin
 def over_points(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric at each of a few sweep points, by name; None without a value."""
     cells = [cell(point.runs, metric) for point in points]
-    found = marks.reach(cells, edge=any(each.lost for each in cells))
+    found = marks.reach(cells, edge=any(each.lost for each in cells), bounds=style.bounds(metric))
     if found is None:
         return None
     from matplotlib.figure import Figure

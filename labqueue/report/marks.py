@@ -97,7 +97,9 @@ def at_edge(axes: Axes, lost: Sequence[tuple[float, Cell]], *, colour: Any, acro
             axes.plot(xs, ys, shape, color=colour, mfc="none", ms=7, mew=1.4, transform=frame)
 
 
-def reach(cells: Sequence[Cell], *, edge: bool = False) -> tuple[float, float, bool] | None:
+def reach(
+    cells: Sequence[Cell], *, edge: bool = False, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float, bool] | None:
     """From where to where an axis of values goes, and whether it is logarithmic; None without a value.
 
     Every seed is inside. An interval reaches out by the range of the seeds at most: with two seeds it is 12.7 standard
@@ -106,6 +108,7 @@ def reach(cells: Sequence[Cell], *, edge: bool = False) -> tuple[float, float, b
     Args:
         cells: all marks of the figure.
         edge: whether room is needed at the upper end for runs without a value.
+        bounds: between which values the metric can lie; no interval makes the frame larger than that.
     """
     seeds = [value for cell in cells for value in cell.values.values()]
     if not seeds:
@@ -121,6 +124,7 @@ def reach(cells: Sequence[Cell], *, edge: bool = False) -> tuple[float, float, b
         wide = (high - low) or abs(high) * 0.1 or 1.0
         bottom = min(low, max(min(b for b, _ in bars), low - wide))
         top = max(high, min(max(t for _, t in bars), high + wide))
+        bottom, top = min(low, max(bottom, bounds[0])), max(high, min(top, bounds[1]))
     room = 0.06 * (top - bottom)
     if room <= FLAT * max(abs(low), abs(high)):
         room = 0.05 * abs(high) or 0.5

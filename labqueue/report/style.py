@@ -33,6 +33,9 @@ WIDE_FONTS = (
 )
 """Fonts for letters that DejaVu lacks, used where the machine has one: of Linux, of macOS, of Windows."""
 
+LOSS = r"(^|_)loss(_|$)|(^|_)nll(_|$)"
+"""Metrics that are a mean negative log-likelihood: never below 0."""
+
 UNITS = (
     (r"_step$|^steps_to_|(^|_)steps$", "step"),
     (r"^(diverged|overfit)$", "1 is yes"),
@@ -44,13 +47,20 @@ UNITS = (
     (r"_ms$", "ms"),
     (r"_gib$", "GiB"),
     (r"_mib$", "MiB"),
-    (r"(^|_)loss(_|$)|(^|_)nll(_|$)", "nats/token"),
+    (LOSS, "nats/token"),
     (r"(^|_)(entropy|kl)(_|$)", "nats"),
     (r"(^|_)(bits|bpc|bpb)(_|$)", "bits"),
     (r"(^|_)(accuracy|acc|exact|score|fraction|share)(_|$)", "fraction"),
 )
 """Units by how a metric is called; the first pattern that matches. A metric that has none, or matches none, is shown
 bare."""
+
+BOUNDS = {
+    "fraction": (0.0, 1.0),
+    "1 is yes": (0.0, 1.0),
+    **dict.fromkeys(("tokens/s", "1/s", "s", "ms", "GiB", "MiB", "step"), (0.0, math.inf)),
+}
+"""Between which values a unit can lie; of another unit nothing is known: a gap of losses has a sign."""
 
 LOOK: dict[str, Any] = {
     "font.size": 9.5,
@@ -99,12 +109,20 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:60] or "_"
 
 
+def unit(metric: str) -> str:
+    """``nats/token`` of ``eval_loss``; an empty text where a metric has none, or none that is known."""
+    return next((found for pattern, found in UNITS if re.search(pattern, metric)), "")
+
+
 def with_unit(metric: str) -> str:
     """``eval_loss (nats/token)``; the bare name of a metric that has no unit, or none that is known."""
-    for pattern, unit in UNITS:
-        if re.search(pattern, metric):
-            return f"{metric} ({unit})" if unit else metric
-    return metric
+    found = unit(metric)
+    return f"{metric} ({found})" if found else metric
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the largest value that a metric can have, as far as its unit says; a loss has none below 0."""
+    return BOUNDS.get(unit(metric), (0.0 if re.search(LOSS, metric) else -math.inf, math.inf))
 
 
 @contextmanager

@@ -174,6 +174,18 @@ def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat
         assert high - low <= 3.5 * (max(seeds) - min(seeds))
 
 
+def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
+    wide = [Cell({0: 0.2, 1: 0.6})]
+    assert wide[0].mean - wide[0].half < -0.5
+    free, fraction = marks.reach(wide), marks.reach(wide, bounds=style.bounds("domain_a_exact"))
+    assert free is not None
+    assert fraction is not None
+    assert free[0] < -0.1
+    assert -0.1 < fraction[0] < 0 < 1 < fraction[1] < 1.1, "a margin, so that a mark at 0 or 1 is whole"
+    assert style.bounds("eval_loss") == (0, math.inf)
+    assert style.bounds("gap") == style.bounds("anything") == (-math.inf, math.inf)
+
+
 def pair(**changes: Any) -> MetricPair:
     return MetricPair(**{"x": "eval_loss", "y": "kept_loss", "by": "method", **changes})
 
