@@ -83,7 +83,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
         )
 
     from labqueue.llm.encode import Collator, encode
-    from labqueue.llm.tasks import from_file
+    from labqueue.llm.sources import from_file
 
     rows = from_file(folder / "rows.jsonl", train_items=STEPS * BATCH, held_out_items=HELD_OUT)
     data, held_out = (

@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth", "unsloth_zoo", "triton")
 ALIASES = {
@@ -135,7 +135,7 @@ def measure(configs: list[dict[str, Any]], out: Path, asked: argparse.Namespace)
     return rows
 
 
-def longest(backend: str, asked: argparse.Namespace) -> dict[str, Any]:
+def longest(backend: Literal["hf", "unsloth"], asked: argparse.Namespace) -> dict[str, Any]:
     """The longest sequence at batch 1 and rank 16 that trains, to 2 %, by measuring around the ledger's answer."""
     from labqueue.llm import ledger, shapes
 

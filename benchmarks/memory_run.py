@@ -37,7 +37,8 @@ def params_of(config: dict[str, Any], folder: Path, rows: Path) -> dict[str, Any
         "evaluations": 0,
         "samples": 0,
     }
-    return known | config.get("params", {})
+    more: dict[str, Any] = config.get("params", {})
+    return known | more
 
 
 class Bench:
@@ -152,7 +153,8 @@ def _free_gib(device: str) -> float | None:
         return None
     import torch
 
-    return float(torch.cuda.cudart().cudaMemGetInfo(torch.device(device).index or 0)[0]) / 2**30
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch's own gap
+    return float(runtime.cudaMemGetInfo(torch.device(device).index or 0)[0]) / 2**30
 
 
 def _pretend_card(cap_gib: float) -> None:
@@ -174,10 +176,13 @@ def _pretend_card(cap_gib: float) -> None:
         def __getattr__(self, name: str) -> Any:
             return total if name == "total_memory" else getattr(self.found, name)
 
-    def mem_get_info(*_: Any) -> tuple[int, int]:
+    def properties(*args: Any, **named: Any) -> Any:
+        return Card(real(*args, **named))
+
+    def mem_get_info(*_: Any, **__: Any) -> tuple[int, int]:
         return max(0, int(cap_gib * gib) - torch.cuda.memory_reserved()), total
 
-    torch.cuda.get_device_properties = lambda *args: Card(real(*args))
+    torch.cuda.get_device_properties = properties
     torch.cuda.mem_get_info = torch.cuda.memory.mem_get_info = mem_get_info
     share = cap_gib * gib / total
     torch.cuda.get_per_process_memory_fraction = torch.cuda.memory.get_per_process_memory_fraction = lambda *_: share

@@ -1,6 +1,6 @@
 """Real results of several specs on one large card: workers side by side, each capped at what a 16 GB card leaves.
 
-    python benchmarks/side_by_side.py ROOT OUT SPEC… --workers 10 --minutes 8 [--profile smol]
+    python benchmarks/side_by_side.py ROOT OUT SPEC… --workers 10 --minutes 8 [--profile smol] [--seeds 3,4]
 
 The lab gives one card to one run, and so a small model's sweep of an hour keeps a card of 139 GiB almost idle. Here
 each worker has locks of its own (``LABQUEUE_LOCKS``), so that they share the card and one workspace. What a run
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--profile", default="smol")
+    parser.add_argument("--seeds", help="instead of the specs' own")
     parser.add_argument("--device", default="cuda:0")
     given = parser.parse_intermixed_args()
     root, until = given.root.resolve(), time.monotonic() + 60 * given.minutes
@@ -45,6 +46,7 @@ def main() -> None:
         _until_said(root / f"worker-{number}.log", "worker ready", 60)
     if given.specs:
         command = [*LABQUEUE, "submit", *given.specs, "--profile", given.profile, "--no-preflight", "--root", str(root)]
+        command += ["--seeds", given.seeds] if given.seeds else []
         subprocess.run(command, check=True)
     else:
         _requeue(root)

@@ -99,7 +99,7 @@ def submitting(root: Path) -> None:
     """Durable submission of one run and of a 10,000-run sweep, beside Huey's own durable enqueue."""
     huey = SqliteHuey(filename=str(root / "peer.db"), fsync=True)
 
-    @huey.task()
+    @huey.task()  # type: ignore[untyped-decorator]  # huey ships no types
     def nothing() -> None:
         """The peer's task."""
 
@@ -200,11 +200,11 @@ def picking_up(root: Path) -> None:
         until(runs[-1])
         gaps, last = [], None
         for line in ledger.read_text().splitlines():
-            run, _, _, moment = line.split()
-            if last is not None and run != last[0]:
+            of, _, _, moment = line.split()
+            if last is not None and of != last[0]:
                 # A step's line is written at its end, so one step's own time is no gap.
                 gaps.append(float(moment) - last[1] - 0.2)
-            last = (run, float(moment))
+            last = (of, float(moment))
         report("gap between two runs, median of 7", statistics.median(gaps), "s", 0.6, f"worst {max(gaps):.2f} s")
     finally:
         worker.terminate()

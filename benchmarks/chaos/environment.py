@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.chaos import judge
 from benchmarks.chaos.tracing import Missing
-from benchmarks.chaos.workspace import WORKER, Workspace, lines, until
+from benchmarks.chaos.workspace import WORKER, Workspace, lines, until, until_lines
 
 STEPS = 60
 STEP_S = 0.1
@@ -183,7 +183,7 @@ def clock(folder: Path, jumps_s: tuple[int, ...] = (DAY_S, -DAY_S, DAY_S), steps
     started = time.monotonic()
     worker = workspace.start(*WORKER)
     for at, jump_s in enumerate(jumps_s, 1):
-        until(lambda at=at: lines(workspace.ledger) >= at * steps // (len(jumps_s) + 2))
+        until_lines(workspace.ledger, at * steps // (len(jumps_s) + 2))
         with hands.open("r+b") as file:
             file.write(struct.pack("l", jump_s))
     status = worker.wait(120)

@@ -98,8 +98,8 @@ def trial(workspace: Workspace, role: str, way: str, call: str, n: int) -> Trial
     if role == "worker":
         workspace.start(*WORKER, before=tracing.kill_at(call, n, log, detach=False)).wait(120)
     elif role in ("child", "again"):
-        extra = tracing.first_child(workspace, tracing.kill_at(call, n, log, detach=True))
-        _until_dead(workspace, log, way, workspace.start(*WORKER, **extra))
+        child = tracing.first_child(workspace, tracing.kill_at(call, n, log, detach=True))
+        _until_dead(workspace, log, way, workspace.start(*WORKER, CHAOS_CHILD=child))
     else:
         process = workspace.start(*WORKER)
         until(lambda: lines(workspace.ledger), 60, 0.002)
@@ -191,7 +191,8 @@ def survey(workspace: Workspace, role: str) -> dict[str, int]:
     elif role == "worker":
         workspace.run(*WORKER, before=tracing.watch(tracing.EVERY, log, detach=False))
     elif role in ("child", "again"):
-        workspace.run(*WORKER, **tracing.first_child(workspace, tracing.watch(tracing.EVERY, log, detach=True)))
+        child = tracing.first_child(workspace, tracing.watch(tracing.EVERY, log, detach=True))
+        workspace.run(*WORKER, CHAOS_CHILD=child)
     else:
         process = workspace.start(*WORKER)
         until(lambda: lines(workspace.ledger), 60, 0.002)

@@ -117,7 +117,7 @@ def _handle(text: str) -> str:
 
 def _written(name: str, rest: str) -> str:
     """The file that a call writes to: the first handle, but ``copy_file_range(in, …, out, …)``."""
-    handles = re.findall(r"\d+<(/[^>]*)>", rest)
+    handles: list[str] = re.findall(r"\d+<(/[^>]*)>", rest)
     if not handles or (name not in ("sendfile", "copy_file_range") and not re.match(r"\(\d+<", rest)):
         return ""
     return handles[-1] if name == "copy_file_range" else handles[0]

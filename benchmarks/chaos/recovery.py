@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos import judge
-from benchmarks.chaos.workspace import WORKER, Workspace, children, lines, until
+from benchmarks.chaos.workspace import WORKER, Workspace, children, lines, until, until_lines
 
 BOUND_S = 5.0
 """Promised: the first reclaimed run works again within this time."""
@@ -43,9 +43,9 @@ def run(*, times: int) -> tuple[dict[str, Any], list[str]]:
             done = lines(workspace.ledger)
             started = time.monotonic()
             worker = workspace.start(*WORKER)
-            until(lambda done=done: lines(workspace.ledger) > done, 60, 0.002)
+            until_lines(workspace.ledger, done + 1, 60, 0.002)
             took.append(time.monotonic() - started)
-            until(lambda done=done: lines(workspace.ledger) > done + EVERY + 2)
+            until_lines(workspace.ledger, done + EVERY + 3)
         if worker.wait(120) != 0:
             broken.append(f"the last worker failed: {workspace.said()[-300:]}")
         broken += judge.history(workspace.ledger, steps=steps, checkpoint_every=EVERY, runs={1})

@@ -72,10 +72,10 @@ def most(log: Path) -> dict[str, int]:
     return counts
 
 
-def first_child(workspace: Workspace, before: tuple[str, ...]) -> dict[str, str]:
-    """Environment under which a worker starts its first child, and no later one, by the command ``before``.
+def first_child(workspace: Workspace, before: tuple[str, ...]) -> str:
+    """The ``CHAOS_CHILD`` with which a worker starts its first child, and no later one, by the command ``before``.
 
-    The interpreter named by ``CHAOS_CHILD`` is a script: the child stays the worker's own, with its own number.
+    That interpreter is a script: the child stays the worker's own, with its own number.
     """
     script = workspace.root / ".site" / "python"
     taken = workspace.root / ".site" / "taken"
@@ -88,7 +88,7 @@ def first_child(workspace: Workspace, before: tuple[str, ...]) -> dict[str, str]
         f'exec "{sys.executable}" "$@"\n'
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
-    return {"CHAOS_CHILD": str(script)}
+    return str(script)
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,15 @@ def until(true: Callable[[], Any], timeout_s: float = 60.0, pause_s: float = 0.0
         time.sleep(pause_s)
 
 
+def until_lines(path: Path, least: int, timeout_s: float = 60.0, pause_s: float = 0.005) -> None:
+    """Waits until a file has that many complete lines.
+
+    Raises:
+        TimeoutError: it did not get them.
+    """
+    until(lambda: lines(path) >= least, timeout_s, pause_s)
+
+
 def lines(path: Path) -> int:
     """Complete lines of a file; 0 where there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0

@@ -120,6 +120,19 @@ def label(where: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={text(value)}" for key, value in where.items()) or "all runs"
 
 
+def apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Two choices by what tells them apart, and what they have in common in words of its own, which may be empty:
+    ``("warmup_steps=0", "warmup_steps=10", " (learning_rate=0.01)")``."""
+    common = {key for key, value in a.items() if key in b and same(value, b[key])}
+    if len(common) in (len(a), len(b)):  # one of them would have no name left
+        return label(a), label(b), ""
+    one, other, both = (
+        {key: value for key, value in where.items() if (key in common) is shared}
+        for where, shared in ((a, False), (b, False), (a, True))
+    )
+    return label(one), label(other), f" ({label(both)})" if both else ""
+
+
 def metric_name(metric: str, at: int | str) -> str:
     """``eval_loss``, ``eval_loss at step 40``, ``first eval_loss``."""
     return metric if at == "last" else f"{metric} at step {at}" if isinstance(at, int) else f"{at} {metric}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from labqueue.domain.predictions import Compare, Crosses, Prediction, Threshold
 from labqueue.domain.views import ExperimentView, RunView
 from labqueue.report import over_axis, stats
-from labqueue.report.arms import Reading, SeriesReader, chosen, collect, label, metric_name, read
+from labqueue.report.arms import Reading, SeriesReader, apart, chosen, collect, label, metric_name, read
 from labqueue.report.evidence import Evidence
 from labqueue.report.stats import Region
 
@@ -28,7 +28,8 @@ def gather(
 
 
 def _compare(test: Compare, axes: Sequence[str], runs: Sequence[RunView], series: SeriesReader) -> Evidence:
-    names = (f"a: {label(test.a)}", f"b: {label(test.b)}")
+    one, other, both = apart(test.a, test.b)
+    names = (f"a: {one}", f"b: {other}")
     arms = {
         name: [read(run, test.metric, test.at, series) for run in chosen(runs, where)]
         for name, where in zip(names, (test.a, test.b), strict=True)
@@ -41,7 +42,7 @@ def _compare(test: Compare, axes: Sequence[str], runs: Sequence[RunView], series
     else:
         region, claimed = _bounds(test.difference_below, test.difference_above)
     verb = "divided by" if ratio else "minus"
-    quantity = f"{metric_name(test.metric, test.at)} of {label(test.a)} {verb} {label(test.b)}"
+    quantity = f"{metric_name(test.metric, test.at)} of {one} {verb} {other}{both}"
     panel = collect(arms, {*test.a, *test.b}, axes)
     found = Evidence(test.metric, quantity, claimed, region)
     found.take(panel)

@@ -116,7 +116,7 @@ def _panels(metric: str, arms: Sequence[Arm], colour: str | None, facets: Sequen
     for number in range(len(groups), rows * columns):
         grid[number // columns][number % columns].set_visible(False)
     figure.supxlabel("step", fontsize=10)
-    figure.supylabel(style.with_unit(metric), fontsize=10)
+    figure.supylabel(style.with_unit(metric, log=_log(arms)), fontsize=10)
     if colour:
         handles = [
             _handle(wrapped(value) if colour == BY_POINT else style.short(value, 20), *paint[exact(value)])
@@ -143,7 +143,7 @@ def _picked(metric: str, arms: Sequence[Arm], keys: Sequence[str]) -> Plot:
         handles.append(_handle(name, style.shades(PICKED)[number], "-"))
     _scale(axes, arms)
     axes.set_xlabel("step")
-    axes.set_ylabel(style.with_unit(metric))
+    axes.set_ylabel(style.with_unit(metric, log=_log(arms)))
     figure.legend(handles=handles[::-1], loc="outside right upper", fontsize=8, labelspacing=0.9, alignment="left")
     note = (
         f" {PICKED} of {len(arms)} sweep points in colour, evenly spaced by their last value; "
@@ -217,10 +217,14 @@ def thin(steps: Sequence[int], values: Sequence[float], buckets: int = POINTS) -
     return [steps[i] for i in order], [values[i] for i in order]
 
 
-def _scale(axes: Axes, arms: Sequence[Arm]) -> None:
+def _log(arms: Sequence[Arm]) -> bool:
     every = [value for arm in arms for _, values in arm.lines for value in values]
     # A metric that falls through two decades shows nothing on a linear scale. Assumption.
-    if stats.log_axis(every) and max(every) >= 100 * min(every):
+    return stats.log_axis(every) and max(every) >= 100 * min(every)
+
+
+def _scale(axes: Axes, arms: Sequence[Arm]) -> None:
+    if _log(arms):
         axes.set_yscale("log")
         style.plain_ticks(axes.yaxis)
     axes.locator_params(axis="x", nbins=6, integer=True)

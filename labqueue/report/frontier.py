@@ -83,8 +83,8 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
             look = {"colour": style.COLOURS[colour], "marker": style.MARKERS[number % 8], "dash": DASHES[place % 4]}
             _group(axes, here, label, **look)
             drawn.append((here, style.COLOURS[colour]))
-    axes.set_xlabel(f"{style.with_unit(pair.x)}{_log(reaches[0])}")
-    axes.set_ylabel(f"{style.with_unit(pair.y)}{_log(reaches[1])}")
+    axes.set_xlabel(style.with_unit(pair.x, log=_log(reaches[0])))
+    axes.set_ylabel(style.with_unit(pair.y, log=_log(reaches[1])))
     if len(groups) > 1 and len(groups) <= 12:
         figure.legend(loc="outside right upper")
     if pair.title:
@@ -168,8 +168,8 @@ def _beside(figure: Figure, axes: Axes, drawn: Sequence[tuple[Sequence[Drawn], s
     return len(wanted) - left_out, left_out
 
 
-def _log(reach: tuple[float, float, bool] | None) -> str:
-    return " (log scale)" if reach and reach[2] else ""
+def _log(reach: tuple[float, float, bool] | None) -> bool:
+    return reach is not None and reach[2]
 
 
 def _caption(pair: MetricPair, key: str | None, written: int, left_out: int) -> str:

@@ -48,7 +48,7 @@ def over_key(metric: str, key: str, others: Sequence[str], points: Sequence[Poin
         _draw(axes, line, places, number, len(lines), log=log, joined=numeric)
     style.place(axes, values, places, log=log, labels=[style.short(level) for level in values])
     axes.set_xlabel(f"{key}{' (log scale)' if log else ''}")
-    axes.set_ylabel(style.with_unit(metric))
+    axes.set_ylabel(style.with_unit(metric, log=found[2]))
     if len(lines) > 1 and any(line.name for line in lines):
         figure.legend(loc="outside right upper", title=text(", ".join(others), 34), alignment="left")
     averaged = f", averaged over {', '.join(others)} within each seed" if pooled else ""
@@ -79,7 +79,7 @@ def over_points(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Pl
     axes.set_yticks(range(len(points)), [wrapped(label) for label in labels])
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{style.with_unit(metric)}{' (log scale)' if found[2] else ''}")
+    axes.set_xlabel(style.with_unit(metric, log=found[2]))
     caption = (
         f"Last {metric} at each sweep point: one pale mark per seed, the mean and its 95 % t interval (none with one "
         f"seed).{lost_words(cells)}{marks.clipped(cells, found)}"
@@ -91,7 +91,11 @@ def over_points(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Pl
 def scattered(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric at many sweep points over each of up to four keys; None without a value."""
     cells = [cell(point.runs, metric) for point in points]
-    found = marks.reach([Cell({0: each.mean}) for each in cells if each.values], edge=any(each.lost for each in cells))
+    found = marks.reach(
+        [Cell({0: each.mean}) for each in cells if each.values],
+        edge=any(each.lost for each in cells),
+        bounds=style.bounds(metric),
+    )
     if found is None:
         return None
     from matplotlib.figure import Figure
@@ -118,7 +122,7 @@ def scattered(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Plot
         axes.set_xlabel(key)
         marks.scale(axes, "y", found)
         if not number:
-            axes.set_ylabel(style.with_unit(metric))
+            axes.set_ylabel(style.with_unit(metric, log=found[2]))
     caption = f"Last {metric} of every sweep point, the mean over its seeds, over each key.{lost_words(cells)}"
     svg, png = style.save(figure)
     return Plot(f"{slug(metric)}_scattered", f"{metric} over each key", caption, svg, png, "axes", metrics=(metric,))

@@ -12,8 +12,9 @@ from labqueue.report.points import Cell
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LOG_FROM = 30
-"""A metric whose largest value is this many times its smallest is drawn on a log scale. Assumption."""
+LOG_FROM = 10
+"""A metric whose largest value is this many times its smallest is drawn on a log scale, unless it has an upper bound:
+where diverged runs end at 2 nats/token, 0.2 and 0.3 are one line on a linear one. Assumption."""
 
 FLAT = 1e-13
 """A margin below this share of the values is lost to rounding: the mean of three equal seeds may not be theirs."""
@@ -115,7 +116,7 @@ def reach(
         return None
     low, high = min(seeds), max(seeds)
     bars = [(cell.mean - cell.half, cell.mean + cell.half) for cell in cells if cell.values]
-    log = low > 0 and high >= LOG_FROM * low
+    log = low > 0 and high >= LOG_FROM * low and bounds[1] == math.inf
     if log:
         # An interval that reaches zero has no lower end on this scale; its bar leaves the frame.
         bottom = max(min((b for b, _ in bars if b > 0), default=low), low / 3)

@@ -114,9 +114,9 @@ def unit(metric: str) -> str:
     return next((found for pattern, found in UNITS if re.search(pattern, metric)), "")
 
 
-def with_unit(metric: str) -> str:
-    """``eval_loss (nats/token)``; the bare name of a metric that has no unit, or none that is known."""
-    found = unit(metric)
+def with_unit(metric: str, *, log: bool = False) -> str:
+    """``eval_loss (nats/token, log scale)``; the bare name of a metric without a known unit on a linear scale."""
+    found = ", ".join(part for part in (unit(metric), "log scale" if log else "") if part)
     return f"{metric} ({found})" if found else metric
 
 

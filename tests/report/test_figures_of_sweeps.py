@@ -14,6 +14,7 @@ from labqueue.domain.spec import MetricPair
 from labqueue.report import marks, style
 from labqueue.report.document import compose
 from labqueue.report.frontier import against
+from labqueue.report.lines import over_key
 from labqueue.report.plots import AXES_FIGURES, METRICS_SHOWN, figures, over_axes
 from labqueue.report.points import Cell, along, names, points_of
 from labqueue.store import evidence
@@ -184,6 +185,31 @@ def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
     assert -0.1 < fraction[0] < 0 < 1 < fraction[1] < 1.1, "a margin, so that a mark at 0 or 1 is whole"
     assert style.bounds("eval_loss") == (0, math.inf)
     assert style.bounds("gap") == style.bounds("anything") == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "log"),
+    [
+        ("eval_loss", (0.2, 0.25, 2.2), True),
+        ("eval_loss", (0.3, 0.5, 2.2), False),
+        ("exact_answers", (0.05, 0.4, 0.9), False),
+        ("gap", (-0.1, 0.4, 0.9), False),
+    ],
+)
+def test_values_a_decade_apart_are_drawn_on_a_log_scale_unless_they_are_shares(
+    metric: str, values: tuple[float, ...], log: bool
+) -> None:
+    reach = marks.reach([Cell({0: value}) for value in values], bounds=style.bounds(metric))
+    assert reach is not None
+    assert reach[2] is log
+
+
+def test_an_axis_says_that_it_is_logarithmic(saved: list[Any]) -> None:
+    runs = runs_of(RATES, lambda point, seed: {"eval_loss": (0.2 + 0.01 * seed) * point["rate"] / 1e-5})
+    assert over_key("eval_loss", "rate", ["method", "rank"], points_of(runs)) is not None
+    (axes,) = saved[0].axes
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylabel() == "eval_loss (nats/token, log scale)"
 
 
 def pair(**changes: Any) -> MetricPair:

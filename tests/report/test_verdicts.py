@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
+from labqueue.report.arms import apart
 from labqueue.report.verdicts import judge
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 
@@ -43,6 +44,18 @@ def test_pairing_removes_what_seeds_share():
     b = [value + 0.1 for value in [1.01, 2.0, 3.01, 4.0]]
     assert two_arms(a, b, compare(difference_below=0)).verdict == "supported"
     assert oracle.ttest_ind(a, b).pvalue > 0.9
+
+
+def test_two_arms_are_named_by_what_tells_them_apart_and_what_they_share_is_said_once():
+    a = {"rank": 16, "rate": 0.01, "warmup": 0}
+    b = {"rate": 0.01, "rank": 16, "warmup": 10}
+    assert apart(a, b) == ("warmup=0", "warmup=10", " (rank=16, rate=0.01)")
+    assert apart({"method": "full", "rate": 0.1}, {"method": "lora", "rank": 2, "rate": 0.1}) == (
+        "method=full", "method=lora, rank=2", " (rate=0.1)"
+    )  # fmt: skip
+    assert apart({"rank": 16}, {"rank": 64}) == ("rank=16", "rank=64", "")
+    assert apart({"rank": 16}, {"rank": 16, "rate": 0.1}) == ("rank=16", "rank=16, rate=0.1", "")
+    assert apart({}, {"rank": 16}) == ("all runs", "rank=16", "")
 
 
 def test_equivalence_needs_the_whole_interval_inside_the_margin():
