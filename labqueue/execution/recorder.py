@@ -120,8 +120,9 @@ class LedgerRecorder:
                 raise Pruned(refusal)
 
     def note(self, text: str) -> None:
-        """Buffers a sentence for the reader of the run."""
-        self._notes.append(text)
+        """Buffers a sentence for the reader of the run; paths inside the workspace are as seen from it, so that they
+        hold wherever the run is exported to."""
+        self._notes.append(text.replace(f"{self._settings.root}{os.sep}", ""))
 
     def progress(self, done: int, total: int) -> None:
         """Notes how far the run is; the rate is that of the last 50 calls."""

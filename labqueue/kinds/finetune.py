@@ -207,7 +207,8 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
     """What is about to be trained, recorded before it is: config, masks, sizes."""
     from labqueue.llm import adapters, encode, trainer
 
-    rec.note(f"{loaded.name}: {loaded.weights}; backend {loaded.backend}")
+    named = "" if loaded.weights.startswith(loaded.name) else f"{loaded.name}: "  # a folder's source is its path
+    rec.note(f"{named}{loaded.weights}; backend {loaded.backend}")
     config = trainer.held_config(made)
     config["lora"] = adapters.held_config(adapted)
     rec.artifact("trainer_config", artifacts.Json(data=config))

@@ -182,6 +182,9 @@ def test_a_merged_model_is_what_another_experiment_trains_on(lab: Lab) -> None:
     (two,) = call(lab, "report", "stage_b", "--json").json["runs"]
     assert (one["outcome"], two["outcome"]) == ("succeeded", "succeeded")
     assert two["params"]["model"] == reference, "frozen as it is written"
+    said = json.dumps([one, two])
+    assert str(lab.root) not in said, "an exported run says nothing of the machine that it ran on"
+    assert f"outputs/stage_a/{one['id']}/merged; backend hf" in said
     ended = one["metrics"]["eval_loss"]["last"] + one["metrics"]["merge_loss_difference"]["last"]
     began = json.loads(call(lab, "metrics", two["id"], "eval_loss", "--json").out)[0]
     # The first loss of B is A's last one, but for bfloat16 in batches of another padding.
