@@ -73,7 +73,7 @@ def _held_out(backend: str) -> list[Config]:
 
 LONG = {
     "hf": (13_824, 15_360, 16_896, 17_280, 17_792, 18_176, 18_688, 19_200),
-    "unsloth": (24_576, 25_600, 26_112, 26_624, 27_648),
+    "unsloth": (24_576, 25_600, 26_112, 26_624, 27_648, 28_160, 28_672, 29_696, 30_720),
 }
 """Sequences among which the longest that trains is looked for; Qwen2.5-7B has positions for 32,768 tokens."""
 

@@ -41,6 +41,8 @@ def main() -> None:
     root.mkdir(parents=True, exist_ok=True)
     given.out.mkdir(parents=True, exist_ok=True)
     # All of them are idle before anything is submitted: a worker that starts takes its device's runs for orphans.
+    if not given.specs:
+        subprocess.run([*LABQUEUE, "pause", "queue", "--root", str(root)], check=True)
     workers = [_worker(root, number, given.device) for number in range(given.workers)]
     for number in range(given.workers):
         _until_said(root / f"worker-{number}.log", "worker ready", 60)
@@ -85,7 +87,7 @@ def _until_said(log: Path, words: str, limit_s: float) -> None:
 
 
 def _requeue(root: Path) -> None:
-    """A queue that was paused by a run of failures goes on."""
+    """The queue, which waited for all workers or was paused by a run of failures, goes on."""
     subprocess.run([*LABQUEUE, "resume", "queue", "--root", str(root)], check=False)
 
 

@@ -119,7 +119,7 @@ def _facts(view: RunView) -> None:
     click.echo(f"  progress     {progress}, wall time {duration(view.wall_s)}, left {duration(view.eta_s)}")
     memory = f"peak {cell(view.peak_memory_gib)} GiB, estimated {cell(view.estimated_memory_gib)} GiB"
     click.echo(f"  memory       {memory}, context {cell(view.context_gib)} GiB")
-    dirty = " with uncommitted changes" if view.dirty else ""
+    dirty = " and changes or files that are not in it" if view.dirty else ""
     click.echo(f"  code         commit {view.commit or DASH}{dirty}")
 
 

@@ -48,13 +48,14 @@ def varied_keys(runs: Sequence[RunView], axes: Sequence[str] = ()) -> list[str]:
 
 
 def runs_csv(runs: Sequence[RunView], axes: Sequence[str] = ()) -> str:
-    """One row per run: id, seed, outcome, what was varied, the last value of every metric, time and memory.
+    """One row per run: id, seed, outcome, what was varied, the last value of every metric, time, memory and provenance.
 
     Values are whole, never shortened; an empty cell is "not measured". Lists and folders are JSON.
     """
     keys = varied_keys(runs, axes)
     metrics = sorted({name for run in runs for name in run.metrics})
     fixed = ["id", "seed", "state", "outcome", "reason", "profile", "device", "wall_s", "peak_memory_gib"]
+    fixed += ["spec_hash", "commit"]
     head = [*fixed, *(f"param.{key}" if key in fixed else key for key in keys)]
     head += [f"metric.{name}" if name in head else name for name in metrics]
     out = io.StringIO()

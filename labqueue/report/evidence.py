@@ -29,6 +29,10 @@ class Evidence:
     region: Region
     arms: dict[str, dict[int, float]] = field(default_factory=dict)
     sample: dict[int, float] = field(default_factory=dict)
+    also: list[dict[int, float]] = field(default_factory=list)
+    """Samples of further comparisons with the same region, which must hold as well; their p is part of p_inside."""
+    lost: dict[str, set[int]] = field(default_factory=dict)
+    """Arm → seeds that count as lost although they have a number: the run diverged by the rule of its curve."""
     log: bool = False
     measure: str = ""
     """What the arms' values are, where that is not the metric in its own unit."""

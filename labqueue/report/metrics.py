@@ -19,7 +19,9 @@ def metric_names(experiment: ExperimentView) -> list[str]:
     """All recorded metrics: those that predictions and plots name, held-out ones, the others, costs, curve readings."""
     recorded = {name for run in experiment.runs for name, metric in run.metrics.items() if metric.points}
     rest = sorted(recorded, key=lambda name: (_rank(name), not name.startswith("eval"), "loss" not in name, name))
-    return [name for name in dict.fromkeys([*named(experiment), *rest]) if name in recorded]
+    # What was varied has a column of its own; a metric of the same name is what became of it.
+    varied = {key for run in experiment.runs for key in run.varied} - set(named(experiment))
+    return [name for name in dict.fromkeys([*named(experiment), *rest]) if name in recorded and name not in varied]
 
 
 def named(experiment: ExperimentView) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from labqueue.domain.predictions import BestAt, Trend
@@ -25,10 +26,46 @@ from labqueue.report.arms import (
     text,
 )
 from labqueue.report.evidence import Evidence
+from labqueue.report.points import value as last_value
 from labqueue.report.stats import Region
 
 Axis = dict[str, tuple[Any, list[Reading]]]
 """Label → (axis value, readings), in the order of the axis."""
+
+
+@dataclass(frozen=True)
+class _Match:
+    """One value of the axis against another: how sure it is that ``winner`` is the better one."""
+
+    winner: str
+    loser: str
+    sample: dict[int, float]
+    """Claimed minus other, in the seeds in which ``loser`` did not diverge."""
+    p: float
+    lead: float
+    """By how much the winner is ahead in the mean; negative where it is behind."""
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The one of ``tries`` values that comes nearest to beating every opponent; its least clear match comes first."""
+
+    matches: list[_Match]
+    tries: int
+
+    @property
+    def p(self) -> float:
+        """All matches must be won, so the largest p counts; which value it is was seen in the data (Bonferroni)."""
+        return min(1.0, self.tries * self.matches[0].p)
+
+    def said(self, kind: str) -> list[str]:
+        """In words: which match decides, and how its p becomes that of the claim."""
+        one, k = self.matches[0], len(self.matches)
+        parts = [f"this is the least clear of the {k} comparisons of {one.winner}"] if k > 1 else []
+        if self.tries > 1 and 0 < one.p < 1:
+            subject = f"its own p of {one.p:.4g}" if parts else f"the own p of this comparison, {one.p:.4g},"
+            parts.append(f"{subject} counts {self.tries} times, once for each {kind} value")
+        return [", and ".join(parts)] if parts else []
 
 
 def gather(test: Trend | BestAt, axes: Sequence[str], runs: Sequence[RunView], series: SeriesReader) -> Evidence:
@@ -133,31 +170,42 @@ def _best_at(test: BestAt, arms: Axis, axes: Sequence[str]) -> Evidence:
 
 
 def _duel(
-    found: Evidence,
-    test: Trend | BestAt,
-    arms: Axis,
-    favoured: set[str],
-    axes: Sequence[str],
-    *,
-    low: bool,
+    found: Evidence, test: Trend | BestAt, arms: Axis, favoured: set[str], axes: Sequence[str], *, low: bool
 ) -> None:
-    """Whether the best of ``favoured`` beats every other value of the axis, or another beats all favoured ones.
+    """Whether one of ``favoured`` beats every other value of the axis, or another beats all favoured ones.
 
-    "Beats all" needs every comparison (no correction); "one of k" is chosen after looking (Bonferroni times k). A
-    value at which every result diverged has lost: it is worse than any number.
+    "Beats all" needs every comparison (no correction: an intersection–union test, Berger 1982); "one of k" is chosen
+    after looking (Bonferroni times k). Estimate, interval and sample are those of the comparison that decides p.
+
+    Diverged is an outcome, never the best. A value at which every result diverged is beaten without a test. For
+    ``best_at`` a run whose metric ``diverged`` is 1 has lost its seed, too (``domain/phases.py``): a value that lost a
+    seed beats none, and is tested on its other seeds when it is to be beaten. Those seeds are a valid sample of the
+    runs that do not diverge, and leaving the lost ones out favours the value that lost them.
     """
-    broken = [
+    best_at = isinstance(test, BestAt)
+    # A claim about divergence itself is about the numbers 0 and 1.
+    rule = best_at and test.metric != "diverged"
+    fallen = {
+        name: {reading.run.id: reading.run.seed for reading in readings if rule and _by_rule(reading)}
+        for name, (_, readings) in arms.items()
+    }
+    beaten = [
         name
         for name, (_, readings) in arms.items()
-        if any(reading.diverged for reading in readings) and all(reading.value is None for reading in readings)
+        if (fallen[name] or any(reading.diverged for reading in readings))
+        and all(reading.value is None or reading.run.id in fallen[name] for reading in readings)
     ]
-    lost = [f"{name} diverged (run {next(r.run.id for r in arms[name][1] if r.diverged)})" for name in broken]
+    broken = [name for name in beaten if any(reading.diverged for reading in arms[name][1])]
     left = {name: pair for name, pair in arms.items() if name not in broken}
     if found.axis:
         found.positions = [float(value) for value, _ in left.values()]
-    if lost:
+    if broken:
+        lost = [f"{name} diverged (run {next(r.run.id for r in arms[name][1] if r.diverged)})" for name in broken]
         found.remarks.append(f"{'; '.join(lost)}: counted as worse than every number")
-    good, rest = [name for name in left if name in favoured], [name for name in left if name not in favoured]
+    found.lost = {name: set(fallen[name].values()) for name in left if fallen[name]}
+    found.remarks += _by_rule_said(found.lost, beaten)
+    good = [name for name in left if name in favoured and name not in beaten]
+    rest = [name for name in left if name not in favoured and name not in beaten]
     found.claimed = "below 0" if low else "above 0"
     found.region = Region(high=0.0) if low else Region(low=0.0)
     found.quantity = f"{metric_name(test.metric, test.at)} of the best claimed value minus the best other"
@@ -170,22 +218,73 @@ def _duel(
     found.take(panel)
     if not panel.seeds:
         return
-    means = {name: math.fsum(values.values()) for name, values in panel.values.items()}
-    pick = min if low else max
-    best, rival = pick(good, key=means.__getitem__), pick(rest, key=means.__getitem__)
-    found.quantity = f"{metric_name(test.metric, test.at)} of {best} minus {rival}"
-    found.fill(_minus(panel, best, rival))
-    if found.n < 2:
+    # Values that lost everywhere were tried as well: leaving them out of the count would be choosing by the data.
+    tried = arms if best_at else left
+    claims = sum(name in favoured for name in tried)
+
+    def match(winner: str, loser: str) -> _Match:
+        return _match(found, panel, winner, loser, claimed=winner in favoured, low=low)
+
+    inside = _side(found, good, rest, claims, match)
+    outside = _side(found, rest, good, len(tried) - claims, match)
+    side = outside if inside is None or (outside and outside.p < inside.p) else inside
+    if side is None:
+        found.block("every value diverged in some seed, so none can be the best")
         return
-    tests = {(one, other): found.summary(_minus(panel, one, other)) for one in good for other in rest}
-    wins = [max(stats.p_inside(tests[one, other], found.region) for other in rest) for one in good]
-    losses = [max(stats.p_outside(tests[one, other], found.region) for one in good) for other in rest]
-    found.p_inside = min(1.0, len(good) * min(wins))
-    found.p_outside = min(1.0, len(rest) * min(losses))
+    one, kind = side.matches[0], "claimed" if side is inside else "other"
+    pair = (one.winner, one.loser) if side is inside else (one.loser, one.winner)
+    found.quantity = f"{metric_name(test.metric, test.at)} of {' minus '.join(pair)}"
+    found.fill(one.sample)
+    found.also = [match.sample for match in side.matches[1:]]
+    found.p_inside, found.p_outside = inside.p if inside else 1.0, outside.p if outside else 1.0
+    if found.n > 1:
+        found.remarks = side.said(kind) + found.remarks
+    elif len(panel.seeds) > 1:
+        found.block(f"{one.loser} has {found.n} of two seeds in which it did not diverge")
 
 
-def _minus(panel: Panel, one: str, other: str) -> dict[int, float]:
-    return {seed: panel.values[one][seed] - panel.values[other][seed] for seed in panel.seeds}
+def _side(
+    found: Evidence, winners: list[str], losers: list[str], tries: int, match: Callable[[str, str], _Match]
+) -> _Side | None:
+    """The winner that is nearest to beating all losers; None where each lost a seed, which leaves none to be best."""
+    fields = [
+        sorted((match(winner, loser) for loser in losers), key=lambda one: (-one.p, one.lead))
+        for winner in winners
+        if winner not in found.lost
+    ]
+    return _Side(min(fields, key=lambda field: (field[0].p, -field[0].lead)), tries) if fields else None
+
+
+def _match(found: Evidence, panel: Panel, winner: str, loser: str, *, claimed: bool, low: bool) -> _Match:
+    seeds = [seed for seed in panel.seeds if seed not in found.lost.get(loser, ())]
+    sample = _minus(panel, winner, loser, seeds) if claimed else _minus(panel, loser, winner, seeds)
+    mean = math.fsum(sample.values()) / max(len(sample), 1)
+    lead = -mean if claimed == low else mean
+    # What the metric does not resolve is no win, however alike the seeds are.
+    if len(sample) < 2 or abs(mean) <= found.resolution:
+        return _Match(winner, loser, sample, 1.0, lead)
+    of = found.summary(sample)
+    p = stats.p_inside(of, found.region) if claimed else stats.p_outside(of, found.region)
+    return _Match(winner, loser, sample, p, lead)
+
+
+def _minus(panel: Panel, one: str, other: str, seeds: Sequence[int]) -> dict[int, float]:
+    return {seed: panel.values[one][seed] - panel.values[other][seed] for seed in seeds}
+
+
+def _by_rule(reading: Reading) -> bool:
+    """Whether a run ended with numbers, but has diverged by the rule of its curve."""
+    return (last_value(reading.run, "diverged") or 0.0) > 0.5
+
+
+def _by_rule_said(lost: dict[str, set[int]], beaten: Sequence[str]) -> list[str]:
+    rule, said = "diverged by the rule of the curve in", []
+    if everywhere := [name for name in lost if name in beaten]:
+        said.append(f"{', '.join(everywhere)} {rule} every seed: beaten without a test")
+    for name in (name for name in lost if name not in beaten):
+        seeds = f"seed{'s' * (len(lost[name]) > 1)} {', '.join(map(str, sorted(lost[name])))}"
+        said.append(f"{name} {rule} {seeds}: lost there, compared in its other seeds, and never the best")
+    return said
 
 
 def _no_axis(found: Evidence, over: str, x: list[Any], needed: int) -> Evidence:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labqueue.domain.views import ExperimentView, RunView, VerdictView
-from labqueue.report import stats
-from labqueue.report.arms import effective, exact, text
+from labqueue.report import stats, style
+from labqueue.report.arms import MISSING, exact, text
 from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 from labqueue.report.costs import memory_and_time
 from labqueue.report.data import varied_keys
@@ -18,7 +18,7 @@ from labqueue.report.metrics import metric_names
 from labqueue.report.searched import searched
 from labqueue.report.style import Plot, with_unit
 from labqueue.report.verdicts import counted
-from labqueue.report.wording import duration, ids, number, point
+from labqueue.report.wording import duration, ids, number, point, spans
 
 if TYPE_CHECKING:
     from labqueue.domain.artifacts import Table
@@ -108,7 +108,8 @@ def _runs(experiment: ExperimentView) -> list[Block]:
         [
             str(run.id),
             str(run.seed),
-            *(text(effective(run, key)) for key in keys),
+            # What a point does not name is not its own: the rank of a full fine-tuning means nothing.
+            *(text(run.varied.get(key, MISSING)) for key in keys),
             *([run.profile] if mixed else []),
             _outcome(run),
             *(number(run.metrics[name].last if name in run.metrics else None) for name in shown),
@@ -171,16 +172,19 @@ def _left_out(experiment: ExperimentView) -> list[Block]:
 
 
 def _provenance(experiment: ExperimentView) -> list[Block]:
-    groups: dict[tuple[str, str, str, str], list[RunView]] = {}
+    groups: dict[tuple[str, str, str], list[RunView]] = {}
     for run in experiment.runs:
-        dirty = {True: " + uncommitted changes", False: "", None: " (state of the tree unknown)"}[run.dirty]
-        commit = f"{run.commit[:12]}{dirty}" if run.commit else "unknown"
-        groups.setdefault((commit, run.spec_hash[:12], run.profile, run.device), []).append(run)
-    rows = [[*key, ids(runs)] for key, runs in groups.items()]
-    note = f"Job {experiment.job}, spec version {experiment.spec_version[:12]}."
+        unclean = {True: " + changes or files that are not in it", False: "", None: " (state of the tree unknown)"}
+        commit = f"{run.commit[:12]}{unclean[run.dirty]}" if run.commit else "unknown"
+        groups.setdefault((commit, run.profile, run.device), []).append(run)
+    rows = [[*key, spans(runs)] for key, runs in groups.items()]
+    note = (
+        f"Job {experiment.job}, spec version {experiment.spec_version[:12]}. Each run's spec hash is in runs.csv, its "
+        "attempts are in report.json."
+    )
     blocks: list[Block] = [Heading("Provenance"), Paragraph(note)]
     if rows:
-        blocks.append(Rows(["commit", "spec hash", "profile", "device", "runs"], rows))
+        blocks.append(Rows(["commit", "profile", "device", "runs"], rows))
     adjusted = [
         f"run {run.id}, attempt {attempt.number}: adjusted {text(attempt.adjusted, 200)}"
         for run in experiment.runs
@@ -215,7 +219,8 @@ def _mean(runs: Sequence[RunView], metric: str) -> str:
     if len(values) < 2:
         return number(values[0] if values else None)
     found = stats.sample(values)
-    low, high = found.interval()
+    least, most = style.bounds(metric)
+    low, high = (min(max(end, least), most) for end in found.interval())  # no share is above 1, no loss below 0
     short = "" if len(values) == len(runs) else f" (n = {len(values)})"
     return f"{number(found.mean)} [{number(low)}, {number(high)}]{short}"
 

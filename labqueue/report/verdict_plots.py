@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from labqueue.report import stats, style
+from labqueue.report import marks, stats, style
 from labqueue.report.evidence import Evidence
 from labqueue.report.style import Plot
 from labqueue.report.verdicts import Judgement
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ARMS_SHOWN = 12
+
+LOST_FROM = marks.LOG_FROM / 3
+"""As ``marks.LOG_FROM``, where some of the arms count as lost. Assumption."""
 
 
 def verdict_plot(judgement: Judgement) -> Plot | None:
@@ -35,24 +38,32 @@ def verdict_plot(judgement: Judgement) -> Plot | None:
         "Left: every seed (pale, joined where they are paired) and the mean of each arm. Right: the tested quantity, "
         "one circle per seed, mean and 95 % t interval; the shaded side is what was claimed."
     )
+    if evidence.lost and len(evidence.arms) > 1:
+        caption += " Hollow on the left: diverged by the rule of the curve, and so counted as lost."
     svg, png = style.save(figure)
     return Plot(f"verdict_{verdict.id}", verdict.claim, caption, svg, png, "verdicts", verdict.id)
 
 
 def _arms(axes: Axes, evidence: Evidence) -> None:
-    axes.set_ylabel(evidence.measure or style.with_unit(evidence.metric))
     names = list(evidence.arms)
     if len(names) == 1:
+        axes.set_ylabel(evidence.measure or style.with_unit(evidence.metric))
         _seeds(axes, evidence, names[0])
         return
     at = evidence.positions if evidence.positions and len(evidence.positions) == len(names) else None
     places = at or [float(i) for i in range(len(names))]
     log = at is not None and stats.log_axis(at)
-    for seed in evidence.sample:
+    for seed in sorted(set.intersection(*(set(evidence.arms[name]) for name in names))):
         heights = [evidence.arms[name][seed] for name in names]
-        axes.plot(places, heights, "o-", color=style.GREY, lw=0.9, ms=3.5, zorder=2)
+        axes.plot(places, heights, "-", color=style.GREY, lw=0.9, zorder=2)
+        seeds = [(x, y, seed in evidence.lost.get(n, ())) for x, y, n in zip(places, heights, names, strict=True)]
+        marks.dots(axes, seeds, "o", colour=style.GREY, alpha=1.0, size=3.5)
     means = [math.fsum(evidence.arms[name].values()) / len(evidence.arms[name]) for name in names]
-    axes.plot(places, means, "D-" if at else "D", color=style.COLOURS[0], ms=6, lw=1.6, zorder=3)
+    axes.plot(places, means, ls="-" if at else "none", color=style.COLOURS[0], lw=1.6, zorder=3)
+    for x, y, name in zip(places, means, names, strict=True):
+        face = "white" if evidence.lost.get(name) else style.COLOURS[0]
+        axes.plot([x], [y], "D", color=style.COLOURS[0], mfc=face, ms=6, zorder=3)
+    _height(axes, evidence)
     if at:
         style.place(axes, at, at, log=log, labels=[style.short(value) for value in at])
         axes.set_xlabel(f"{evidence.axis}{' (log scale)' if log else ''}")
@@ -61,6 +72,20 @@ def _arms(axes: Axes, evidence: Evidence) -> None:
     if len(names) <= ARMS_SHOWN:
         wide = max(8, 44 // len(names))
         axes.set_xticks(places, ["\n".join(textwrap.wrap(n, wide, max_lines=3, placeholder="…")) for n in names])
+
+
+def _height(axes: Axes, evidence: Evidence) -> None:
+    """A log scale where the arms are as far apart as ``marks.LOG_FROM`` says, or lost ones a third as far: they have no
+    part in the test, and where they end at 2 a difference of 0.06 is no line."""
+    values = evidence.values()
+    low, high = min(values), max(values)
+    most = math.inf if evidence.measure else style.bounds(evidence.metric)[1]
+    log = low > 0 and high >= (LOST_FROM if evidence.lost else marks.LOG_FROM) * low and most == math.inf
+    if log:
+        room = (high / low) ** 0.06
+        marks.scale(axes, "y", (low / room, high * room, True))
+    measure = f"{evidence.measure}{' (log scale)' if log else ''}" if evidence.measure else ""
+    axes.set_ylabel(measure or style.with_unit(evidence.metric, log=log))
 
 
 def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:

@@ -132,7 +132,8 @@ def _decide(evidence: Evidence, p: float | None, tested: int) -> tuple[str, str]
     if check is not None and check > stats.ALPHA:
         odds = f"the sign-flip permutation test does not agree (p = {_short(check)})"
         return "inconclusive", f"{said}; claimed is {evidence.claimed}: {odds}"
-    agrees = f"; sign-flip permutation p = {_short(check)}" if check is not None else ""
+    largest = "largest " if evidence.also else ""
+    agrees = f"; {largest}sign-flip permutation p = {_short(check)}" if check is not None else ""
     holds = evidence.claimed if verdict == "supported" else f"not {evidence.claimed}"
     if evidence.identical and not p:
         return verdict, f"{said}: {holds}"
@@ -140,13 +141,18 @@ def _decide(evidence: Evidence, p: float | None, tested: int) -> tuple[str, str]
 
 
 def _permutation(evidence: Evidence, verdict: str) -> float | None:
-    """The sign-flip p of the decision; None below six seeds, or where every seed says the same."""
-    if evidence.n < stats.PERMUTATION_FROM or evidence.identical:
-        return None
-    values = list(evidence.sample.values())
+    """The sign-flip p of the decision, of its least clear comparison where it needs several; None below six seeds, or
+    where every seed says the same."""
+    samples = [list(evidence.sample.values())] if not evidence.identical else []
+    samples += [list(more.values()) for more in evidence.also if len(more) > 1 and not evidence.summary(more).identical]
     edges = [edge for edge in (evidence.region.low, evidence.region.high) if math.isfinite(edge)]
-    ps = [stats.sign_flip_p(values, edge) for edge in edges]
-    return max(ps) if verdict == "supported" else min(ps)
+    pick = max if verdict == "supported" else min
+    ps = [
+        pick(stats.sign_flip_p(values, edge) for edge in edges)
+        for values in samples
+        if len(values) >= stats.PERMUTATION_FROM
+    ]
+    return max(ps, default=None)
 
 
 def _figures(evidence: Evidence) -> str:

@@ -41,6 +41,17 @@ def point(run: RunView) -> str:
     return ", ".join(f"{key}={text(value, 30)}" for key, value in run.varied.items()) or "the only one"
 
 
+def spans(runs: Sequence[RunView]) -> str:
+    """Run ids, neighbours joined: ``3–17, 19``."""
+    found: list[list[int]] = []
+    for number_ in sorted(run.id for run in runs):
+        if found and number_ == found[-1][-1] + 1:
+            found[-1].append(number_)
+        else:
+            found.append([number_])
+    return ", ".join(f"{span[0]}–{span[-1]}" if len(span) > 1 else str(span[0]) for span in found)
+
+
 def ids(runs: Sequence[RunView], limit: int = 12) -> str:
     """Run ids, the first few of many."""
     listed = ", ".join(str(run.id) for run in runs[:limit])

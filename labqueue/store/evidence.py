@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -72,6 +73,7 @@ def experiment(db: Database, name: str) -> ExperimentView:
             runs = sum(len(ids) for ids in others.values())
             left_out.append(f"{runs} runs of {len(others)} earlier versions of this spec, kept apart")
         spec: dict[str, Any] = newest.spec
+        left_out += _missing(spec, chosen)
         order: dict[str, int] = {}
         for at, run_id in enumerate(mine):
             order.setdefault(canonical(rows[run_id].varied), at)
@@ -93,6 +95,21 @@ def experiment(db: Database, name: str) -> ExperimentView:
             search=trials.result(db, newest.id),
             plots=list(spec.get("plots", ())),  # specs frozen before there were plots have none
         )
+
+
+def _missing(spec: dict[str, Any], chosen: dict[tuple[str, int], Any]) -> list[str]:
+    """What the newest spec has and nobody recorded: an archive of a sweep that was broken off holds what had ended."""
+    points, seeds = list(dict.fromkeys(point for point, _ in chosen)), spec.get("seeds", ())
+    absent = [(point, seed) for point in points for seed in seeds if (point, seed) not in chosen]
+    if not absent or (spec.get("sweep") or {}).get("search"):
+        return []
+    first = "; ".join(f"seed {seed} of {_named(point)}" for point, seed in absent[:4])
+    more = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
+    return [f"{len(absent)} of {len(points) * len(seeds)} runs are not here: {first}{more}"]
+
+
+def _named(point: str) -> str:
+    return ", ".join(f"{key}={value}" for key, value in json.loads(point).items()) or "the only sweep point"
 
 
 def _newest(rows: list[Any]) -> dict[tuple[str, int], Any]:

@@ -359,3 +359,22 @@ def test_an_export_says_what_is_missing_in_its_request(there: Lab) -> None:
         (("export", "shared", "--mlflow", "m", "--no-models"), "goes with --archive"),
     ):
         assert message in refused(call(there, *words, "--json"))["message"]
+
+
+def test_a_report_names_the_runs_of_a_sweep_that_had_not_ended_when_it_was_exported(tmp_path: Path, here: Lab) -> None:
+    there = Lab(tmp_path / "broken")
+    there.root.mkdir()
+    spec = there.spec("broken_off", sweep={"grid": {"step_s": [0.0, 0.001]}}, params={"steps": 1})
+    for seeds in ("0", "0,1"):
+        assert call(there, "submit", spec, "--seeds", seeds, "--profile", "cpu", "--no-preflight").code == 0
+        if seeds == "0":
+            assert there.run("worker", "--drain", "--device", "cpu").code == 0
+    file = there.root / "part.tar"
+    assert call(there, "export", "broken_off", "--archive", file).code == 0
+    assert call(here, "import", file).code == 0
+    found = evidence.experiment(here.db, "broken_off")
+    assert [run.seed for run in found.runs] == [0, 0]
+    assert found.left_out == ["2 of 4 runs are not here: seed 1 of step_s=0.0; seed 1 of step_s=0.001"]
+    queued = evidence.experiment(there.db, "broken_off")
+    assert len(queued.runs) == 4
+    assert queued.left_out == [], "a run that waits is here"

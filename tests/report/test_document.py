@@ -13,6 +13,7 @@ from labqueue.domain.artifacts import Table
 from labqueue.report import data, html, markdown
 from labqueue.report.comparison import compare, comparison_blocks, overlaid
 from labqueue.report.document import Sample, compose, read_learnings, write
+from labqueue.report.wording import spans
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 
 CONTRACT = {
@@ -281,3 +282,39 @@ def test_comparing_equal_runs_or_none_is_said():
         comparison_blocks(compare([make_run(1), make_run(2)], Series()))
     )
     assert compare([], Series())["config"] == []
+
+
+def test_a_point_has_no_value_of_a_key_that_it_does_not_name_and_a_metric_never_takes_an_axis_name():
+    runs = [
+        make_run(1, {"method": "lora", "rank": 2, "rate": 0.1}, 0, {"eval_loss": 1.0, "rate": 5e-8}),
+        make_run(2, {"method": "full", "rate": 0.1}, 0, {"eval_loss": 1.0, "rate": 5e-8}),
+    ]
+    for run in runs:
+        run.params.update({"rank": 64})
+    text = compose(make_experiment(runs, [], axes=["method", "rank", "rate"]), Series(), plots=False).markdown()
+    table = [line for line in text.splitlines() if line.startswith(("| run |", "| 1 |", "| 2 |"))]
+    assert table[0].count("rate") == 1
+    assert "| full | — | 0.1 |" in table[2]
+    assert "| lora | 2 | 0.1 |" in table[1]
+    assert "5e-08" not in text
+
+
+def test_an_interval_in_a_table_ends_where_the_metric_does():
+    def shares(point, seed):
+        return {"domain_a_exact": 0.9 + 0.09 * (seed == 1), "general_text_loss": 0.1 * (1 + 9 * (seed == 1))}
+
+    view, series = sweep({"rank": [1]}, range(2), shares)
+    results = compose(view, series, plots=False).markdown().split("## RESULTS")[1]
+    (row,) = [line for line in results.splitlines() if line.startswith("| rank=1 | 2 |")]
+    assert re.search(r"0\.945 \\\[\d.*, 1\\\]", row)
+    assert re.search(r"0\.55 \\\[0, ", row)
+
+
+def test_runs_of_one_commit_are_one_line_of_provenance():
+    view, series = sweep({"rank": [1, 2]}, range(3), make)
+    text = compose(view, series, plots=False).markdown()
+    lines = [line for line in text.split("## Provenance")[1].split("## ")[0].splitlines() if line.startswith("|")]
+    assert len(lines) == 3, "head, rule and one line"
+    assert lines[2].endswith(f"| {spans(view.runs)} |")
+    assert spans(view.runs) == "1–6"
+    assert spans([*view.runs[:2], *view.runs[3:4]]) == "1–2, 4"
