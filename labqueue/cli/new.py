@@ -37,6 +37,7 @@ limits: {{wall_minutes: 60}}
 #     y: eval_loss
 #     better: lower-left   # the corner where both are good
 #     title: What a lower loss costs in memory
+#     without: []          # sweep points that are not in this figure: [{{some.key: 1}}]
 #     # by: some.key       # a key of the sweep that is told by colour
 """
 

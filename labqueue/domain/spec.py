@@ -16,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.predictions import Prediction
+from labqueue.domain.predictions import Cell, Prediction
 from labqueue.domain.search import Axis, Search
 
 Device = Literal["cpu", "cuda"]
@@ -87,6 +88,23 @@ class Sweep(_Strict):
         keys += list(self.search.space) if self.search else []
         return list(dict.fromkeys(keys))
 
+    def lacks(self, choice: dict[str, Cell]) -> str | None:
+        """None where some point can have these values; else, in words, what comes nearest."""
+        unknown = next((key for key in choice if key not in self.axes), None)
+        if unknown is not None:
+            return nearest(unknown, self.axes)
+        zipped = self.zipped or {}
+        blocks = [[{key: value} for value in values] for key, values in (self.grid or {}).items()]
+        blocks.append([dict(zip(zipped, row, strict=True)) for row in zip(*zipped.values(), strict=False)])
+        for rows in [*blocks, self.points or []]:  # combined freely, so that each has its own part of the choice
+            part = {key: value for key, value in choice.items() if any(key in row for row in rows)}
+            near = [{key: row[key] for key in part if key in row} for row in rows]
+            if part and not any(_has(row, part) for row in near):
+                return nearest(canonical(part), {canonical(row) for row in near if row})
+        drawn = Search.model_construct(trials=1, metric="", space=self.random.space) if self.random else self.search
+        away = [key for key in choice if drawn and key in drawn.space and not drawn.holds(key, choice[key])]
+        return f"{away[0]} is drawn from {canonical(drawn.space[away[0]])}" if drawn and away else None
+
     @model_validator(mode="after")
     def _something(self) -> Self:
         others = self.grid or self.zipped or self.points or self.random
@@ -140,6 +158,8 @@ class MetricPair(_Strict):
     title: str = Field(default="", max_length=120)
     better: Literal["lower-left", "lower-right", "upper-left", "upper-right"] | None = None
     """The corner where both metrics are good; said in words, the axes stay as they are."""
+    without: tuple[Annotated[dict[str, Cell], Field(min_length=1)], ...] = Field(default=(), max_length=24)
+    """Sweep points with these values are not in this figure, which says so; no other figure, table or verdict knows."""
 
     @model_validator(mode="after")
     def _two(self) -> Self:
@@ -185,9 +205,12 @@ class Spec(_Strict):
             key for sweep in [info.data.get("sweep"), *(each.sweep for each in over)] if sweep for key in sweep.axes
         }
         for pair in plots:
-            if pair.by is not None and pair.by not in known:
-                words = nearest(pair.by, known) if known else "this spec has no sweep; leave by out"
-                raise ValueError(f"{pair.y} against {pair.x} is by {pair.by!r}, which is not varied: {words}")
+            named = [("by", pair.by)] if pair.by is not None else []
+            named += [("without", key) for choice in pair.without for key in choice]
+            for field, key in named:
+                if key not in known:
+                    words = nearest(key, known) if known else f"this spec has no sweep; leave {field} out"
+                    raise ValueError(f"{pair.y} against {pair.x} is {field} {key!r}, which is not varied: {words}")
         return plots
 
 
@@ -214,7 +237,8 @@ def with_profile(spec: Spec, profile: str) -> tuple[Spec, Device]:
     """Returns the spec with the profile's overrides in it (and no profiles left), and the device it asks for.
 
     Raises:
-        LabError: the spec names no such profile (``cpu`` and ``gpu`` always exist).
+        LabError: the spec names no such profile (``cpu`` and ``gpu`` always exist), or a plot leaves out sweep points
+            that no profile has.
     """
     over = spec.profiles.get(profile)
     if over is None:
@@ -224,9 +248,7 @@ def with_profile(spec: Spec, profile: str) -> tuple[Spec, Device]:
         over = Override()
     limits = spec.limits.model_dump(exclude_unset=True) | over.limits
     sweep = over.sweep or spec.sweep
-    # What another profile varies is one value here: nothing to tell by colour.
-    here = sweep.axes if sweep else []
-    plots = tuple(pair if pair.by in here else pair.model_copy(update={"by": None}) for pair in spec.plots)
+    plots = tuple(_plotted(spec, at, sweep) for at in range(len(spec.plots)))
     changed = spec.model_copy(
         update={
             "params": merge(spec.params, over.params),
@@ -238,3 +260,24 @@ def with_profile(spec: Spec, profile: str) -> tuple[Spec, Device]:
         }
     )
     return changed, over.device or ("cpu" if profile == "cpu" else "cuda")
+
+
+def _plotted(spec: Spec, at: int, sweep: Sweep | None) -> MetricPair:
+    """One of the spec's plots for the sweep of a profile, which may lack keys and points that another's has."""
+    pair = spec.plots[at]
+    sweeps = [each for each in (spec.sweep, *(over.sweep for over in spec.profiles.values())) if each]
+    for choice in pair.without:
+        found = [each.lacks(choice) for each in sweeps]
+        if None not in found:
+            words = f"plots.{at}: {pair.y} against {pair.x} is without {canonical(choice)}"
+            raise LabError(f"{words}, which matches no sweep point: {found[0]}", key=f"plots.{at}")
+    # What another profile varies is one value here: nothing to tell by colour, or to leave out.
+    by = pair.by if sweep and pair.by in sweep.axes else None
+    without = tuple(choice for choice in pair.without if sweep and sweep.lacks(choice) is None)
+    return pair.model_copy(update={"by": by, "without": without})
+
+
+def _has(row: dict[str, Any], part: dict[str, Cell]) -> bool:
+    """Whether a point has these values: 1 is 1.0, but true is not 1."""
+    values = [(row[key], value) for key, value in part.items() if key in row]
+    return len(values) == len(part) and all(a == b and isinstance(a, bool) == isinstance(b, bool) for a, b in values)

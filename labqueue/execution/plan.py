@@ -77,7 +77,7 @@ def plan(source: Source, request: Request) -> Plan:
     try:
         resolved, device = with_profile(spec, profile)
     except LabError as error:
-        raise source.error(error.message, "profiles") from error
+        raise source.error(error.message, error.key or "profiles") from error
     except ValidationError as error:
         raise specfile.first_error(error, source, f"profiles.{profile}.limits", Limits) from error
     resolved = _with_request(resolved, request, source)

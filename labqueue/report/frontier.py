@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.views import ExperimentView
 from labqueue.report import labels as beside
 from labqueue.report import marks, style
-from labqueue.report.arms import exact, is_number
+from labqueue.report.arms import exact, is_number, label, same
 from labqueue.report.points import Cell, Point, cell, grouped, names, numeric, varied
 from labqueue.report.style import Plot, slug
 
@@ -32,10 +33,14 @@ Drawn = tuple[Point, Cell, Cell]
 def asked(experiment: ExperimentView, points: Sequence[Point]) -> list[Plot]:
     """The figures that the registered spec asks for; one without data, or that cannot be read, is left out."""
     plots: list[Plot] = []
+    seen: list[tuple[str, str]] = []
     for pair in pairs(experiment):
         plot = against(pair, points, experiment.axes)
-        if plot is not None and plot.name not in {other.name for other in plots}:
-            plots.append(plot)
+        if plot is None or (asked_for := (plot.name, exact(pair.without))) in seen:
+            continue
+        alike = sum(name == plot.name for name, _ in seen)
+        seen.append(asked_for)
+        plots.append(replace(plot, name=f"{plot.name}_{alike + 1}") if alike else plot)
     return plots
 
 
@@ -55,11 +60,15 @@ def pairs(experiment: ExperimentView) -> list[MetricPair]:
 
 
 def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> Plot | None:
-    """One figure of two metrics; None where no sweep point has both."""
+    """One figure of two metrics; None where no sweep point has both.
+
+    Lines, names and colours are those of all points, so that a point left out changes nothing of the others.
+    """
     keys = varied(axes_, points)
     key = _along(keys, points, pair.by)
     others = [other for other in keys if other != key]
-    cells = {id(point): _both(point, pair) for point in points}
+    shown = [point for point in points if not any(_is_at(point, choice) for choice in pair.without)]
+    cells = {id(point): _both(point, pair) for point in shown}
     filled = [pair_ for pair_ in cells.values() if pair_[0].values]
     if not filled:
         return None
@@ -76,12 +85,12 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
     groups = [_ordered(group, key) for group in grouped(others, points).values()]
     labels = names([{o: group[0].varied[o] for o in others if o in group[0].varied} for group in groups])
     drawn: list[tuple[list[Drawn], str]] = []
-    for number, (group, label) in enumerate(zip(groups, labels, strict=True)):
+    for number, (group, name) in enumerate(zip(groups, labels, strict=True)):
         colour, place = _colour(group[0], pair.by, groups, number)
-        here = [(point, *cells[id(point)]) for point in group if cells[id(point)][0].values]
+        here = [(point, *cells[id(point)]) for point in group if id(point) in cells and cells[id(point)][0].values]
         if here:
             look = {"colour": style.COLOURS[colour], "marker": style.MARKERS[number % 8], "dash": DASHES[place % 4]}
-            _group(axes, here, label, **look)
+            _group(axes, here, name, **look)
             drawn.append((here, style.COLOURS[colour]))
     axes.set_xlabel(style.with_unit(pair.x, log=_log(reaches[0])))
     axes.set_ylabel(style.with_unit(pair.y, log=_log(reaches[1])))
@@ -94,9 +103,10 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
     written, left_out = _beside(figure, axes, drawn, key) if key else (0, 0)
     svg, png = style.save(figure)
     title = pair.title or f"{pair.y} against {pair.x}"
-    caption = f"{_caption(pair, key, written, left_out)}{_absent(points, cells, keys)}{_beyond(filled, reaches)}"
-    name = f"{slug(pair.y)}_against_{slug(pair.x)}{f'_by_{slug(pair.by)}' if pair.by else ''}"
-    return Plot(name, title, caption, svg, png, "asked", metrics=(pair.x, pair.y))
+    said = (_left_out(pair, points), _absent(shown, cells, keys), _beyond(filled, reaches))
+    caption = f"{_caption(pair, key, written, left_out)}{''.join(said)}"
+    file = f"{slug(pair.y)}_against_{slug(pair.x)}{f'_by_{slug(pair.by)}' if pair.by else ''}"
+    return Plot(file, title, caption, svg, png, "asked", metrics=(pair.x, pair.y))
 
 
 def _along(keys: Sequence[str], points: Sequence[Point], by: str | None) -> str | None:
@@ -105,6 +115,10 @@ def _along(keys: Sequence[str], points: Sequence[Point], by: str | None) -> str 
     lines = {key: len(grouped([other for other in keys if other != key], points)) for key in found}
     best = min(found, key=lambda key: lines[key], default=None)
     return best if best is not None and lines[best] < len(points) else None
+
+
+def _is_at(point: Point, choice: Mapping[str, Any]) -> bool:
+    return all(same(point.at(key), value) for key, value in choice.items())
 
 
 def _both(point: Point, pair: MetricPair) -> tuple[Cell, Cell]:
@@ -122,15 +136,19 @@ def _ordered(group: Sequence[Point], key: str | None) -> list[Point]:
 
 
 def _colour(point: Point, by: str | None, groups: Sequence[Sequence[Point]], number: int) -> tuple[int, int]:
-    """The colour of a group, and how many groups before it have the same."""
+    """The colour of a group, and how many groups before it have the same.
+
+    Groups that share a value of ``by`` have the colour that the first of them has in the figures over a key.
+    """
     if by is None:
         return number % len(style.COLOURS), number // len(style.COLOURS)
-    firsts = [exact(group[0].at(by)) for group in groups]
-    colour = list(dict.fromkeys(firsts)).index(exact(point.at(by)))
-    return colour % len(style.COLOURS), firsts[:number].count(firsts[number])
+    values = [exact(group[0].at(by)) for group in groups]
+    own = exact(point.at(by))
+    colour = values.index(own) if len(groups) <= len(style.COLOURS) else list(dict.fromkeys(values)).index(own)
+    return colour % len(style.COLOURS), values[:number].count(own)
 
 
-def _group(axes: Any, here: Sequence[Drawn], label: str, **look: Any) -> None:
+def _group(axes: Any, here: Sequence[Drawn], name: str, **look: Any) -> None:
     colour, marker = look["colour"], look["marker"]
     seeds = [(x.values[s], y.values[s], s in x.diverged) for _, x, y in here for s in x.values]
     marks.dots(axes, seeds, marker, colour=colour, alpha=0.4, size=SEED)
@@ -145,7 +163,7 @@ def _group(axes: Any, here: Sequence[Drawn], label: str, **look: Any) -> None:
         lw=1.3,
         elinewidth=0.9,
         capsize=2,
-        label=label or None,
+        label=name or None,
     )
     hollow = [(x.mean, y.mean) for _, x, y in here if x.diverged]
     if hollow:
@@ -186,14 +204,21 @@ def _caption(pair: MetricPair, key: str | None, written: int, left_out: int) -> 
     )
 
 
+def _left_out(pair: MetricPair, points: Sequence[Point]) -> str:
+    """What the spec leaves out of this figure and the runs have, as a sentence with a space before it."""
+    counts = [(label(choice), sum(_is_at(point, choice) for point in points)) for choice in pair.without]
+    words = [f"{name}{f' ({count} sweep points)' if count > 1 else ''}" for name, count in counts if count]
+    return f" Left out: {'; '.join(words)}." if words else ""
+
+
 def _absent(points: Sequence[Point], cells: dict[int, tuple[Cell, Cell]], keys: Sequence[str]) -> str:
     labels = names([{key: point.varied[key] for key in keys if key in point.varied} for point in points])
     missing = []
-    for point, label in zip(points, labels, strict=True):
+    for point, name in zip(points, labels, strict=True):
         x, _ = cells[id(point)]
         if x.lost or not x.values:
             why = ", ".join(dict.fromkeys(outcome.replace("_", " ") for outcome in x.lost)) or "no value"
-            missing.append(f"{label or 'the only point'} ({why}, {len(point.runs) - len(x.values)} runs)")
+            missing.append(f"{name or 'the only point'} ({why}, {len(point.runs) - len(x.values)} runs)")
     hollow = " Hollow: diverged by the rule of the curve." if any(x.diverged for x, _ in cells.values()) else ""
     shown, more = missing[:6], len(missing) - 6
     listed = "; ".join(shown) + (f"; and {more} more" if more > 0 else "")

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.spec import Spec, assign, merge, with_profile
+from labqueue.domain.spec import Spec, Sweep, assign, merge, with_profile
+from labqueue.domain.sweep import expand
 
 TREES = st.recursive(
     st.dictionaries(st.sampled_from("abc"), st.integers(), min_size=1, max_size=3),
@@ -123,6 +124,8 @@ def test_a_profile_that_does_not_vary_what_a_plot_is_by_keeps_the_plot_without_c
         ({"better": "left"}, "lower-left"),
         ({"z": "loss"}, "Extra inputs"),
         ({"x": ""}, "at least 1 character"),
+        ({"without": [{"methd": "full"}]}, "without 'methd'.*did you mean 'method'"),
+        ({"without": [{}]}, "at least 1 item"),
     ],
 )
 def test_a_plot_that_cannot_be_drawn_is_refused(plot: dict[str, Any], words: str) -> None:
@@ -133,3 +136,61 @@ def test_a_plot_that_cannot_be_drawn_is_refused(plot: dict[str, Any], words: str
 def test_a_plot_by_a_key_needs_a_sweep() -> None:
     with pytest.raises(ValueError, match="this spec has no sweep"):
         spec(plots=[PAIR])
+
+
+def test_a_plot_is_without_points_that_some_profile_has_and_each_profile_keeps_those_of_its_own() -> None:
+    small = {"sweep": {"list": [{"method": "full"}, {"method": "full", "steps": 2}]}}
+    registered = spec(
+        sweep=SWEEP,
+        plots=[PAIR | {"without": [{"method": "full", "rate": 1.0}, {"steps": 2}]}],
+        profiles={"small": small, "one": {"sweep": {"grid": {"seed": [1]}}}},
+    )
+    kept = {name: with_profile(registered, name)[0].plots[0].without for name in ("cpu", "small", "one")}
+    assert kept == {"cpu": ({"method": "full", "rate": 1.0},), "small": ({"steps": 2},), "one": ()}
+
+
+@pytest.mark.parametrize(
+    ("sweep", "choice", "nearest_words"),
+    [
+        (SWEEP, {"method": "ful"}, r"did you mean '{\"method\":\"full\"}'"),
+        (SWEEP, {"method": "lora", "rate": 1}, r"did you mean '{\"method\":\"full\",\"rate\":1}'"),
+        (SWEEP, {"rate": True}, r"known: {\"rate\":1}"),
+        ({"zip": {"a": [1, 2], "b": [30, 40]}}, {"a": 1, "b": 40}, r"did you mean '{\"a\":2,\"b\":40}'"),
+        ({"grid": {"a": [0.003, 1.0]}, "list": [{"b": 1}]}, {"a": 0.03, "b": 1}, r"did you mean '{\"a\":0.003}'"),
+        (
+            {"random": {"samples": 2, "space": {"a": {"uniform": [0, 1]}}}},
+            {"a": 2},
+            r"drawn from {\"uniform\":\[0,1\]}",
+        ),
+        ({"search": {"trials": 2, "metric": "m", "space": {"a": {"choice": [1]}}}}, {"a": 2}, r"{\"choice\":\[1\]}"),
+    ],
+)
+def test_a_plot_without_points_that_no_profile_has_is_refused_with_the_nearest(
+    sweep: dict[str, Any], choice: dict[str, Any], nearest_words: str
+) -> None:
+    plots = [{"x": "eval_loss", "y": "kept_loss"}, {"x": "eval_loss", "y": "kept_loss", "without": [choice]}]
+    with pytest.raises(LabError, match=rf"^plots\.1: .*matches no sweep point: .*{nearest_words}") as caught:
+        with_profile(spec(sweep=sweep, plots=plots), "cpu")
+    assert caught.value.key == "plots.1"
+
+
+CHOICES = st.dictionaries(st.sampled_from("abcd"), st.sampled_from([1, 1.0, True, 2, "u"]), min_size=1)
+
+
+@given(CHOICES)
+def test_a_sweep_lacks_a_choice_exactly_when_none_of_its_points_has_those_values(choice: dict[str, Any]) -> None:
+    written = {"grid": {"a": [1, True]}, "zip": {"b": [1, 2], "c": ["u", 1]}, "list": [{"d": 1}, {"d": 2, "e": 1}, {}]}
+    sweep = Sweep.model_validate(written)
+
+    def has(point: dict[str, Any]) -> bool:
+        return all(k in point and (point[k], type(point[k]) is bool) == (v, v is True) for k, v in choice.items())
+
+    points = [run.varied for run in expand(spec(sweep=written))]
+    assert (sweep.lacks(choice) is None) == any(has(point) for point in points)
+
+
+def test_a_frozen_plot_is_read_again_when_the_command_line_took_its_points_from_the_sweep() -> None:
+    registered = spec(sweep={"grid": {"rate": [1, 2]}}, plots=[{"x": "a", "y": "b", "without": [{"rate": 1}]}])
+    frozen, _ = with_profile(registered, "cpu")
+    asked = frozen.model_copy(update={"sweep": Sweep(grid={"rate": [3]})})
+    assert Spec.model_validate_json(asked.model_dump_json(by_alias=True)).plots == asked.plots

@@ -44,3 +44,13 @@ def test_two_references_are_two_sweep_points_and_stand_in_the_parameters_as_writ
     runs = plan(sweep={"grid": {"ledger": references}}).job.runs
     assert [run.params.value["ledger"] for run in runs] == references
     assert len({run.spec_hash for run in runs}) == 2
+
+
+def test_a_point_that_a_figure_is_to_leave_out_and_that_there_is_not_is_found_at_its_line() -> None:
+    text = (
+        "name: drill\nkind: drill\nsweep: {grid: {steps: [3, 5]}}\nprofiles:\n  cpu: {device: cpu}\n"
+        "plots:\n  - {x: a, y: b, without: [{steps: 4}]}\n"
+    )
+    with pytest.raises(LabError, match=r"without \{\"steps\":4\}.*no sweep point") as found:
+        planning.plan(specfile.parse(text, "spec.yaml"), planning.Request(profile="cpu"))
+    assert found.value.line == 7

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from labqueue.domain.spec import MetricPair
+from labqueue.execution import plan as planning
+from labqueue.execution import specfile
 from labqueue.report import marks, style
 from labqueue.report.document import compose
 from labqueue.report.frontier import against
@@ -257,6 +261,93 @@ def test_a_ledger_from_before_there_were_plots_has_none(lab: Lab) -> None:
     submitted(lab.db, "older", [{"steps": 1}])
     executed(lab.db, points=[("value", 1, 0.5)])
     assert evidence.experiment(lab.db, "older").plots == []
+
+
+CONTROL = {"method": "full", "rate": 1e-3}
+
+
+def with_control(point: dict[str, Any], seed: int) -> Any:
+    """Losses, of which those of the control are far from the others."""
+    return {"eval_loss": 900.0 + seed, "kept_loss": 800.0 + seed} if point == CONTROL else loss(point, seed)
+
+
+def test_a_point_that_a_plot_is_without_has_no_mark_no_seed_and_no_room_and_the_figure_says_so(
+    saved: list[Any],
+) -> None:
+    points = points_of(runs_of(RATES, with_control))
+    whole = against(pair(), points, ["method", "rank", "rate"])
+    part = against(pair(without=(CONTROL,)), points, ["method", "rank", "rate"])
+    assert whole is not None
+    assert part is not None
+    wide, narrow = (figure.axes[0] for figure in saved)
+    assert wide.get_xlim()[1] > 900
+    assert narrow.get_xlim()[1] < 10
+    assert narrow.get_ylim()[1] < 10
+    assert max(x for line in narrow.lines for x in line.get_xdata()) < 10
+    assert " Left out: method=full, rate=0.001." in part.caption
+    assert "Left out" not in whole.caption
+    assert "Without a mark" not in part.caption
+
+    def looks(axes: Any) -> dict[str, Any]:
+        lines = {each.get_label(): each.lines[0] for each in axes.containers}
+        return {name: (line.get_color(), line.get_marker(), line.get_linestyle()) for name, line in lines.items()}
+
+    assert looks(narrow) == looks(wide), "names and colours of the others stay"
+
+
+def test_a_choice_takes_every_point_that_has_its_values_and_none_that_does_not_set_its_keys(saved: list[Any]) -> None:
+    choices = ({"rate": 1e-4}, {"rank": 64}, {"method": "none"}, {"gone": 1})
+    plot = against(pair(without=choices), points_of(runs_of(RATES, loss)), ["method", "rank", "rate"])
+    assert plot is not None
+    assert " Left out: rate=0.0001 (3 sweep points); rank=64 (3 sweep points)." in plot.caption
+    drawn_lines = {each.get_label(): len(each.lines[0].get_xdata()) for each in saved[0].axes[0].containers}
+    assert drawn_lines == {"lora · rank 2": 2, "full": 2}
+    assert against(pair(without=({"method": "lora"}, {"method": "full"})), points_of(runs_of(RATES, loss)), []) is None
+
+
+def test_two_metrics_asked_for_with_and_without_a_point_are_two_figures_and_change_no_verdict() -> None:
+    older = {"x": "eval_loss", "y": "kept_loss", "by": None, "title": "", "better": None}  # frozen before ``without``
+    claims = [prediction(threshold={"metric": "eval_loss", "where": CONTROL, "above": 100})]
+    view = make_experiment(runs_of(RATES, with_control), claims, axes=["method", "rank", "rate"])
+    bare = compose(view, Series())
+    part = {**older, "without": [CONTROL]}
+    asked = compose(replace(view, plots=[older, part, older, part]), Series())
+    named = {plot.name: "Left out" in plot.caption for plot in asked.plots if plot.section == "asked"}
+    assert named == {"kept_loss_against_eval_loss": False, "kept_loss_against_eval_loss_2": True}
+    assert asked.verdicts == bare.verdicts
+    assert [verdict.verdict for verdict in asked.verdicts] == ["supported"]
+
+
+def test_what_a_plot_is_without_is_no_part_of_the_spec_version() -> None:
+    def planned(*plots: dict[str, Any]) -> Any:
+        fields = {"name": "x", "kind": "drill", "sweep": {"grid": {"steps": [3, 5]}}, "plots": list(plots)}
+        return planning.plan(specfile.parse(json.dumps(fields), "x.yaml"), planning.Request(profile="cpu")).job
+
+    whole, part = (planned({"x": "a", "y": "b", **more}) for more in ({}, {"without": [{"steps": 5}]}))
+    assert part.spec["plots"][0]["without"] == [{"steps": 5}]
+    assert (part.spec_version, [run.spec_hash for run in part.runs]) == (
+        whole.spec_version,
+        [run.spec_hash for run in whole.runs],
+    )
+
+
+def test_a_line_has_the_same_colour_in_the_figures_over_a_key_and_of_two_metrics(saved: list[Any]) -> None:
+    points = points_of(runs_of(RATES, loss))
+    assert over_key("eval_loss", "rate", ["method", "rank"], points) is not None
+    assert against(pair(by=None), points, ["method", "rank", "rate"]) is not None
+    assert against(pair(by="method"), points, ["method", "rank", "rate"]) is not None
+    over, alone, by_method = (
+        {each.get_label(): each.lines[0].get_color() for each in figure.axes[0].containers} for figure in saved
+    )
+    assert alone == over
+    assert by_method == {**over, "lora · rank 64": over["lora · rank 2"]}
+
+
+def test_values_of_by_keep_colours_of_their_own_where_there_are_more_lines_than_colours(saved: list[Any]) -> None:
+    many = [{"method": m, "rank": f"r{k}", "rate": v} for m in ("a", "b") for k in range(8) for v in (1e-3, 1e-2)]
+    assert against(pair(), points_of(runs_of(many, loss)), ["method", "rank", "rate"]) is not None
+    colours = [each.lines[0].get_color() for each in saved[0].axes[0].containers]
+    assert colours == [style.COLOURS[0]] * 8 + [style.COLOURS[1]] * 8
 
 
 FRONTIER = [{"method": "lora", "rank": r, "rate": v} for r in (2, 64) for v in (3e-4, 1e-3, 3e-3)]
