@@ -81,6 +81,7 @@ def submit(
                 plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
         check_asked(plans, chosen.root)
         if dry_run:
+            submitting.refuse_what_cannot_begin(plans, unfetched=True)
             assessed = submitting.assessed(chosen, plans)
             _dry_run(assessed, [submitting.took(chosen, planned) for planned in plans], as_json)
             return

@@ -183,8 +183,7 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> list[Plan]:
         for name, (planned, params) in needed.items():
             try:
                 if not assets.available(name):
-                    if ":" not in name or name.startswith("hub:"):
-                        # A file or a generated task is there or it is not; models and hub datasets are brought here.
+                    if _fetchable(name):
                         tell(f"fetching {name} …")
                     assets.fetch(name)
                     fetched.add(name)
@@ -194,15 +193,37 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> list[Plan]:
                 raise planned.error(error.message, key or "") from error
     # What was not here when it was planned could not be pinned.
     plans = [planning.plan(each.source, each.request) if fetched & _assets(each) else each for each in plans]
+    refuse_what_cannot_begin(plans)
+    return plans
+
+
+def refuse_what_cannot_begin(plans: list[Plan], *, unfetched: bool = False) -> None:
+    """Asks each kind about its runs; with ``unfetched`` those are passed over whose models or data are yet to come.
+
+    Raises:
+        LabError: a run could not begin.
+    """
     for planned in plans:
         for params in {canonical(each.model_dump(mode="json")): each for each in planned.params}.values():
             try:
+                if unfetched and not all(_here(name) for name in planned.kind.assets(params)):
+                    continue
                 planned.kind.check(params, planned.job.device)
             except LabError as error:
                 if error.file is not None:  # a data file's own line says more than the key that names the file
                     raise
                 raise planned.error(error.message, error.key or "") from error
-    return plans
+
+
+def _fetchable(name: str) -> bool:
+    """A file or a generated task is there or it is not; models and hub datasets are brought here."""
+    return ":" not in name or name.startswith("hub:")
+
+
+def _here(name: str) -> bool:
+    from labqueue.llm import assets
+
+    return not _fetchable(name) or assets.available(name)
 
 
 def _assets(planned: Plan) -> set[str]:

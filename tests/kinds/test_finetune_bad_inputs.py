@@ -47,8 +47,10 @@ FILES: dict[str, list[Any]] = {
 
 
 def refused(lab: Lab, *words: str | Path) -> str:
-    """The one line in which a submission is refused, with nothing recorded."""
+    """The one line in which a submission is refused, with nothing recorded; a dry run says the same."""
     answer: Answer = call(lab, "submit", *words, "--profile", "cpu")
+    dry = call(lab, "submit", *words, "--profile", "cpu", "--dry-run")
+    assert (dry.code, dry.err) == (answer.code, answer.err)
     assert (answer.code, answer.out) == (2, ""), answer.err
     assert answer.err.count("\n") == 1
     assert "Traceback" not in answer.err
