@@ -1,13 +1,15 @@
 """QLoRA of a 7B-shaped model on a capped GPU: the lab through its queue, beside hand-written scripts, in one run.
 
-    python benchmarks/gpu_7b.py all FOLDER            everything below, as one JSON document
+    python benchmarks/gpu_7b.py all FOLDER            make and both pairs, as one JSON document
     python benchmarks/gpu_7b.py make FOLDER           a random Qwen2.5-7B-shaped checkpoint and training rows
-    python benchmarks/gpu_7b.py hand BACKEND FOLDER   a hand-written TRL script; BACKEND is hf or unsloth
+    python benchmarks/gpu_7b.py pair BACKEND FOLDER   hand and lab in turns on one card; BACKEND is hf or unsloth
+    python benchmarks/gpu_7b.py hand BACKEND FOLDER   a hand-written TRL script
     python benchmarks/gpu_7b.py default BACKEND FOLDER   the same with adapters in the dtype that TRL gives them
     python benchmarks/gpu_7b.py lab BACKEND FOLDER    the same settings as a spec, through submit and worker
 
-Each part is a process of its own, since Unsloth replaces classes process-wide. Weights are random: speed and memory
-are those of the real model, losses mean nothing.
+Each part is a process of its own, since Unsloth replaces classes process-wide; a pair holds two models at once, each
+under its own cap, and so needs a card of 24 GB. Weights are random: speed and memory are those of the real model,
+losses mean nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,11 +25,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import turns
+
+ROOT = Path(__file__).resolve().parents[1]
+LABQUEUE = [sys.executable, "-m", "labqueue"]
 CAP_GIB = 14.5
 """What a 16 GB card leaves to one process."""
-STEPS, WARM, BATCH, LENGTH, RANK, ALPHA, RATE = 44, 4, 2, 1024, 16, 32, 2e-4
+STEPS, WARM, BATCH, LENGTH, RANK, ALPHA, RATE = 64, 4, 2, 1024, 16, 32, 2e-4
 HELD_OUT = 8
 GIB = 2**30
+READY = "warm"
+"""What a hand-written script says once its first steps are done."""
 
 
 def make(folder: Path) -> None:
@@ -96,6 +105,8 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             torch.cuda.synchronize()
             ends.append(time.perf_counter())
+            if len(ends) == WARM:
+                print(READY, flush=True)
 
     trainer = SFTTrainer(
         model=model,
@@ -124,7 +135,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
     trainer.evaluate()
     return {
         "peak_memory_gib": torch.cuda.max_memory_reserved() / GIB,
-        "tokens_per_second": _rate([after - before for before, after in itertools.pairwise(ends[WARM - 1 :])]),
+        "step_s": [after - before for before, after in itertools.pairwise(ends[WARM - 1 :])],
     }
 
 
@@ -150,63 +161,100 @@ def lab(backend: str, folder: Path) -> dict[str, Any]:
         },
     }
     (root / "spec.yaml").write_text(json.dumps(spec))
-    labqueue = [sys.executable, "-m", "labqueue"]
     given = ["--root", str(root)]
     subprocess.run(
-        [*labqueue, "submit", str(root / "spec.yaml"), "--profile", "gpu", "--no-preflight", *given], check=True
+        [*LABQUEUE, "submit", str(root / "spec.yaml"), "--profile", "gpu", "--no-preflight", *given], check=True
     )
-    subprocess.run([*labqueue, "worker", "--drain", "--memory-gib", str(CAP_GIB), *given], check=False)
+    subprocess.run([*LABQUEUE, "worker", "--drain", "--memory-gib", str(CAP_GIB), *given], check=False)
     report = subprocess.run(
-        [*labqueue, "report", f"qlora_7b_{backend}", "--json", *given], check=True, capture_output=True
+        [*LABQUEUE, "report", f"qlora_7b_{backend}", "--json", *given], check=True, capture_output=True
     )
     (run,) = json.loads(report.stdout)["runs"]
     if run["outcome"] != "succeeded":
         log = sorted((root / "outputs").rglob("attempt-*.log"))[-1]
         return {"outcome": run["outcome"], "reason": run["reason"], "log": log.read_text()[-3000:]}
-    series = subprocess.run(
-        [*labqueue, "metrics", str(run["id"]), "tokens_per_second", "--json", *given], check=True, capture_output=True
-    )
     return {
         "peak_memory_gib": run["peak_memory_gib"],
         "context_gib": run["context_gib"],
-        "tokens_per_second": _after_warm(json.loads(series.stdout)),
+        "step_s": _after_warm(_told(root, run["id"])),
         "wall_s": run["wall_s"],
     }
 
 
-def _after_warm(series: list[list[float]]) -> float:
-    """Tokens a second of steps WARM + 1 to STEPS; the metric is the mean since step 2."""
+def _told(root: Path, run_id: int) -> list[list[float]]:
+    """[step, tokens a second] of a run, as far as it has come."""
+    told = subprocess.run(
+        [*LABQUEUE, "metrics", str(run_id), "tokens_per_second", "--json", "--root", str(root)],
+        check=False,
+        capture_output=True,
+    )
+    found: list[list[float]] = json.loads(told.stdout) if told.returncode == 0 else []
+    return found
+
+
+def _after_warm(series: list[list[float]]) -> list[float]:
+    """Seconds of steps WARM + 1 to STEPS; the metric is the mean since step 2."""
     means = {int(step): value for step, value in series}
     passed = [(step - 1) * BATCH * LENGTH / means[step] for step in range(WARM, STEPS + 1)]
-    return _rate([after - before for before, after in itertools.pairwise(passed)])
+    return [after - before for before, after in itertools.pairwise(passed)]
 
 
-def _rate(step_s: list[float]) -> float:
-    """Tokens a second at the median step: on a host that others use, a mean compares their work, not ours."""
-    assert len(step_s) == STEPS - WARM
-    return BATCH * LENGTH / statistics.median(step_s)
+def start(how: str, backend: str, folder: Path) -> turns.Player:
+    """One part of a pair as a process that takes turns; what it prints goes to ``how-backend.txt``."""
+    name, root = f"{how}-{backend}", folder / f"lab-{backend}"
+    printed = folder / f"{name}.txt"
+    shutil.rmtree(root, ignore_errors=True)
+    (place := folder / f"in-{name}").mkdir(exist_ok=True)  # Unsloth writes compiled code where it runs
+    with printed.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "benchmarks/gpu_7b.py"), how, backend, str(folder)],
+            stdout=out,
+            cwd=place,
+            env={
+                **os.environ,
+                "LABQUEUE_LOCKS": str(place),
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+            },
+            start_new_session=True,
+        )
+    if how != "lab":
+        return turns.Player(name, process, lambda: READY in printed.read_text(), turns.own_group(process))
+    return turns.Player(
+        name,
+        process,
+        lambda: len(_told(root, 1)) >= WARM - 1,
+        lambda: turns.running_with("labqueue.execution.runner", str(root)),
+    )
+
+
+def pair(backend: str, folder: Path) -> dict[str, Any]:
+    """Hand-written and through the lab, in turns: peak, tokens a second at the median step, and their ratios."""
+    players = [start(how, backend, folder) for how in ("hand", "lab")]
+    late = turns.take_turns(players)
+    found: dict[str, Any] = {"killed": late} if late else {}
+    for how in ("hand", "lab"):
+        lines = (folder / f"{how}-{backend}.txt").read_text().splitlines()
+        told = [json.loads(line)["result"] for line in lines if line.startswith('{"result"')]
+        found[how] = told[-1] if told else "no result"
+    if all("step_s" in found[how] for how in ("hand", "lab")):
+        steps = {how: turns.uncut(found[how].pop("step_s")) for how in ("hand", "lab")}
+        for how, step_s in steps.items():
+            found[how] |= {"tokens_per_second": BATCH * LENGTH / statistics.median(step_s), "steps": len(step_s)}
+        found["peak_memory_gib, lab / hand"] = found["lab"]["peak_memory_gib"] / found["hand"]["peak_memory_gib"]
+        found["tokens_per_second, lab / hand, and 95 % interval"] = turns.ratio(steps["lab"], steps["hand"])
+    return found
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """Both backends: hand-written, through the lab, and hand-written again, so that the host's drift shows."""
+    """Both backends, with what they were measured with."""
     import importlib.metadata as installed
 
     names = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth")
     found: dict[str, Any] = {"cap_gib": CAP_GIB, "versions": {name: installed.version(name) for name in names}}
-    me = [sys.executable, __file__]
-    subprocess.run([*me, "make", str(folder)], check=True)
+    subprocess.run([sys.executable, __file__, "make", str(folder)], check=True)
     for backend in ("hf", "unsloth"):
-        for how, name in (("hand", "hand"), ("lab", "lab"), ("hand", "hand again")):
-            done = subprocess.run([*me, how, backend, str(folder)], stdout=subprocess.PIPE, text=True, check=False)
-            lines = [line for line in done.stdout.splitlines() if line.startswith('{"result"')]
-            found[f"{name} {backend}"] = json.loads(lines[-1])["result"] if lines else f"exit {done.returncode}"
-            print(name, backend, found[f"{name} {backend}"], flush=True)
-    for backend in ("hf", "unsloth"):
-        lab, *hands = (found[f"{name} {backend}"] for name in ("lab", "hand", "hand again"))
-        if all(isinstance(part, dict) and "tokens_per_second" in part for part in (lab, *hands)):
-            for key in ("peak_memory_gib", "tokens_per_second"):
-                found[f"{backend} {key}, lab / hand"] = lab[key] / statistics.mean(hand[key] for hand in hands)
-                found[f"{backend} {key}, hand again / hand"] = hands[1][key] / hands[0][key]
+        found[backend] = pair(backend, folder)
+        print(backend, found[backend], file=sys.stderr, flush=True)
     return found
 
 
@@ -219,6 +267,8 @@ def main() -> None:
         make(folder)
     elif what == "all":
         print(json.dumps(everything(folder), indent=1))
+    elif what == "pair":
+        print(json.dumps(pair(rest[0], folder), indent=1))
     else:
         found = lab(rest[0], folder) if what == "lab" else hand(rest[0], folder, "fp32" if what == "hand" else what)
         print(json.dumps({"result": found}))
