@@ -8,8 +8,8 @@ every process sees the same host; what a stopped one has queued on the card ends
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import random
 import signal
 import statistics
 import subprocess
@@ -18,14 +18,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from labqueue.report.stats import sample
+
 TURN_S = 3.0
 """How long each computes at a time: several steps of the slowest, so that few of them are cut by a stop."""
 
 
 @dataclass
 class Player:
-    """One process to compare. ``group`` gives the process groups that a stop is meant for, ``ready`` whether it has
-    warmed up: from then on it takes turns."""
+    """One process to compare, leader of its own group. ``groups`` gives the process groups that a stop is meant for,
+    ``ready`` whether it has warmed up: from then on it takes turns."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -63,12 +65,10 @@ def take_turns(players: Sequence[Player], turn_s: float = TURN_S, limit_s: float
             player.tell(signal.SIGSTOP)
     late = [player for player in players if not player.over]
     for player in late:
-        player.tell(signal.SIGCONT)
-        player.process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            player.process.wait(20)
         player.tell(signal.SIGKILL)
-        player.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(player.process.pid, signal.SIGKILL)
+        player.process.wait()
     return [player.name for player in late]
 
 
@@ -89,20 +89,29 @@ def running_with(*words: str) -> list[int]:
     return sorted(found)
 
 
-def uncut(step_s: Sequence[float], turn_s: float = TURN_S) -> list[float]:
-    """The steps that no stop has cut: one that was lasts longer than another's turn."""
-    return [each for each in step_s if each < turn_s]
+def rounds(step_s: Sequence[float], turn_s: float = TURN_S) -> list[list[float]]:
+    """Seconds of steps by turn, without those that a stop has cut: such a one lasts longer than another's turn. What
+    came before the first stop is left out: the others were still loading then."""
+    found: list[list[float]] = [[]]
+    for each in step_s:
+        if each < turn_s:
+            found[-1].append(each)
+        else:
+            found.append([])
+    return found[1:]
 
 
-def ratio(ours_s: Sequence[float], theirs_s: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Speed of ours over theirs from the medians of their steps' seconds, with a bootstrapped 95 % interval."""
-    random_numbers = random.Random(0)
+def ratio(ours_s: Sequence[float], theirs_s: Sequence[float], turn_s: float = TURN_S) -> tuple[float, float, float]:
+    """Speed of ours over theirs, with its 95 % t interval: the geometric mean, over the rounds that both had, of their
+    median steps' ratio. What the host did to one round it did to both of its turns.
 
-    def one(a: Sequence[float], b: Sequence[float]) -> float:
-        return statistics.median(b) / statistics.median(a)
-
-    again = sorted(
-        one(random_numbers.choices(ours_s, k=len(ours_s)), random_numbers.choices(theirs_s, k=len(theirs_s)))
-        for _ in range(draws)
-    )
-    return one(ours_s, theirs_s), again[int(0.025 * draws)], again[int(0.975 * draws)]
+    Raises:
+        ValueError: fewer than two rounds had steps of both.
+    """
+    turns = zip(rounds(ours_s, turn_s), rounds(theirs_s, turn_s), strict=False)
+    both = [(ours, theirs) for ours, theirs in turns if ours and theirs]
+    if len(both) < 2:
+        raise ValueError(f"{len(both)} rounds had whole steps of both; a ratio takes two")
+    found = sample([math.log(statistics.median(theirs) / statistics.median(ours)) for ours, theirs in both])
+    low, high = found.interval()
+    return math.exp(found.mean), math.exp(low), math.exp(high)

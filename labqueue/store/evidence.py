@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from sqlalchemy import select
@@ -61,9 +61,10 @@ def experiment(db: Database, name: str) -> ExperimentView:
         chosen = _newest(sorted(rows.values(), key=lambda row: (row.id not in foreign_runs, row.id)))
         views = {view.id: view for view in views_of(connection, list(chosen.values()), Waits(connection), details=True)}
         left_out = []
-        repeated = len(rows) - len(chosen)
-        if repeated:
-            left_out.append(f"{repeated} earlier runs of the same sweep points and seeds (a newer one counts)")
+        counted = {row.id for row in chosen.values()}
+        if repeated := [row.outcome or row.state for row in rows.values() if row.id not in counted]:
+            how = ", ".join(f"{number} {word}" for word, number in sorted(Counter(repeated).items()))
+            left_out.append(f"further runs of these sweep points and seeds: {how} (the newest that succeeded counts)")
         others = defaultdict(set)
         for link in links:
             job_version = next(job.spec_version for job in jobs if job.id == link.job_id)
@@ -71,7 +72,8 @@ def experiment(db: Database, name: str) -> ExperimentView:
                 others[job_version].add(link.run_id)
         if others:
             runs = sum(len(ids) for ids in others.values())
-            left_out.append(f"{runs} runs of {len(others)} earlier versions of this spec, kept apart")
+            older = "an earlier version" if len(others) == 1 else f"{len(others)} earlier versions"
+            left_out.append(f"{runs} {'run' if runs == 1 else 'runs'} of {older} of this spec, kept apart")
         spec: dict[str, Any] = newest.spec
         left_out += _missing(spec, chosen)
         order: dict[str, int] = {}

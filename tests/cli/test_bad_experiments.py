@@ -75,6 +75,11 @@ def lab_of_odd(tmp_path_factory: pytest.TempPathFactory) -> Lab:
         claims.end(db, claim.run_id, claim.token, Ending.FAILED, f"ValueError: {ODD}")
     for _ in range(record(db, "not_ascii_drawn", [{"größe": ODD}, {"größe": "B"}])):
         executed(db, points=[("verlust_größe", step, 1.0 / step) for step in (1, 2, 3)])
+    for value in (5.0, 1.0):
+        for _ in range(record(db, "repeated", ARMS, force=True)):
+            executed(db, points=[("value", 1, value)])
+    record(db, "repeated", ARMS, force=True)
+    control.cancel(db, "repeated")
     record(db, "still_waits", ARMS)
     db.close()
     return lab
@@ -82,7 +87,7 @@ def lab_of_odd(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 EXPERIMENTS = (
     "none_finished", "one_run", "all_nan", "mixed", "versions", "lengths", "long_values", "not_ascii",
-    "not_ascii_drawn", "still_waits",
+    "not_ascii_drawn", "repeated", "still_waits",
 )  # fmt: skip
 
 
@@ -147,10 +152,10 @@ def test_profiles_are_told_apart_and_never_averaged(lab_of_odd: Lab) -> None:
 
 def test_versions_of_a_spec_are_kept_apart_and_said(lab_of_odd: Lab) -> None:
     _, text = said(lab_of_odd, "versions")
-    assert "4 runs of 1 earlier versions of this spec, kept apart" in text
+    assert "4 runs of an earlier version of this spec, kept apart" in text
     document = call(lab_of_odd, "report", "versions", "--json").json
     assert {run["metrics"]["value"]["last"] for run in document["runs"]} == {1.0}
-    assert "left out: 4 runs of 1 earlier versions" in call(lab_of_odd, "report", "versions").out
+    assert "left out: 4 runs of an earlier version" in call(lab_of_odd, "report", "versions").out
 
 
 def test_long_values_are_whole_in_the_data_and_short_on_the_page(lab_of_odd: Lab) -> None:
@@ -182,3 +187,12 @@ def test_learnings_are_shown_in_every_format_and_stay_as_they_were_written(lab_o
     for form in ("--markdown", "--html"):
         after = call(lab_of_odd, "report", "one_run", form).out.partition("LEARNINGS")[2]
         assert f"One run *says nothing*: {ODD}" in after
+
+
+def test_of_runs_of_one_sweep_point_and_seed_the_newest_that_succeeded_counts_and_the_others_are_named(
+    lab_of_odd: Lab,
+) -> None:
+    _, text = said(lab_of_odd, "repeated")
+    assert "further runs of these sweep points and seeds: 4 cancelled, 4 succeeded (the newest that succeeded" in text
+    document = call(lab_of_odd, "report", "repeated", "--json").json
+    assert [run["metrics"]["value"]["last"] for run in document["runs"]] == [1.0] * 4
