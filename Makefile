@@ -31,6 +31,7 @@ check: $(STAMP)  ## Style, types, layers, documents in step with the code
 bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python benchmarks/speed.py
 	$(RUN) python benchmarks/overhead.py
+	$(RUN) python benchmarks/own.py
 	$(RUN) python -m benchmarks.verdicts
 	$(RUN) python benchmarks/reading.py
 
