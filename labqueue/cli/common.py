@@ -60,3 +60,8 @@ def dump(value: Any) -> None:
     from labqueue.report.data import plain
 
     click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def jobs_folder(spec: Path) -> Path:
+    """The folder in which other experiments are looked for: the nearest ``jobs`` above a spec, else its own."""
+    return next((parent for parent in spec.resolve().parents if parent.name == "jobs"), spec.resolve().parent)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import at_root, dump, json_option, root_option, settings
+from labqueue.cli.common import at_root, dump, jobs_folder, json_option, root_option, settings
 from labqueue.cli.render import table, varied
 from labqueue.domain.errors import LabError, nearest
 
@@ -122,8 +123,13 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
     source = specfile.read(spec)
     chosen = settings(own_root)
     with at_root(chosen.root):
-        planned = planning.plan(source, planning.Request(profile=profile))
-        ((planned, verdicts),) = submitting.assessed(chosen, [planned])
+        request = planning.Request(profile=profile)
+        planned = planning.plan(source, request)
+        beside = [planned]
+        with contextlib.suppress(LabError):  # a model from an experiment without a spec here has no known shape
+            while more := submitting.needed_specs(beside, [jobs_folder(spec)]):
+                beside += [planning.plan(other, request) for other in more]
+        ((planned, verdicts),) = submitting.assessed(chosen, [planned], beside)
     rows: list[dict[str, Any]] = []
     words: dict[str, None] = {}
     for run, verdict in zip(planned.job.runs, verdicts, strict=True):

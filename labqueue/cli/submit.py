@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import at_root, dump, json_option, root_option, settings
+from labqueue.cli.common import at_root, dump, jobs_folder, json_option, root_option, settings
 from labqueue.cli.questions import check_asked
 from labqueue.domain.errors import LabError
 
@@ -73,7 +73,7 @@ def submit(
         preflight=preflight,
     )
     chosen = settings(own_root)
-    sources, folders = [specfile.read(path) for path in specs], sorted({_jobs_folder(path) for path in specs})
+    sources, folders = [specfile.read(path) for path in specs], sorted({jobs_folder(path) for path in specs})
     with at_root(chosen.root):
         plans = [planning.plan(source, request) for source in sources]
         if with_needs:
@@ -222,8 +222,3 @@ def _seeds(text: str | None) -> tuple[int, ...] | None:
     if not values or not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values):
         raise LabError(f"--seeds {text!r}: give whole numbers of 0 or more, for example --seeds 0,1,2")
     return tuple(values)
-
-
-def _jobs_folder(path: Path) -> Path:
-    """The folder in which other experiments are looked for: the nearest ``jobs`` above a spec, else its own."""
-    return next((parent for parent in path.resolve().parents if parent.name == "jobs"), path.resolve().parent)

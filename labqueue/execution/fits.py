@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
+from labqueue.execution import origins
 from labqueue.execution.devices import gpus
 from labqueue.execution.plan import Plan
 from labqueue.llm.ledger import CARD_GIB, CONTEXT_GIB, usable_gib
@@ -175,8 +176,9 @@ def _runs(number: int) -> str:
     return "1_run" if number == 1 else f"{number}_runs"
 
 
-def assess(planned: Plan, db: Database | None) -> tuple[Plan, list[Verdict]]:
-    """The plan with corrected estimates, and what is predicted of each of its runs.
+def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> tuple[Plan, list[Verdict]]:
+    """The plan with corrected estimates, and what is predicted of each of its runs; ``beside`` are plans of the same
+    submission, whose artifacts they may take.
 
     Raises:
         LabError: as the kind's ``estimate``, at its place in the spec.
@@ -187,10 +189,13 @@ def assess(planned: Plan, db: Database | None) -> tuple[Plan, list[Verdict]]:
     history = History.of(planned.kind, db)
     known: dict[tuple[str, str], Verdict] = {}
     verdicts = []
-    for run, params in zip(job.runs, planned.params, strict=True):
+    for run, params in zip(job.runs, origins.shaped(planned, beside, db), strict=True):
         key = (run.params.text, run.limits.text)
         if key not in known:
-            known[key] = history.verdict(params, job.device, capacity(run.limits.value["memory_gib"]))
+            try:
+                known[key] = history.verdict(params, job.device, capacity(run.limits.value["memory_gib"]))
+            except LabError as error:
+                raise planned.error(error.message, error.key or "") from error
         verdicts.append(known[key])
     runs = [
         run if verdict.total_gib is None else run._replace(estimated_memory_gib=verdict.total_gib)
@@ -199,7 +204,7 @@ def assess(planned: Plan, db: Database | None) -> tuple[Plan, list[Verdict]]:
     return replace(planned, job=replace(job, runs=runs)), verdicts
 
 
-def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> None:
+def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None, beside: Sequence[Plan] = ()) -> None:
     """Refuses a submission of which a run cannot fit.
 
     Raises:
@@ -209,7 +214,7 @@ def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> N
     if not too_large:
         return
     at = max(too_large, key=lambda number: verdicts[number].total_gib or 0.0)
-    verdict, run = verdicts[at], planned.job.runs[at]
+    verdict, run, params = verdicts[at], planned.job.runs[at], origins.shaped(planned, beside, db)[at]
     assert verdict.capacity is not None
     point = ", ".join(f"{key}={json.dumps(value)}" for key, value in run.varied.value.items())
     of_many = f"{len(too_large)} of {len(verdicts)} runs do not fit; the largest" if len(verdicts) > 1 else "the run"
@@ -217,12 +222,11 @@ def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> N
         f"{of_many}{f' ({point})' if point else ''} needs {verdict.total_gib:.1f} GiB ({itemised(verdict.items_gib)}) "
         f"beside its context of {CONTEXT_GIB} GiB; {verdict.capacity.source} leaves it {verdict.capacity.gib:.1f} GiB"
     )
-    raise planned.source.error(f"{words}. {_advice(planned, at, verdict.capacity, db)}", "params")
+    raise planned.source.error(f"{words}. {_advice(planned, params, verdict.capacity, db)}", "params")
 
 
-def _advice(planned: Plan, at: int, room: Capacity, db: Database | None) -> str:
+def _advice(planned: Plan, params: Params, room: Capacity, db: Database | None) -> str:
     """The nearest setting that fits, as values to write."""
-    params = planned.params[at]
     history = History.of(planned.kind, db)
     before = flat(params.model_dump(mode="json"))
     for less in _lessened(planned.kind, params):

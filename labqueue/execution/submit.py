@@ -29,7 +29,7 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
             be written.
     """
     db = store_db.shared(settings.database)
-    plans = [_fitting(planned, db) for planned in plans]
+    plans = [_fitting(planned, db, plans) for planned in plans]
     ordered = [part for planned in _with_needs(db, plans, request) for part in _with_preflight(planned, request)]
     answers = add_jobs(db, [planned.job for planned in ordered])
     for device in {planned.job.device for planned in ordered}:
@@ -38,10 +38,13 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
     return [by_name[planned.job.experiment] for planned in plans]
 
 
-def assessed(settings: Settings, plans: list[Plan]) -> list[tuple[Plan, list[fits.Verdict]]]:
-    """Each plan with estimates corrected by what this workspace measured, and what is predicted of its runs."""
+def assessed(
+    settings: Settings, plans: list[Plan], beside: list[Plan] | None = None
+) -> list[tuple[Plan, list[fits.Verdict]]]:
+    """Each plan with estimates corrected by what this workspace measured, and what is predicted of its runs; what they
+    take from others is looked for among ``beside``, by default the plans themselves."""
     db = _past(settings)
-    return [fits.assess(planned, db) for planned in plans]
+    return [fits.assess(planned, db, plans if beside is None else beside) for planned in plans]
 
 
 def took(settings: Settings, planned: Plan) -> endings.Typical | None:
@@ -58,7 +61,7 @@ def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:
     """
     db = _past(settings)
     for planned in plans:
-        _fitting(planned, db)
+        _fitting(planned, db, plans)
 
 
 def _past(settings: Settings) -> Database | None:
@@ -68,9 +71,9 @@ def _past(settings: Settings) -> Database | None:
         return None  # damaged or of an older version: submitting says so, or brings it up to date
 
 
-def _fitting(planned: Plan, db: Database | None) -> Plan:
-    planned, verdicts = fits.assess(planned, db)
-    fits.refuse(planned, verdicts, db)
+def _fitting(planned: Plan, db: Database | None, beside: list[Plan]) -> Plan:
+    planned, verdicts = fits.assess(planned, db, beside)
+    fits.refuse(planned, verdicts, db, beside)
     return planned
 
 

@@ -46,8 +46,8 @@ def of(connection: Connection, params: Any, seed: int) -> list[Input]:
         LabError: one names no succeeded run, several, or a run without that artifact.
     """
     return [
-        Input(key, named["experiment"], *_found(connection, named, seed))
-        for key, named in _references(params, "params")
+        Input(f"params.{key}", named["experiment"], *_found(connection, named, seed))
+        for key, named in references(params)
     ]
 
 
@@ -77,13 +77,25 @@ def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bo
     return now == {each["key"]: each["sha256"] for each in words if each}
 
 
-def _references(value: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def references(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each ``{from_run: …}`` among parameters, with its dotted key."""
     if isinstance(value, dict):
         if set(value) == {"from_run"}:
             yield key, value["from_run"]
             return
         for name, inner in value.items():
-            yield from _references(inner, f"{key}.{name}")
+            yield from references(inner, f"{key}.{name}" if key else name)
+
+
+def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parameters of all runs of an experiment that ``where`` chooses, whatever became of them."""
+    query = (
+        select(Run.c.varied, Run.c.params)
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .where(Experiment.c.name == experiment)
+    )
+    with db.read() as connection:
+        return [row.params for row in connection.execute(query) if matches(where, row.varied, row.params)]
 
 
 def _found(connection: Connection, named: dict[str, Any], seed: int) -> tuple[int, ArtifactView]:

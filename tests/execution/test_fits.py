@@ -181,3 +181,60 @@ def test_a_measured_run_in_the_ledger_corrects_the_next_submission(lab: Lab) -> 
     again = call(lab, "submit", path, "--profile", "gpu", "--set", "learning_rate=0.001", "--json").json
     report = call(lab, "show", again["runs"][0], "--json").json
     assert report["estimated_memory_gib"] == pytest.approx(peak)
+
+
+def made_by(lab: Lab, name: str = "first", **changed: Any) -> Path:
+    """An experiment whose runs leave a model."""
+    return lab.spec(name, kind="finetune", params={**PARAMS, "batch": 1, "merge": True, **changed})
+
+
+def of_made(lab: Lab, limit: float | str = "auto", name: str = "tuning", of: str = "first") -> Path:
+    """An experiment that goes on from that model."""
+    model = {"from_run": {"experiment": of, "seed": "same", "artifact": "merged"}}
+    values = {**PARAMS, "model": model}
+    return lab.spec(name, kind="finetune", needs=[of], params=values, limits={"memory_gib": limit})
+
+
+def estimated(lab: Lab, *words: str | Path) -> list[float | None]:
+    found = call(lab, "submit", *words, "--profile", "gpu", "--dry-run", "--json").json
+    documents = found.get("experiments", [found])
+    return [document["runs"][0]["estimated_memory_gib"] for document in documents]
+
+
+def test_a_model_that_another_run_makes_has_the_shape_of_the_one_it_is_made_from(lab: Lab) -> None:
+    first, second, third = made_by(lab), of_made(lab), of_made(lab, name="third", of="tuning")
+    beside = estimated(lab, third, second, first)
+    assert beside == [pytest.approx(total()), pytest.approx(total()), pytest.approx(total(batch=1))]
+    spec_alone = call(lab, "estimate", third, "--profile", "gpu", "--json").json["runs"][0]
+    assert spec_alone["total_gib"] == pytest.approx(total()), "from the specs beside it"
+    assert call(lab, "submit", first, "--profile", "gpu", "--json").code == 0
+    assert estimated(lab, second) == [pytest.approx(total())], "from the ledger"
+
+
+def test_what_goes_on_from_another_runs_model_is_refused_where_it_cannot_fit(lab: Lab) -> None:
+    limit = (total(batch=2, accumulation=4) + total(batch=4, accumulation=2)) / 2
+    first, second = made_by(lab), of_made(lab, limit)
+    error = refused(call(lab, "submit", second, first, "--profile", "gpu", "--json"))
+    assert f"needs {total():.1f} GiB" in error["message"]
+    assert "The nearest setting that fits is batch: 2, accumulation: 4 " in error["message"]
+    assert (Path(error["file"]).name, error["key"]) == ("tuning.yaml", "params")
+    assert rows(lab) == {}, "nothing is recorded"
+    answer = call(lab, "submit", second, first, "--profile", "gpu", "--set", "batch=1", "--json")
+    assert answer.code == 0, answer.err
+    run = call(lab, "show", answer.json["jobs"][0]["runs"][0], "--json").json
+    assert run["params"]["model"] == {"from_run": {"experiment": "first", "seed": "same", "artifact": "merged"}}
+    assert run["estimated_memory_gib"] == pytest.approx(total(batch=1))
+
+
+def test_a_rank_that_the_other_runs_model_has_no_room_for_is_refused(lab: Lab) -> None:
+    first, second = made_by(lab), of_made(lab)
+    words = (second, first, "--profile", "gpu", "--set", "lora.rank=4096", "--json")
+    error = refused(call(lab, "submit", *words))
+    assert error["key"] == "params.lora.rank"
+    assert "4096" in error["message"]
+
+
+def test_where_the_other_runs_have_different_models_nothing_is_predicted(lab: Lab) -> None:
+    second, models = of_made(lab), {"grid": {"model": ["random-tiny", "smollm2-360m-instruct"]}}
+    first = lab.spec("first", kind="finetune", params={**PARAMS, "batch": 1, "merge": True}, sweep=models)
+    assert estimated(lab, second, first)[0] is None

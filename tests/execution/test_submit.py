@@ -51,13 +51,13 @@ def test_a_second_submission_reuses_what_succeeded_and_force_does_not(lab: Lab) 
     assert (forced["runs"], forced["reused"]) == ([7, 8, 9, 10], [])
     report = call(lab, "report", "drill", "--json").json
     assert [run["id"] for run in report["runs"]] == [1, 2, 3, 4, 5, 6], "what is only queued displaces no success"
-    assert any("4 earlier runs" in words for words in report["left_out"])
+    assert any("seeds: 4 queued (" in words for words in report["left_out"])
 
     changed = submit(lab, spec, "--set", "step_s=0.001")
     assert changed["reused"] == []
     report = call(lab, "report", "drill", "--json").json
     assert [run["id"] for run in report["runs"]] == changed["runs"]
-    assert any("of 1 earlier version" in words and "kept apart" in words for words in report["left_out"])
+    assert any("of an earlier version" in words and "kept apart" in words for words in report["left_out"])
 
 
 def test_what_is_asked_on_the_command_line_is_laid_over_the_spec(lab: Lab) -> None:

@@ -65,7 +65,7 @@ def test_a_report_takes_the_newest_success_of_each_point_and_says_what_it_left_o
     executed(db, "failed")
     view = evidence.experiment(db, "drill")
     assert [run.id for run in view.runs] == [3, 2], "a success is not displaced by a later failure"
-    assert any("2 earlier runs" in words for words in view.left_out)
+    assert any("seeds: 1 failed, 1 succeeded (" in words for words in view.left_out)
 
 
 def test_runs_of_a_changed_spec_are_kept_apart(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_runs_of_a_changed_spec_are_kept_apart(tmp_path: Path) -> None:
     submitted(db, points=[{"steps": 1, "step_s": 0.5}, {"steps": 2, "step_s": 0.5}])
     view = evidence.experiment(db, "drill")
     assert [run.id for run in view.runs] == [3, 4]
-    assert any("2 runs of 1 earlier version" in words for words in view.left_out)
+    assert any("2 runs of an earlier version" in words for words in view.left_out)
 
 
 def test_more_seeds_of_the_same_spec_are_one_body_of_evidence(tmp_path: Path) -> None:
