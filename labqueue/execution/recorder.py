@@ -28,6 +28,9 @@ from labqueue.store.db import Database
 FLUSH_S = 0.25
 """Between commits of buffered values. The contract allows 0.5 s."""
 
+PEAK = "peak_memory_gib"
+"""The metric in which a kind that resumes says the most memory that any of its attempts has held."""
+
 KEEP_CHECKPOINTS = 2
 """The last one, and the one before in case the last cannot be read."""
 
@@ -51,6 +54,8 @@ class LedgerRecorder:
         self._points: deque[tuple[str, int, float | None]] = deque()
         self._notes: deque[str] = deque()
         self._last_good: dict[str, int] = {}
+        self.peak_gib: float | None = None
+        """The metric ``peak_memory_gib``: a kind that resumes knows of attempts that this process is not."""
         self._progress: tuple[int, int, float | None] | None = None
         self._progress_sent: tuple[int, int, float | None] | None = None
         self._rates: deque[tuple[float, int]] = deque(maxlen=50)
@@ -113,6 +118,7 @@ class LedgerRecorder:
             raise Diverged(name, step, self._last_good.get(name))
         if number is not None:
             self._last_good[name] = step
+            self.peak_gib = number if name == PEAK else self.peak_gib
         self._points.append((name, int(step), number))
         if self._judge is not None and name == self._judge.metric and number is not None:
             refusal = self._judge.refuse(int(step), number)

@@ -40,6 +40,7 @@ class Watch:
         self.stopped: str | None = None
         self.saved_s = time.monotonic()
         self.warm, self.tokens, self.wall_s = False, 0, 0.0
+        self.peak_before: float | None = None
         self.times_s: list[float] = []
         self.updates = Updates(params, rec, adapted)
 
@@ -47,12 +48,25 @@ class Watch:
         self.done, self.before = list(about["evaluated"]), list(about["before"])
         self.held_out = [(step, loss) for step, loss in about["held_out"]]
         self.smoothed = phases.Smoothed(self.params.steps, **about["smoothed"])
+        if about.get("peak_of") == self._peak_of():  # what the memory ladder has changed since needs less
+            self.peak_before = about["peak_gib"]
         self.updates.restore(about["updates"])
 
     def about(self) -> dict[str, Any]:
         smoothed = {"sums": self.smoothed.sums, "counts": self.smoothed.counts}
         kept = {"evaluated": self.done, "before": self.before, "held_out": self.held_out, "smoothed": smoothed}
+        kept |= {"peak_gib": self.peak_gib(), "peak_of": self._peak_of()}
         return kept | {"updates": self.updates.about()}
+
+    def peak_gib(self) -> float | None:
+        """The most memory that any attempt of the run has held, as far as its checkpoints know; None: not measured."""
+        from labqueue.llm import memory
+
+        found = [peak for peak in (self.peak_before, memory.peak_gib(self.rec.device)) if peak is not None]
+        return max(found, default=None)
+
+    def _peak_of(self) -> list[int | bool]:
+        return [self.params.batch, self.params.accumulation, self.params.gradient_checkpointing]
 
     def leave(self) -> bool:
         self.stopped = self.rec.should_stop

@@ -181,7 +181,7 @@ def _run(params: Params, rec: Recorder) -> None:
         raise kind.Stopped(watch.stopped)
     try:
         watch.finish()
-        if (peak := memory.peak_gib(rec.device)) is not None:
+        if (peak := watch.peak_gib()) is not None:
             rec.metric("peak_memory_gib", peak, params.steps)
         rec.metric("train_tokens", sum(made.step_tokens), params.steps)
         _method.keep(params, rec, loaded, adapted, made, held_out.rows)

@@ -28,6 +28,7 @@ KINDS = {
         rec.metric('value', 2.5, 1)
         print('printed by the kind', flush=True)
     """,
+    "remembers": "rec.metric('peak_memory_gib', 99.5, 1)",
 }
 """Kinds that a user might write: each one file, found by its name."""
 
@@ -112,6 +113,7 @@ ENDINGS = {
     "pickles": ("failed", "state.pkl"),
     "escapes": ("failed", "../stolen"),
     "speaks": ("succeeded", None),
+    "remembers": ("succeeded", None),
     "accepts": ("succeeded", None),
     "chained": ("succeeded", None),
     "afterwards": ("succeeded", None),
@@ -228,6 +230,13 @@ def test_an_artifact_is_where_the_ledger_says_with_the_hash_it_says(night: Night
     assert run["notes"] == ["a note"]
     assert call(night.lab, "metrics", run["id"], "value", "--json").json == [[1, 2.5]], "a repeated step replaces"
     assert not list(night.lab.root.rglob("*stolen*"))
+
+
+def test_a_peak_that_the_kind_knows_of_from_earlier_attempts_counts_beside_this_processs_own(night: Night) -> None:
+    assert night.run("remembers")["peak_memory_gib"] == 99.5
+    own = night.run("speaks")["peak_memory_gib"]
+    assert own is not None
+    assert 0 < own < 1
 
 
 def test_what_a_run_printed_is_in_its_log(night: Night) -> None:

@@ -104,6 +104,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
     assert whole.artifacts["samples"] == second.artifacts["samples"]
 
 
+def test_the_peak_of_an_earlier_attempt_is_carried_along_but_not_of_a_larger_batch(tmp_path: Path) -> None:
+    first = MemoryRecorder(tmp_path, stop_at=3)
+    with pytest.raises(Stopped):
+        finetune.run(params(), first)
+    kept = first.checkpoints[-1]
+    about = json.loads((kept.path / "about.json").read_text())
+    assert 0 < about["peak_gib"] < 20
+    (kept.path / "about.json").write_text(json.dumps(about | {"peak_gib": 99.5}))
+    for changes, carried in (({}, True), ({"batch": 1, "accumulation": 2}, False)):
+        second = MemoryRecorder(tmp_path, resume_from=kept, attempt=2)
+        finetune.run(params(**changes), second)
+        assert (series(second, "peak_memory_gib")[6] == 99.5) is carried
+
+
 def test_a_stop_in_the_middle_of_any_measurement_is_heeded_at_once_and_changes_no_number(tmp_path: Path) -> None:
     """Asked to stop at each batch of it: before training, in between, after the last step and while merging."""
     import torch
