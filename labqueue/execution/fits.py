@@ -21,7 +21,7 @@ from labqueue.execution import origins
 from labqueue.execution.devices import gpus
 from labqueue.execution.plan import Plan
 from labqueue.llm.ledger import CARD_GIB, CONTEXT_GIB, usable_gib
-from labqueue.store import memory
+from labqueue.store import inputs, memory
 from labqueue.store.db import Database
 
 ASSUMED_GIB = 14.5
@@ -189,13 +189,17 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     history = History.of(planned.kind, db)
     known: dict[tuple[str, str], Verdict] = {}
     verdicts = []
-    for run, params in zip(job.runs, origins.shaped(planned, beside, db), strict=True):
+    for run, params, plain in zip(job.runs, origins.shaped(planned, beside, db), planned.params, strict=True):
         key = (run.params.text, run.limits.text)
         if key not in known:
+            room = capacity(run.limits.value["memory_gib"])
             try:
-                known[key] = history.verdict(params, job.device, capacity(run.limits.value["memory_gib"]))
+                known[key] = history.verdict(params, job.device, room)
             except LabError as error:
-                raise planned.error(error.message, error.key or "") from error
+                if error.key not in dict(inputs.references(run.params.value)):
+                    raise planned.error(error.message, error.key or "") from error
+                # What the other run had there means nothing to this kind, and is no value that a person gave it.
+                known[key] = history.verdict(plain, job.device, room)
         verdicts.append(known[key])
     runs = [
         run if verdict.total_gib is None else run._replace(estimated_memory_gib=verdict.total_gib)

@@ -6,8 +6,11 @@ Nothing here is recorded: the run itself gets the artifact, whatever it then is.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
+
+from pydantic import ValidationError
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.kind import Params
@@ -28,14 +31,18 @@ def shaped(planned: Plan, beside: Sequence[Plan], db: Database | None) -> list[P
     they had different values, or none, the placeholder stays.
     """
     known: dict[str, Params] = {}
+    asked: dict[tuple[str, str], str | None] = {}  # the runs of a sweep mostly name the same
     found = []
     for run, params in zip(planned.job.runs, planned.params, strict=True):
         if '"from_run"' in run.params.text and run.params.text not in known:
             plain = params.model_dump(mode="json")
             for key, named in inputs.references(run.params.value):
-                origin = _origin(key, named, beside, db)
-                plain = plain if origin is None else assign(plain, key, origin)
-            known[run.params.text] = planned.kind.params.model_validate_json(canonical(plain))
+                place = (key, canonical(named))
+                if place not in asked:
+                    asked[place] = _origin(key, named, beside, db)
+                plain = plain if asked[place] is None else assign(plain, key, asked[place])
+            with contextlib.suppress(ValidationError):  # another kind may mean something else by the same key
+                known[run.params.text] = planned.kind.params.model_validate_json(canonical(plain))
         found.append(known.get(run.params.text, params))
     return found
 

@@ -15,6 +15,7 @@ from labqueue.domain.canonical import canonical
 from labqueue.execution import fits
 from labqueue.execution.fits import Capacity, History
 from labqueue.store import memory
+from tests import own_kinds
 from tests.commands import call, refused, rows
 from tests.conftest import Lab
 
@@ -238,3 +239,27 @@ def test_where_the_other_runs_have_different_models_nothing_is_predicted(lab: La
     second, models = of_made(lab), {"grid": {"model": ["random-tiny", "smollm2-360m-instruct"]}}
     first = lab.spec("first", kind="finetune", params={**PARAMS, "batch": 1, "merge": True}, sweep=models)
     assert estimated(lab, second, first)[0] is None
+
+
+def test_a_model_of_a_kind_that_names_its_models_otherwise_is_taken_without_a_prediction(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    maker = """
+        from labqueue.domain import kind
+
+        class Params(kind.Params):
+            'A model made from nothing.'
+            model: str
+
+        def run(params, rec):
+            pass
+    """
+    short = maker.replace("model: str", "model: str = __import__('pydantic').Field(max_length=8)")
+    site = own_kinds.install(tmp_path_factory.mktemp("site"), {"netmaker": maker, "shortnames": short})
+    first = lab.spec("first", kind="netmaker", params={"model": "a net of my own"})
+    model = {"from_run": {"experiment": "first", "artifact": "net"}}
+    third = lab.spec("third", kind="shortnames", needs=["first"], params={"model": model})
+    words = ("--profile", "gpu", "--dry-run", "--json")
+    answer = lab.run("submit", str(of_made(lab)), str(first), str(third), *words, **site)
+    assert answer.code == 0, answer.err
+    assert [document["runs"][0]["estimated_memory_gib"] for document in answer.json["experiments"]] == [None] * 3
