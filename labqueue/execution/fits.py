@@ -122,9 +122,10 @@ class History:
     def corrected(self, params: Params, items: dict[str, float]) -> dict[str, float]:
         """``items`` with a last one that is what measured runs add or take off; without it where none speak to it.
 
-        A run of the same memory shape on the same data: its newest peak. Else the median ratio of peak to formula over
-        at least ENOUGH runs of the same model and backend, on the same data, or on any but then never below 1: rows
-        that do not fill max_length make any formula look too high, and other rows may fill it.
+        Runs of the same memory shape on the same data: the highest peak of the newest ENOUGH, since one too low would
+        let a run through that cannot fit. Else the median ratio of peak to formula over at least ENOUGH runs of the
+        same model and backend, on the same data, or on any but then never below 1: rows that do not fill max_length
+        make any formula look too high, and other rows may fill it.
         """
         group, data = _groups(params)
         alike = [past for past in self._past if past.group == group]
@@ -132,7 +133,7 @@ class History:
         total = math.fsum(items.values())
         equal = [past.peak_gib for past in same if _equal(past.items, items)]
         if equal:
-            return items | {f"calibration_from_{_runs(len(equal))}": equal[0] - total}
+            return items | {f"calibration_from_{_runs(len(equal))}": max(equal[:ENOUGH]) - total}
         if len(same) >= ENOUGH:
             ratio = statistics.median(past.ratio for past in same)
             return items | {f"calibration_from_{_runs(len(same))}": (_bounded(ratio) - 1) * total}

@@ -135,6 +135,12 @@ def test_a_run_of_the_same_shape_gives_its_measured_peak() -> None:
     assert {name: found[name] for name in formula()} == formula(), "the formula's own items stand as they were"
 
 
+def test_of_runs_of_the_same_shape_the_highest_of_the_newest_three_counts() -> None:
+    peaks = (0.2, 0.93, 0.9, 1.2)  # newest first: one that knew only its last step, and one of an older library
+    found = history(*((ratio, {}) for ratio in peaks)).corrected(params(), formula())
+    assert math.fsum(found.values()) == pytest.approx(0.93 * total())
+
+
 def test_the_median_ratio_of_three_alike_is_believed_and_two_are_not() -> None:
     shapes = [{"max_length": length} for length in (256, 512, 768)]
     ratios = (0.9, 0.7, 0.8)
