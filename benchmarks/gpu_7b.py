@@ -203,7 +203,8 @@ def start(how: str, backend: str, folder: Path) -> turns.Player:
     """One part of a pair as a process that takes turns; what it prints goes to ``how-backend.txt``."""
     name, root = f"{how}-{backend}", folder / f"lab-{backend}"
     printed = folder / f"{name}.txt"
-    shutil.rmtree(root, ignore_errors=True)
+    if how == "lab":
+        shutil.rmtree(root, ignore_errors=True)
     (place := folder / f"in-{name}").mkdir(exist_ok=True)  # Unsloth writes compiled code where it runs
     with printed.open("wb") as out:
         process = subprocess.Popen(

@@ -127,8 +127,7 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
         planned = planning.plan(source, request)
         beside = [planned]
         with contextlib.suppress(LabError):  # a model from an experiment without a spec here has no known shape
-            while more := submitting.needed_specs(beside, [jobs_folder(spec)]):
-                beside += [planning.plan(other, request) for other in more]
+            beside = submitting.with_needed(beside, [jobs_folder(spec)], request)
         ((planned, verdicts),) = submitting.assessed(chosen, [planned], beside)
     rows: list[dict[str, Any]] = []
     words: dict[str, None] = {}

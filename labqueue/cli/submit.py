@@ -77,8 +77,7 @@ def submit(
     with at_root(chosen.root):
         plans = [planning.plan(source, request) for source in sources]
         if with_needs:
-            while more := submitting.needed_specs(plans, folders):
-                plans += [planning.plan(source, planning.Request(profile=profile, force=force)) for source in more]
+            plans = submitting.with_needed(plans, folders, planning.Request(profile=profile, force=force))
         check_asked(plans, chosen.root)
         if dry_run:
             submitting.refuse_what_cannot_begin(plans, unfetched=True)

@@ -50,6 +50,8 @@ class Verdict:
     formula_gib: float | None
     """The kind's own total, uncorrected."""
     capacity: Capacity | None
+    params: Params | None = None
+    """What it is of: a run's parameters, with what stands for another run's artifact replaced where that is known."""
 
     @property
     def total_gib(self) -> float | None:
@@ -151,8 +153,8 @@ class History:
         """
         items = self._kind.estimate(params, device)
         if not items:
-            return Verdict(None, None, room)
-        return Verdict(self.corrected(params, items), math.fsum(items.values()), room)
+            return Verdict(None, None, room, params)
+        return Verdict(self.corrected(params, items), math.fsum(items.values()), room, params)
 
 
 def _groups(params: Params) -> tuple[str, str]:
@@ -209,7 +211,7 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     return replace(planned, job=replace(job, runs=runs)), verdicts
 
 
-def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None, beside: Sequence[Plan] = ()) -> None:
+def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> None:
     """Refuses a submission of which a run cannot fit.
 
     Raises:
@@ -219,15 +221,16 @@ def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None, besi
     if not too_large:
         return
     at = max(too_large, key=lambda number: verdicts[number].total_gib or 0.0)
-    verdict, run, params = verdicts[at], planned.job.runs[at], origins.shaped(planned, beside, db)[at]
+    verdict, run = verdicts[at], planned.job.runs[at]
     assert verdict.capacity is not None
+    assert verdict.params is not None
     point = ", ".join(f"{key}={json.dumps(value)}" for key, value in run.varied.value.items())
     of_many = f"{len(too_large)} of {len(verdicts)} runs do not fit; the largest" if len(verdicts) > 1 else "the run"
     words = (
         f"{of_many}{f' ({point})' if point else ''} needs {verdict.total_gib:.1f} GiB ({itemised(verdict.items_gib)}) "
         f"beside its context of {CONTEXT_GIB} GiB; {verdict.capacity.source} leaves it {verdict.capacity.gib:.1f} GiB"
     )
-    raise planned.source.error(f"{words}. {_advice(planned, params, verdict.capacity, db)}", "params")
+    raise planned.source.error(f"{words}. {_advice(planned, verdict.params, verdict.capacity, db)}", "params")
 
 
 def _advice(planned: Plan, params: Params, room: Capacity, db: Database | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def _past(settings: Settings) -> Database | None:
 
 def _fitting(planned: Plan, db: Database | None, beside: list[Plan]) -> Plan:
     planned, verdicts = fits.assess(planned, db, beside)
-    fits.refuse(planned, verdicts, db, beside)
+    fits.refuse(planned, verdicts, db)
     return planned
 
 
@@ -135,7 +135,18 @@ def _in_order(here: dict[str, Plan], wanted: dict[str, list[dict[str, Any]]]) ->
     return done.values()
 
 
-def needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
+def with_needed(plans: list[Plan], folders: Sequence[Path], request: Request) -> list[Plan]:
+    """``plans`` and those of all experiments that they need, directly or not, found by name below ``folders``.
+
+    Raises:
+        LabError: a needed experiment has no spec there, or one that is wrong.
+    """
+    while more := _needed_specs(plans, folders):
+        plans = [*plans, *(planning.plan(source, request) for source in more)]
+    return plans
+
+
+def _needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
     """Sources of experiments that ``plans`` need and do not contain, found by name below ``folders``.
 
     Raises:
