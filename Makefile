@@ -37,6 +37,7 @@ bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 
 chaos: $(STAMP)  ## The slow proof that nothing is ever lost: kills at every point, storms, full disks (about an hour)
 	LABQUEUE_EXPLORE=3000 $(RUN) pytest -m hypothesis
+	LABQUEUE_EXPLORE=120 $(RUN) pytest tests/llm/test_task_list.py
 	$(RUN) python -m benchmarks.chaos all
 
 clean:  ## Remove what was built; results and outputs stay

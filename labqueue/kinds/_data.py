@@ -42,7 +42,7 @@ class Data(kind.Params):
     """What is learned: a generated task, a file or a hub dataset, one of them."""
 
     task: str | None = None
-    """A reasoning-gym task with an exact scorer, such as ``chain_sum``."""
+    """A reasoning-gym task with an exact scorer, such as ``chain_sum``; ``labqueue corpora`` lists them."""
     options: dict[str, int | float | str | bool | list[int | float | str]] = Field(default={})
     """Options of the task, as reasoning-gym names them."""
     path: str | None = None

@@ -5,11 +5,17 @@ Training and held-out rows are disjoint by construction: no held-out question oc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
+from labqueue.llm import task_list
+from labqueue.llm.task_source import Source
 
 DRAWS_PER_ROW = 20
 """A generated task is given up when this many draws per row bring no new question. Assumption."""
@@ -47,54 +53,61 @@ class Split:
 
 
 def names() -> list[str]:
-    """All generated tasks."""
-    from reasoning_gym.factory import DATASETS
-
-    return sorted(DATASETS)
+    """The generated tasks that are offered."""
+    return sorted({*task_list.BY_LIBRARY, *task_list.BY_TEXT})
 
 
 def check_task(name: str) -> None:
-    """Does nothing for a known task.
+    """Does nothing for an offered task, where the version of reasoning-gym is installed that it was proved with.
 
     Raises:
-        LabError: there is none of that name; the message names the nearest.
+        LabError: it is unknown, or not offered (the message says why), or another version is installed.
     """
-    if name not in (known := names()):
+    known = names()
+    if (why := task_list.NOT_OFFERED.get(name)) is not None:
+        raise LabError(f"task {name!r} is not offered: {why}; {nearest(name, known)}", key="data.task")
+    if name not in known:
         raise LabError(f"unknown task {name!r}: {nearest(name, known)}", key="data.task")
+    if (installed := importlib.metadata.version("reasoning-gym")) != task_list.VERSION:
+        raise LabError(
+            f"task {name!r} was proved with reasoning-gym {task_list.VERSION}; installed is {installed}, which may "
+            f"draw other rows: pip install reasoning-gym=={task_list.VERSION}",
+            key="data.task",
+        )
 
 
 def check_options(task: str, options: dict[str, Any]) -> None:
-    """Does nothing for options that the task takes.
+    """Does nothing for options that the task takes and draws a row with.
 
     Raises:
         LabError: unknown task, or options that it refuses.
     """
     check_task(task)
-    _source(task, options, seed=0, rows=1)
+    _draw_one(task, json.dumps(options))
 
 
-def _source(task: str, options: dict[str, Any], *, seed: int, rows: int) -> Any:
-    import reasoning_gym
-
-    try:
-        return reasoning_gym.create_dataset(task, size=rows, seed=seed, **options)
-    except (TypeError, AssertionError, ValueError) as error:
-        raise LabError(f"task {task!r} refuses options {options}: {error}", key="data.options") from error
+@functools.lru_cache(maxsize=256)
+def _draw_one(task: str, options: str) -> None:
+    """All runs of a sweep ask for the same, and some tasks take half a second for a row."""
+    list(Source(task, json.loads(options), seed=0, rows=1).entries())
 
 
 def generated(
     task: str, *, train_items: int, held_out_items: int, options: dict[str, Any] | None = None, seed: int = 0
 ) -> Split:
-    """Rows of a reasoning-gym task (Apache-2.0). Equal arguments give equal rows.
+    """Rows of a reasoning-gym task (Apache-2.0). Equal arguments give equal rows, in every process.
 
     Raises:
-        LabError: unknown task, options that it refuses, or too few different questions for the sizes asked.
+        LabError: a task that is not offered, options that it refuses, or too few different questions for the sizes
+            asked.
     """
     check_task(task)
-    held_source = _source(task, options or {}, seed=seed + HELD_OUT_SEED, rows=held_out_items * DRAWS_PER_ROW)
-    train_source = _source(task, options or {}, seed=seed, rows=train_items * DRAWS_PER_ROW)
-    held_out = _distinct(held_source, held_out_items, set(), distinct=True)
-    train = _distinct(train_source, train_items, {row.question for row in held_out}, distinct=False)
+    held_source = Source(task, options or {}, seed=seed + HELD_OUT_SEED, rows=held_out_items * DRAWS_PER_ROW)
+    train_source = Source(task, options or {}, seed=seed, rows=train_items * DRAWS_PER_ROW)
+    held = list(_distinct(held_source, held_out_items, set(), distinct=True))
+    held_out = tuple(row for row, _ in held)
+    asked = {row.question for row in held_out}
+    train = tuple(row for row, _ in _distinct(train_source, train_items, asked, distinct=False))
     for what, rows, wanted in (("held-out", held_out, held_out_items), ("training", train, train_items)):
         if len(rows) < wanted:
             raise LabError(
@@ -102,25 +115,34 @@ def generated(
                 "were asked for; ask for fewer, or give options that make it larger",
                 key=f"data.{'eval' if what == 'held-out' else 'train'}_items",
             )
+    entries = {row.key: entry for row, entry in held}
+    for row in held_out:
+        # Proved for the options that the proof tries; other options may be beyond what the scorer was written for.
+        if held_source.score(entries[row.key], row.answer) != 1.0:
+            raise LabError(
+                f"task {task!r} with options {options or {}} takes its own answer {row.answer!r} for wrong; give other "
+                "options",
+                key="data.options",
+            )
 
     def score(row: Row, reply: str) -> float:
-        # Partial credit (a right format, say) is not an answer.
-        return float(held_source.score_answer(reply.strip(), held_source[row.key]) >= 1.0)
+        return held_source.score(entries[row.key], reply)
 
     return Split(train, held_out, score, f"reasoning-gym:{task}")
 
 
-def _distinct(source: Any, wanted: int, refused: set[str], *, distinct: bool) -> tuple[Row, ...]:
-    rows: list[Row] = []
-    seen = set(refused)
-    for index in range(len(source)):
-        if len(rows) == wanted:
-            break
-        entry = source[index]
-        row = Row(str(entry["question"]), str(entry["answer"]), index)
-        if row.question in seen or not row.answer:
-            continue
-        if distinct:
-            seen.add(row.question)
-        rows.append(row)
-    return tuple(rows)
+def _distinct(
+    source: Source, wanted: int, refused: set[str], *, distinct: bool
+) -> Iterator[tuple[Row, dict[str, Any]]]:
+    found, seen = 0, set(refused)
+    with contextlib.closing(source.entries()) as entries:
+        for index, entry in enumerate(entries):
+            row = Row(entry["question"], entry["answer"], index)
+            if row.question in seen or not row.answer:
+                continue
+            if distinct:
+                seen.add(row.question)
+            yield row, entry
+            found += 1
+            if found == wanted:
+                return

@@ -330,6 +330,7 @@ def test_an_unknown_model_is_refused_with_the_nearest_one(lab: Lab) -> None:
 def test_an_unknown_task_and_a_missing_data_file_are_refused_before_the_night(lab: Lab) -> None:
     for data, (key, *words) in (
         (TASK.replace("chain_sum", "chain_sun"), ("task", "'chain_sun'", "did you mean 'chain_sum'?")),
+        (TASK.replace("chain_sum", "word_ladder"), ("task", "'word_ladder' is not offered", "differs from process")),
         ("{path: nope.jsonl, eval_items: 4}", ("path", "'nope.jsonl'", "does not exist")),
     ):
         path = lab.text(FINETUNE.format(model="smollm2-135m-instruct", data=data))

@@ -159,6 +159,19 @@ def test_every_other_document_is_one_with_its_schema(filled: Lab, command: str) 
     assert document(filled, *command.split())["schema"] == 1
 
 
+def test_corpora_says_how_each_task_is_scored_and_which_are_not_offered_and_why(lab: Lab) -> None:
+    found = document(lab, "corpora")
+    score = {row["name"]: row["score"] for row in found["corpora"]}
+    assert (score["task:chain_sum"], score["task:game_of_life_halting"]) == ("library", "text")
+    assert "scored by text, since" in next(r["source"] for r in found["corpora"] if r["score"] == "text")
+    why = {row["name"]: row["why"] for row in found["not_offered"]}
+    assert "differs from process to process" in why["task:word_ladder"]
+    assert not set(why) & set(score)
+    text = call(lab, "corpora").out
+    assert "not offered" in text
+    assert "task:word_ladder" in text
+
+
 @pytest.mark.parametrize(
     "command",
     ["status", "queue", "report", "report drill", "show 1", "show 3", "metrics 2 value", "compare 1 2", "kinds"],
