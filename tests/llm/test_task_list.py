@@ -56,8 +56,8 @@ def used_in_specs(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from used_in_specs(each)
 
 
-UNFIT = {"jugs", "modulo_grid"}
-"""Whose next step is no good, and refused: puzzles without a solution, options out of range."""
+UNFIT = {"jugs", "modulo_grid", "tsumego"}
+"""Whose next step is no good, and refused: puzzles without a solution, options out of range, rows that fail."""
 
 
 def of_curriculum(task: str) -> dict[str, Any]:
