@@ -142,6 +142,25 @@ class WorkerView:
 
 
 @dataclass(frozen=True)
+class JobView:
+    """One submission of a spec, as it was frozen."""
+
+    id: int
+    experiment: str
+    submitted_at: str
+    profile: str
+    device: str
+    priority: int
+    runs: int
+    reused: int
+    """Of these, the runs that an earlier job had made."""
+    spec_version: str
+    commit: str | None
+    dirty: bool | None
+    predictions: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class ExperimentView:
     """What was registered (the newest spec) and the runs that a report may use."""
 

@@ -15,6 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labqueue.domain.text import printable, settled
 from labqueue.execution.process import MARK, end_group, end_marked
 from labqueue.execution.provenance import SOURCES, importable
 from labqueue.settings import Settings
@@ -181,7 +182,5 @@ def last_words(log: Path, limit: int = 300) -> str:
             tail = file.read().decode(errors="replace")
     except OSError:
         return ""
-    # Control characters could rule the terminal of whoever reads them.
-    readable = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in tail)
-    lines = [" ".join(line.split()) for line in readable.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in printable(settled(tail)).split("\n") if line.strip()]
     return lines[-1][-limit:] if lines else ""

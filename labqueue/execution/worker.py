@@ -20,6 +20,7 @@ from labqueue import clock
 from labqueue.clock import Deadline
 from labqueue.domain.errors import LabError, Unavailable
 from labqueue.domain.state import Ending
+from labqueue.domain.text import printable
 from labqueue.execution import child as children
 from labqueue.execution import notify, policy, process, queue, recovery, settle, space
 from labqueue.execution.admission import Admission
@@ -62,7 +63,7 @@ class Options:
 def say_on_stderr(words: str) -> None:
     """Prints a line; once the terminal is gone, nowhere: a worker outlives the window it was started in."""
     try:
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(f"{printable(words)}\n")
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)

@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import func, select, text
 
 from labqueue.clock import Deadline, iso
+from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.state import State
 from labqueue.domain.views import (
     ExperimentRow,
+    JobView,
     RunView,
     SearchView,
     StatusView,
@@ -24,7 +26,7 @@ from labqueue.store.db import Database
 from labqueue.store.eligible import Waits
 from labqueue.store.present import by_ids, queue_eta_s, views_of
 from labqueue.store.searches import all_open
-from labqueue.store.tables import Experiment, Job, Run, Series, Worker
+from labqueue.store.tables import Experiment, Job, JobRun, Run, Series, Worker
 
 
 def status(db: Database) -> StatusView:
@@ -129,6 +131,44 @@ def experiments(db: Database, *, archived: bool = False) -> list[ExperimentRow]:
                 )
             )
         return lines
+
+
+def jobs(db: Database, experiment: str | None) -> list[JobView]:
+    """The submissions of an experiment, or all, oldest first.
+
+    Raises:
+        LabError: there is no such experiment.
+    """
+    with db.read() as connection:
+        query = select(Job, Experiment.c.name).join(Experiment, Experiment.c.id == Job.c.experiment_id)
+        if experiment is not None:
+            names = set(connection.execute(select(Experiment.c.name)).scalars())
+            if experiment not in names:
+                raise LabError(f"there is no experiment {experiment!r}: {nearest(experiment, names)}")
+            query = query.where(Experiment.c.name == experiment)
+        counts = {
+            job: (runs, reused)
+            for job, runs, reused in connection.execute(
+                select(JobRun.c.job_id, func.count(), func.sum(JobRun.c.reused)).group_by(JobRun.c.job_id)
+            )
+        }
+        return [
+            JobView(
+                id=job.id,
+                experiment=job.name,
+                submitted_at=iso(job.created_at) or "",
+                profile=job.profile,
+                device=job.device,
+                priority=job.priority,
+                runs=counts.get(job.id, (0, 0))[0],
+                reused=int(counts.get(job.id, (0, 0))[1] or 0),
+                spec_version=job.spec_version,
+                commit=job.commit,
+                dirty=job.dirty,
+                predictions=list(job.spec["predictions"]),
+            )
+            for job in connection.execute(query.order_by(Job.c.id))
+        ]
 
 
 def series(db: Database, run_id: int, metric: str) -> list[tuple[int, float | None]]:
