@@ -158,12 +158,12 @@ def save(figure: Figure) -> tuple[bytes, bytes]:
     from matplotlib.text import Text
 
     FigureCanvasAgg(figure)
-    # XML has no control characters, and a name from a run or an import may hold some.
-    for written in figure.findobj(Text):
-        written.set_text(printable(written.get_text()))
     png, svg = BytesIO(), BytesIO()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # XML has no control characters, and a name from a run or an import may hold some.
+        for written in figure.findobj(Text):
+            written.set_text(printable(written.get_text()))
         figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # the layout found for the PNG holds; finding it again doubles the time
     # Outlines look the same everywhere; letters that our font lacks (Chinese, say) are left to the reader's browser.
