@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from labqueue.domain.canonical import canonical
@@ -142,10 +142,23 @@ def open_existing(path: Path) -> Database | None:
     return database
 
 
+def uri(path: Path, mode: str) -> str:
+    """SQLite's name of a file, whatever characters its path holds; ``mode``: ``ro`` or ``rw`` (sqlite.org/uri.html).
+
+    Neither makes a file that is not there: a process must not leave an empty database where a workspace used to be.
+    """
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
+def url(path: Path) -> URL:
+    """The same for SQLAlchemy, for reading and writing."""
+    return URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
+
+
 def _engine(path: Path) -> Engine:
     _check_whole(path)
     engine = create_engine(
-        f"sqlite:///{path}",
+        url(path),
         module=SQLITE,
         connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False},
         json_serializer=canonical,
@@ -240,7 +253,7 @@ def _recovered(path: Path) -> bool:
     if not any(Path(f"{path}{end}").exists() for end in ("-wal", "-journal")):
         return False
     try:
-        with contextlib.closing(SQLITE.connect(str(path), timeout=BUSY_MS / 1000)) as connection:
+        with contextlib.closing(SQLITE.connect(uri(path, "rw"), uri=True, timeout=BUSY_MS / 1000)) as connection:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except SQLITE.DatabaseError:
         return False
