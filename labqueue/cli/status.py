@@ -57,9 +57,11 @@ def _searches(view: StatusView) -> None:
 
 
 def _view(own_root: str | None) -> StatusView:
+    from labqueue.execution import process
     from labqueue.store import read
 
-    return read.status(ledger(own_root))
+    db = ledger(own_root)
+    return read.status(db, lambda *identity: process.lives(process.Identity(*identity), db.place, wait_s=0))
 
 
 def _banner(view: StatusView) -> None:
@@ -68,7 +70,14 @@ def _banner(view: StatusView) -> None:
     alive = [worker for worker in view.workers if worker.alive]
     if alive:
         click.echo("workers: " + ", ".join(f"{w.device} (process {w.pid} on {w.host})" for w in alive))
-    elif view.queued or view.running:
+    frozen = [worker for worker in view.workers if worker.frozen]
+    for worker in frozen:
+        click.secho(
+            f"the worker on {worker.device} (process {worker.pid} on {worker.host}) does not answer, though it is "
+            f"there: `kill -CONT {worker.pid}` wakes one that is stopped; another `labqueue worker` takes its place",
+            fg="yellow",
+        )
+    if not alive and not frozen and (view.queued or view.running):
         click.secho("no worker is running: start one with `labqueue worker`", fg="yellow")
 
 

@@ -76,7 +76,7 @@ def daily(path: Path) -> Path | None:
     # One from the future is the wall clock's doing and proves nothing.
     if made and 0 <= clock.now() - made[0].stat().st_mtime < EVERY_S:
         return None
-    if not _attempted(path) or shutil.disk_usage(path.parent).free < SPARE * path.stat().st_size:
+    if not path.exists() or not _attempted(path) or shutil.disk_usage(path.parent).free < SPARE * path.stat().st_size:
         return None
     for left in (path.parent / BACKUPS).glob(f".{path.stem}-*.partial"):
         if clock.now() - left.stat().st_mtime > EVERY_S:
@@ -121,8 +121,11 @@ def _newest_first(path: Path, word: str) -> list[Path]:
 
 
 def _attempted(path: Path) -> bool:
-    with contextlib.closing(SQLITE.connect(uri(path, "ro"), uri=True)) as connection:
-        return connection.execute("SELECT 1 FROM attempts LIMIT 1").fetchone() is not None
+    try:
+        with contextlib.closing(SQLITE.connect(uri(path, "ro"), uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM attempts LIMIT 1").fetchone() is not None
+    except SQLITE.DatabaseError as error:
+        raise WorkFailed(f"{path} could not be read to be backed up: {error}", file=str(path)) from error
 
 
 def _copy(path: Path, aside: Path) -> None:

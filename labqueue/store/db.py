@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Locked, Unavailable, WorkFailed
+from labqueue.settings import Place
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 try:
@@ -47,8 +48,13 @@ def library() -> tuple[str, str, bool]:
 class Database:
     """An open ``results.db``. ``write`` and ``read`` are its transactions."""
 
-    path: Path
+    place: Place
     engine: Engine
+
+    @property
+    def path(self) -> Path:
+        """Where the file was when it was opened."""
+        return self.place.path
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -77,6 +83,7 @@ class Database:
         try:
             yield
         except DatabaseError as error:
+            self.place.check()
             raise _explained(self.path, error) from error
 
     def close(self) -> None:
@@ -99,7 +106,7 @@ def create_or_migrate(path: Path) -> Database:
         raise LabError(
             f"cannot write {path}: {error.strerror}. Choose a writable workspace with --root.", file=str(path)
         ) from error
-    database = Database(path, _engine(path))
+    database = _opened(path)
     version = _version(database)
     if version == SCHEMA_VERSION:
         return database
@@ -131,7 +138,7 @@ def open_existing(path: Path) -> Database | None:
     """
     if not path.exists() or path.stat().st_size == 0:
         return None
-    database = Database(path, _engine(path))
+    database = _opened(path)
     version = _version(database)
     if version < SCHEMA_VERSION:
         raise LabError(
@@ -155,7 +162,13 @@ def url(path: Path) -> URL:
     return URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
 
 
-def _engine(path: Path) -> Engine:
+def _opened(path: Path) -> Database:
+    place = Place.of(path)
+    return Database(place, _engine(place))
+
+
+def _engine(place: Place) -> Engine:
+    path = place.path
     _check_whole(path)
     engine = create_engine(
         url(path),
@@ -166,11 +179,14 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
+        # A later connection must not be to another file, in which ids of this one mean other rows.
+        place.check()
         # The driver's own implicit BEGIN would make every first SELECT a deferred transaction.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA temp_store = MEMORY")  # the folder for temporary files may be full
         mode = "WAL" if library()[2] else "DELETE"
         if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
             try:
