@@ -104,7 +104,9 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Runs a command line, `--help` where there is none, and exits: 0 done, 1 work failed, 2 the request is wrong."""
+    """Runs a command line, `--help` where there is none, and exits: 0 done, 1 work failed, 2 the request is wrong,
+    3 the workspace was moved under a living process.
+    """
     # Importing makes tens of thousands of objects that all stay: collecting among them is a tenth of the start-up.
     gc.set_threshold(50_000, 20, 20)
     words = (sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -124,12 +126,25 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         _fail(words, error.format_message(), {}, 2)
     except Exception as error:
-        from labqueue.domain.errors import LabError, WorkFailed
+        from labqueue.domain.errors import LabError
 
         if not isinstance(error, LabError):
+            _fail_for_room(words, error)
             raise
         place = {"file": error.file, "line": error.line, "key": error.key}
-        _fail(words, error.message, place, 1 if isinstance(error, WorkFailed) else 2)
+        _fail(words, error.message, place, error.exit_status)
+
+
+def _fail_for_room(words: list[str], error: Exception) -> None:
+    """Ends with a sentence where an error means a full disk, which no code can foresee at every write."""
+    from pathlib import Path
+
+    from labqueue.execution import space
+
+    here = Path.cwd()
+    if space.is_disk_full(error, here):
+        cure = space.elsewhere(error, here) or "free some space: `labqueue gc` shows what may go"
+        _fail(words, f"{error}; {cure}", {}, 2)
 
 
 def _fail(words: list[str], message: str, place: dict[str, Any], code: int) -> NoReturn:

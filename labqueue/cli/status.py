@@ -69,10 +69,14 @@ def _searches(view: StatusView) -> None:
 
 
 def _view(own_root: str | None) -> StatusView:
+    from labqueue.execution import process
     from labqueue.store import read
 
     db = known_ledger(own_root)
-    return StatusView([], [], {}, None, None) if db is None else read.status(db)
+    if db is None:
+        return StatusView([], [], {}, None, None)
+    place = db.place
+    return read.status(db, lambda *identity: process.lives(process.Identity(*identity), place, wait_s=0))
 
 
 def _banner(view: StatusView) -> None:
@@ -81,7 +85,14 @@ def _banner(view: StatusView) -> None:
     alive = [worker for worker in view.workers if worker.alive]
     if alive:
         echo("workers: " + ", ".join(f"{w.device} (process {w.pid} on {w.host})" for w in alive))
-    elif view.queued or view.running:
+    frozen = [worker for worker in view.workers if worker.frozen]
+    for worker in frozen:
+        click.secho(
+            f"the worker on {worker.device} (process {worker.pid} on {worker.host}) does not answer, though it is "
+            f"there: `kill -CONT {worker.pid}` wakes one that is stopped; another `labqueue worker` takes its place",
+            fg="yellow",
+        )
+    if not alive and not frozen and (view.queued or view.running):
         click.secho("no worker is running: start one with `labqueue worker`", fg="yellow")
 
 

@@ -139,6 +139,8 @@ class WorkerView:
     pid: int
     started_at: str
     alive: bool
+    frozen: bool = False
+    """It does not renew its lease, though its process exists: stopped, say."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Child:
     """In the environment of this process and of all that it starts, however they detach themselves."""
     started_s: float = field(default_factory=time.monotonic)
     ending: str | None = None
-    """Why we are ending it: ``cancel``, ``pause``, ``timeout`` or ``shutdown``."""
+    """Why we are ending it: ``cancel``, ``pause``, ``timeout``, ``hours``, ``moved`` or ``shutdown``."""
     kill_at_s: float | None = None
     killed: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -120,8 +120,11 @@ def newest_source() -> float:
     return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
 
 
-def prepare(settings: Settings, device: str, lock: Path) -> Standby:
-    """Starts a child in waiting. Call it from the main thread: the child dies with the calling thread."""
+def prepare(settings: Settings, device: str, lock: Path, mark: str) -> Standby:
+    """Starts a child in waiting, whose own mark begins with ``mark``.
+
+    Call it from the main thread: the child dies with the calling thread.
+    """
     command = [
         sys.executable, "-m", "labqueue.execution.runner",
         "--root", str(settings.root), "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
@@ -129,7 +132,7 @@ def prepare(settings: Settings, device: str, lock: Path) -> Standby:
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
     sources_at = newest_source()
-    mark = f"{lock}:{uuid.uuid4().hex}"
+    mark = f"{mark}{uuid.uuid4().hex}"
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -28,9 +28,15 @@ from labqueue.store.present import by_ids, queue_eta_s, views_of
 from labqueue.store.searches import all_open
 from labqueue.store.tables import Experiment, Job, JobRun, Run, Series, Worker
 
+Lives = Callable[[str, int, int], "bool | None"]
+"""Whether the process (boot id, process id, start) lives and is this workspace's; None: it lives and is another's."""
 
-def status(db: Database) -> StatusView:
-    """What runs, what waits, when it will be done."""
+
+def status(db: Database, lives: Lives | None = None) -> StatusView:
+    """What runs, what waits, when it will be done.
+
+    Workers are judged by their leases, and by ``lives`` where it is given.
+    """
     with db.read() as connection:
         open_runs = connection.execute(
             select(Run).where(Run.c.state != State.FINISHED).order_by(Run.c.priority.desc(), Run.c.id)
@@ -49,11 +55,17 @@ def status(db: Database) -> StatusView:
             eta_s=queue_eta_s(connection, views, {s.experiment: s.to_come for s in searches}),
             paused=waits.queue_paused,
             searches=[SearchView(s.experiment, s.job, s.recorded, s.trials, s.to_come) for s in searches],
-            workers=[
-                WorkerView(w.device, w.host, w.pid, iso(w.started_at) or "", alive=not Deadline.parse(w.lease).passed)
-                for w in workers
-            ],
+            workers=[_worker(row, lives) for row in workers],
         )
+
+
+def _worker(row: Any, lives: Lives | None) -> WorkerView:
+    renewed = not Deadline.parse(row.lease).passed
+    found = lives(row.boot_id, row.pid, row.pid_start) if lives else False
+    return WorkerView(
+        row.device, row.host, row.pid, iso(row.started_at) or "",
+        alive=renewed and found is not None, frozen=not renewed and found is True,
+    )  # fmt: skip
 
 
 def run(db: Database, run_id: int) -> RunView:
