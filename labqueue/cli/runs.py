@@ -75,6 +75,11 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
         ]
         table(columns, attempts)
         for attempt in view.attempts:
+            if attempt.patch is not None:
+                click.echo(
+                    f"attempt {attempt.number}: ran changes that are not in commit {str(attempt.commit)[:12]}; "
+                    f"in a clone of it: git apply {attempt.patch}"
+                )
             _warmth(attempt)
     if view.artifacts:
         table(["artifact", "type", "path", "bytes"], [[a.name, a.type, a.path, a.bytes] for a in view.artifacts])

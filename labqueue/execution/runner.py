@@ -145,6 +145,9 @@ def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[C
 def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
     ours = provenance.here()
     me = process.myself()
+    patch = provenance.save_patch(settings)
+    if patch.lacks is not None:
+        write.log_event(db, "patch", patch.lacks, claim.run_id)
     claims.attempt_fields(
         db,
         claim.run_id,
@@ -155,7 +158,7 @@ def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str
         environment_id=write.environment(db, provenance.environment(device)),
         commit=ours.commit,
         dirty=ours.dirty,
-        patch=provenance.save_patch(settings),
+        patch=patch.path,
         sources_hash=ours.sources_hash,
         packages_hash=ours.packages_hash,
     )

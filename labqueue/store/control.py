@@ -11,14 +11,12 @@ from sqlalchemy import Connection, case, insert, or_, select, update
 
 from labqueue import clock
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.names import QUEUE
 from labqueue.domain.state import Outcome, State
 from labqueue.store import searches
 from labqueue.store.db import Database
 from labqueue.store.eligible import FOREVER, pauses
 from labqueue.store.tables import Control, Event, Experiment, Run
-
-QUEUE = "queue"
-"""The word that names the whole queue where a run id or an experiment could stand."""
 
 
 def targets(connection: Connection, target: str) -> tuple[list[int], str | None]:

@@ -138,6 +138,9 @@ def check(bundle: Bundle) -> None:
             raise LabError(f"the plots of job {job['id']} are not what this lab writes")
         if not isinstance(job["needs"], list) or not all(isinstance(need, dict) for need in job["needs"]):
             raise LabError(f"the needs of job {job['id']} are not what this lab writes")
+    for attempt in bundle.tables["attempts"]:
+        if attempt["patch"] is not None and not re.fullmatch(r"outputs/patches/[0-9a-f]{16}\.patch", attempt["patch"]):
+            raise LabError(f"the patch of an attempt of run {attempt['run_id']} is {attempt['patch']!r:.80}, no patch")
     for run in bundle.tables["runs"]:
         if not all(isinstance(run[name], dict) for name in ("varied", "params", "limits")):
             raise LabError(f"the parameters of run {run['id']} are not what this lab writes")
