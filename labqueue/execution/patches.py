@@ -98,18 +98,16 @@ def file_name(content: bytes) -> str:
 
 def _difference(settings: Settings, folder: Path, aside: Path) -> tuple[bytes, list[str]] | None:
     """The patch and the files left out of it, by an index in ``aside`` to which the untracked files are added."""
-    top, index, objects = ((git(folder, "rev-parse", *words) or b"").rstrip(b"\n") for words in (
-        ("--show-toplevel",), ("--git-path", "index"), ("--git-path", "objects"),
-    ))  # fmt: skip
-    if not (top and index and objects):
+    asked = git(folder, "rev-parse", "--show-toplevel", "--git-path", "index", "--git-path", "objects")
+    if asked is None:
         return None
-    root = Path(os.fsdecode(top))
-    if (folder / os.fsdecode(index)).exists():  # with the sizes and times in it, unchanged files need not be read
-        shutil.copyfile(folder / os.fsdecode(index), aside / "index")
+    root, index, objects = (folder / os.fsdecode(line) for line in asked.splitlines())
+    if index.exists():  # with the sizes and times in it, unchanged files need not be read
+        shutil.copyfile(index, aside / "index")
     environment = {
         "GIT_INDEX_FILE": str(aside / "index"),
         "GIT_OBJECT_DIRECTORY": str(aside / "objects"),
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((folder / os.fsdecode(objects)).resolve()),
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects.resolve()),
     }
     (aside / "objects").mkdir()
     # Of the real index `git diff` would write back what it refreshed, optional or not.
