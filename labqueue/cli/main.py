@@ -91,6 +91,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     gc.set_threshold(50_000, 20, 20)
     words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
+        _refuse_half_letters(words)
         code = cli.main(words, prog_name="labqueue", standalone_mode=False)
         _leave(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as error:
@@ -110,6 +111,17 @@ def main(argv: list[str] | None = None) -> NoReturn:
             raise
         place = {"file": error.file, "line": error.line, "key": error.key}
         _fail(words, error.message, place, 1 if isinstance(error, WorkFailed) else 2)
+
+
+def _refuse_half_letters(words: list[str]) -> None:
+    """Words that are not in the terminal's encoding come as halves of surrogate pairs, which nothing here can hold."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            from labqueue.domain.errors import LabError
+
+            raise LabError(f"{word!r} on the command line is not text in UTF-8") from None
 
 
 def _fail(words: list[str], message: str, place: dict[str, Any], code: int) -> NoReturn:

@@ -12,17 +12,19 @@ import click
 from labqueue.cli.common import dump, json_option, ledger, root_option, settings
 from labqueue.cli.render import DASH, cell, duration, table, varied
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.values import MAX_INTEGER
 from labqueue.domain.views import AttemptView, RunView
 
 THROTTLED_SHARE = 0.05
 """A card that was slowed down for more of a run than this is worth a warning. Assumption."""
 
+_LIMIT = click.IntRange(1, MAX_INTEGER)
 _RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 
 
 @click.command()
 @click.argument("target", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The newest so many.")
+@click.option("--limit", type=_LIMIT, default=1000, show_default=True, help="The newest so many.")
 @root_option
 @json_option
 def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) -> None:

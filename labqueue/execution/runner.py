@@ -135,6 +135,8 @@ def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[C
             traceback.print_exc()
         ending, reason = _classify(error, settings.root)
     recorder.close()
+    if recorder.refused is not None:
+        ending, reason = Ending.FAILED, recorder.refused
     fields["peak_memory_gib"] = max(filter(None, (_peak_gib(device), recorder.peak_gib)), default=None)
     policy.conclude(db, subject, ending, reason, fields)
     if ending is Ending.SUCCEEDED:
