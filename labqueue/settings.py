@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labqueue.domain import names
 from labqueue.domain.errors import LabError, Moved, nearest
 
 FILE = "labqueue.toml"
@@ -105,6 +106,21 @@ class Settings:
         urls = _workspace_file(self.root / FILE).get("notify", [])
         return (urls,) if isinstance(urls, str) else tuple(urls)
 
+    @property
+    def backups(self) -> Path:
+        """Copies of the database."""
+        return self.outputs / "backups"
+
+    @property
+    def locks(self) -> Path:
+        """Locks of what belongs to this workspace alone."""
+        return self.outputs / "locks"
+
+    @property
+    def patches(self) -> Path:
+        """What changed sources differed from their commit by, when they ran."""
+        return self.outputs / "patches"
+
     def experiment(self, name: str) -> Path:
         """The folder of one experiment."""
         return self.outputs / name
@@ -116,6 +132,26 @@ class Settings:
     def relative(self, path: Path) -> str:
         """A path as the ledger and all output show it: relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
+
+
+def own_folders() -> frozenset[str]:
+    """Names in ``outputs`` that no experiment can have: every place that ``Settings`` puts there."""
+    here = Settings(Path())
+    properties = (name for name, each in vars(Settings).items() if isinstance(each, property) and name != "notify")
+    places = (getattr(here, name) for name in properties)
+    return frozenset(place.name for place in places if isinstance(place, Path) and place.parent == here.outputs)
+
+
+def check_name(name: str) -> str:
+    """The name itself, where an experiment can be called so.
+
+    Raises:
+        LabError: it is not made of the letters that names have, or means something else already.
+    """
+    words = names.refusal(name, own_folders())
+    if words is not None:
+        raise LabError(words)
+    return name
 
 
 def find_root(given: str | None) -> Path:

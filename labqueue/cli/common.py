@@ -13,12 +13,15 @@ import click
 
 from labqueue.domain.errors import LabError
 from labqueue.domain.text import ascii_json, safe_json
+from labqueue.domain.values import MAX_PRIORITY
 from labqueue.settings import Settings, find_root
 
 if TYPE_CHECKING:
     from labqueue.store.db import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PRIORITY = click.IntRange(-MAX_PRIORITY, MAX_PRIORITY)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.common import PRIORITY, dump, json_option, ledger, root_option, settings
 from labqueue.domain.errors import LabError
+
+LONGEST_S = 100 * 365.25 * 86_400
+"""Of a pause: a calendar must have the day on which it ends."""
 
 _TARGET = click.argument("target", metavar="ID|EXPERIMENT|queue")
 
@@ -94,7 +97,7 @@ def release(target: str, own_root: str | None, as_json: bool) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True})  # a priority below 0 begins with a dash
 @_TARGET
-@click.argument("priority", type=int)
+@click.argument("priority", type=PRIORITY)
 @root_option
 @json_option
 def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) -> None:
@@ -118,5 +121,7 @@ def _seconds(text: str) -> float:
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     if not text or found is None:
         raise LabError(f"--for {text!r} is not a duration: write 30s, 45m, 1h or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(hours * 3600 + minutes * 60 + seconds)
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    if hours * 3600 + minutes * 60 + seconds > LONGEST_S:
+        raise LabError(f"--for {text!r:.80} is longer than 100 years: leave --for out, and it holds until `resume`")
+    return hours * 3600 + minutes * 60 + seconds

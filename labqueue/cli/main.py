@@ -115,6 +115,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
             # A terminal that cannot write a dash gets a plain one, never a traceback.
             stream.reconfigure(errors=HANDLER)
     try:
+        _refuse_half_letters(words)
         code = cli.main(words, prog_name="labqueue", standalone_mode=False)
         _leave(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as error:
@@ -145,6 +146,17 @@ def _fail_for_room(words: list[str], error: Exception) -> None:
     if space.is_disk_full(error, here):
         cure = space.elsewhere(error, here) or "free some space: `labqueue gc` shows what may go"
         _fail(words, f"{error}; {cure}", {}, 2)
+
+
+def _refuse_half_letters(words: list[str]) -> None:
+    """Words that are not in the terminal's encoding come as halves of surrogate pairs, which nothing here can hold."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            from labqueue.domain.errors import LabError
+
+            raise LabError(f"{word!r} on the command line is not text in UTF-8") from None
 
 
 def _fail(words: list[str], message: str, place: dict[str, Any], code: int) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from labqueue.cli.common import root_option
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind
+from labqueue.settings import check_name
 
 _TEMPLATE = """\
 # labqueue submit {path}
@@ -53,8 +53,7 @@ def new(name: str, kind_name: str, output: Path | None, own_root: str | None) ->
     from labqueue import kinds
 
     kind = kinds.get(kind_name)
-    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
-        raise LabError(f"experiment name {name!r}: use a-z, 0-9 and _, at most 64 of them")
+    check_name(name)
     path = output or Path(own_root or "") / "jobs" / f"{name}.yaml"
     if path.exists():
         raise LabError(f"{path} exists; choose another name, or another --output", file=str(path))

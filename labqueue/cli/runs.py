@@ -13,17 +13,19 @@ from labqueue.cli.common import dump, json_option, known_ledger, ledger, nothing
 from labqueue.cli.render import DASH, cell, duration, echo, table, varied
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.text import settled
+from labqueue.domain.values import MAX_INTEGER
 from labqueue.domain.views import AttemptView, RunView
 
 THROTTLED_SHARE = 0.05
 """A card that was slowed down for more of a run than this is worth a warning. Assumption."""
 
+_LIMIT = click.IntRange(1, MAX_INTEGER)
 _RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 
 
 @click.command()
 @click.argument("target", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The newest so many.")
+@click.option("--limit", type=_LIMIT, default=1000, show_default=True, help="The newest so many.")
 @root_option
 @json_option
 def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) -> None:
@@ -83,6 +85,11 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
         ]
         table(columns, attempts)
         for attempt in view.attempts:
+            if attempt.patch is not None:
+                click.echo(
+                    f"attempt {attempt.number}: ran changes that are not in commit {str(attempt.commit)[:12]}; "
+                    f"in a clone of it: git apply {attempt.patch}"
+                )
             _warmth(attempt)
     if view.artifacts:
         table(["artifact", "type", "path", "bytes"], [[a.name, a.type, a.path, a.bytes] for a in view.artifacts])

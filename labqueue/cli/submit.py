@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import at_root, dump, jobs_folder, json_option, root_option, settings
+from labqueue.cli.common import PRIORITY, at_root, dump, jobs_folder, json_option, root_option, settings
 from labqueue.cli.questions import check_asked
 from labqueue.domain.errors import LabError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--set", "sets", multiple=True, metavar="a.b=v", help="Set one parameter, or limits.KEY.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="a.b=v1,v2", help="Vary one parameter (a grid axis).")
 @click.option("--seeds", metavar="0,1,2", help="Seeds instead of the spec's.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Higher starts earlier.")
+@click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts earlier.")
 @click.option("--after", multiple=True, metavar="EXPERIMENT", help="Wait until it has finished, however it ends.")
 @click.option("--with-needs", is_flag=True, help="Submit the experiments that these need, too.")
 @click.option("--dry-run", is_flag=True, help="Print the runs and record nothing.")

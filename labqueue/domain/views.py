@@ -37,6 +37,8 @@ class AttemptView:
     environment: int | None = None
     commit: str | None = None
     dirty: bool | None = None
+    patch: str | None = None
+    """The file with the difference of a dirty tree to ``commit``, for ``git apply`` at the top of a clone."""
     telemetry: dict[str, Any] | None = None
     """Temperature, power, clocks and throttling while it ran (``execution.telemetry.summarize``)."""
 

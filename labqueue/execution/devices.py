@@ -98,7 +98,7 @@ def default_profile() -> str:
 def lock_name(settings: Settings, device: str) -> Path:
     """The lock file of a device without its ending: one per card for the machine, one per workspace for its CPU."""
     if device == "cpu":
-        return settings.outputs / "locks" / "cpu"
+        return settings.locks / "cpu"
     index = int(device.partition(":")[2] or 0)
     for card in gpus():
         if card.index == index:

@@ -105,6 +105,7 @@ def _paths(bundle: Bundle) -> Iterator[tuple[str, bool]]:
     """Files of a bundle's runs, relative to the workspace, and whether a run is nothing without it."""
     yield from ((row["path"], True) for row in bundle.tables["artifacts"])
     yield from ((row["log"], False) for row in bundle.tables["attempts"])
+    yield from ((path, False) for path in sorted({row["patch"] for row in bundle.tables["attempts"] if row["patch"]}))
 
 
 def extract(source: Path, inside: Path) -> None:

@@ -8,14 +8,14 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labqueue.execution import patches
 from labqueue.execution.devices import gpus
-from labqueue.execution.files import make_folder, write_bytes
+from labqueue.execution.patches import Patch
 from labqueue.settings import Settings
 
 PACKAGES = (
@@ -50,19 +50,9 @@ def importable() -> str:
     return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(SOURCES.parent)]))
 
 
-def save_patch(settings: Settings) -> str | None:
-    """Keeps the difference of a dirty tree to its commit; returns its path relative to the root, or None."""
-    if not here().dirty:
-        return None
-    patch = _git("diff", "--binary", "HEAD", "--", ".")
-    if not patch:
-        return None
-    name = hashlib.sha256(patch.encode()).hexdigest()[:16]
-    path = settings.outputs / "patches" / f"{name}.patch"
-    if not path.exists():
-        make_folder(path.parent, settings.root)
-        write_bytes(path, patch.encode())
-    return settings.relative(path)
+def save_patch(settings: Settings) -> Patch:
+    """Keeps the difference of a dirty tree to its commit; nothing where there is none."""
+    return patches.save(settings, SOURCES.parent) if here().dirty else Patch(None)
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -106,13 +96,8 @@ def _sources_hash() -> str:
 
 
 def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(SOURCES.parent), *words], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return None
-    return done.stdout.strip("\n") if done.returncode == 0 else None
+    found = patches.git(SOURCES.parent, *words)
+    return None if found is None else found.decode(errors="replace").strip("\n")
 
 
 def _cpu() -> str:

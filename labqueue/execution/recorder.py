@@ -13,6 +13,7 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from labqueue.domain.artifacts import Artifact, Files
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Checkpoint, Diverged, Pruned
+from labqueue.domain.values import check, written
 from labqueue.execution import files, pruning, resumption, space
 from labqueue.settings import Place, Settings
 from labqueue.store import claims, read, write
@@ -68,6 +70,8 @@ class LedgerRecorder:
         self._rates: deque[tuple[float, int]] = deque(maxlen=50)
         self._asked: str | None = None
         self._signalled: str | None = None
+        self.refused: str | None = None
+        """Why the ledger takes nothing more of this attempt, in words; None while it does."""
         self._flushing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
@@ -120,6 +124,11 @@ class LedgerRecorder:
 
     def metric(self, name: str, value: float | None, step: int) -> None:
         """Buffers a value; one that is not finite is kept as null and ends the run, as may a search."""
+        if self.refused is not None:
+            raise LabError(self.refused)
+        check(f"metric name {name!r}", name, str)
+        step = int(step)
+        check(f"step {step} of metric {name!r}", step, int)
         number = None if value is None else float(value)
         if number is not None and not math.isfinite(number):
             self._points.append((name, step, None))
@@ -127,19 +136,21 @@ class LedgerRecorder:
         if number is not None:
             self._last_good[name] = step
             self.peak_gib = number if name == PEAK else self.peak_gib
-        self._points.append((name, int(step), number))
+        self._points.append((name, step, number))
         if self._judge is not None and name == self._judge.metric and number is not None:
-            refusal = self._judge.refuse(int(step), number)
+            refusal = self._judge.refuse(step, number)
             if refusal is not None:
                 raise Pruned(refusal)
 
     def note(self, text: str) -> None:
         """Buffers a sentence for the reader of the run; paths inside the workspace are as seen from it, so that they
         hold wherever the run is exported to."""
+        check(f"note {text!r:.200}", text, str)
         self._notes.append(text.replace(f"{self._settings.root}{os.sep}", ""))
 
     def progress(self, done: int, total: int) -> None:
         """Notes how far the run is; the rate is that of the last 50 calls."""
+        check(f"progress {done} of {total}", max(done, total, key=abs), int)
         self._rates.append((time.monotonic(), done))
         (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
         rate = (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
@@ -147,6 +158,7 @@ class LedgerRecorder:
 
     def artifact(self, name: str, value: Artifact) -> None:
         """Writes a value under a name and records its hash."""
+        check(f"artifact name {name!r}", name, str)
         if not name or name.startswith(".") or "/" in name:
             raise LabError(f"artifact name {name!r} is not a file name")
         self._make(self._folder)
@@ -164,7 +176,9 @@ class LedgerRecorder:
         else:
             target = self._folder / f"{name}.json"
             self._clear(name, target)
-            files.write_bytes(target, json.dumps(value.model_dump(mode="json"), ensure_ascii=False).encode())
+            text = json.dumps(value.model_dump(mode="json"), ensure_ascii=False)
+            check(f"artifact {name!r}", text, str)
+            files.write_bytes(target, text.encode())
         write.add_artifact(
             self._db,
             self.run_id,
@@ -178,6 +192,7 @@ class LedgerRecorder:
 
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
         """Makes ``save``'s files durable, then records them together with every metric so far."""
+        check(f"checkpoint of step {step}", step, int)
         folder = self._folder / "checkpoints"
         self._make(folder)
         aside = folder / f".step-{step}-attempt-{self.attempt}.partial"
@@ -246,7 +261,8 @@ class LedgerRecorder:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.flush()
+        if self.refused is None:
+            self.flush()
 
     def flush(self) -> None:
         """Commits what is buffered and learns what a person has asked.
@@ -289,3 +305,8 @@ class LedgerRecorder:
             except LabError as error:
                 # The database is locked or the disk is full: values stay buffered, and the next round tries again.
                 sys.stderr.write(f"values wait to be stored: {error}\n")
+            except Exception as error:  # waiting would not help: the next metric, or the end of the run, says so
+                traceback.print_exc()
+                words = " ".join(str(error).split())
+                self.refused = written(f"what the run measured could not be stored: {words[:300]}")
+                return

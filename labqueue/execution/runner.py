@@ -143,6 +143,8 @@ def _attempt(
             traceback.print_exc()
         ending, reason = _classify(error, settings.root)
     recorder.close()
+    if recorder.refused is not None:
+        ending, reason = Ending.FAILED, recorder.refused
     fields["peak_memory_gib"] = max(filter(None, (_peak_gib(device), recorder.peak_gib)), default=None)
     policy.conclude(db, subject, ending, reason, fields)
     if ending is Ending.SUCCEEDED:
@@ -153,6 +155,9 @@ def _attempt(
 def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
     ours = provenance.here()
     me = process.myself()
+    patch = provenance.save_patch(settings)
+    if patch.lacks is not None:
+        write.log_event(db, "patch", patch.lacks, claim.run_id)
     claims.attempt_fields(
         db,
         claim.run_id,
@@ -163,7 +168,7 @@ def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str
         environment_id=write.environment(db, provenance.environment(device)),
         commit=ours.commit,
         dirty=ours.dirty,
-        patch=provenance.save_patch(settings),
+        patch=patch.path,
         sources_hash=ours.sources_hash,
         packages_hash=ours.packages_hash,
     )

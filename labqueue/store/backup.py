@@ -16,9 +16,10 @@ from pathlib import Path
 
 from labqueue import clock
 from labqueue.domain.errors import LabError, WorkFailed
+from labqueue.settings import Settings
 from labqueue.store.db import SQLITE, uri
 
-BACKUPS = Path("outputs") / "backups"
+BACKUPS = Settings(Path()).backups
 
 EVERY_S = 24 * 3600.0
 """A daily copy is made when the newest is older than this."""

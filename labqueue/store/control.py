@@ -11,14 +11,13 @@ from sqlalchemy import Connection, case, insert, or_, select, update
 
 from labqueue import clock
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.names import QUEUE
 from labqueue.domain.state import Outcome, State
+from labqueue.domain.values import whole
 from labqueue.store import searches
 from labqueue.store.db import Database
 from labqueue.store.eligible import FOREVER, pauses
 from labqueue.store.tables import Control, Event, Experiment, Run
-
-QUEUE = "queue"
-"""The word that names the whole queue where a run id or an experiment could stand."""
 
 
 def targets(connection: Connection, target: str) -> tuple[list[int], str | None]:
@@ -32,7 +31,7 @@ def targets(connection: Connection, target: str) -> tuple[list[int], str | None]
     if target == QUEUE:
         return list(connection.execute(select(Run.c.id).where(Run.c.state != State.FINISHED)).scalars()), None
     if target.isdecimal():
-        found = connection.execute(select(Run.c.id).where(Run.c.id == int(target))).scalar()
+        found = connection.execute(select(Run.c.id).where(Run.c.id == whole(target))).scalar()
         if found is None:
             last = connection.execute(select(Run.c.id).order_by(Run.c.id.desc()).limit(1)).scalar()
             known = f"runs go up to {last}" if last else "there are no runs yet"

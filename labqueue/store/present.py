@@ -48,7 +48,7 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                 AttemptView(
                     a.number, a.outcome, a.reason, iso(a.started_at) or "", iso(a.finished_at), a.log,
                     a.resumed_from_step, a.last_step, a.adjusted, a.environment_id, a.commit, a.dirty,
-                    a.telemetry,
+                    a.patch, a.telemetry,
                 )
             )  # fmt: skip
         for s in connection.execute(select(Series).where(Series.c.run_id.in_(part)).order_by(Series.c.name)):
