@@ -39,6 +39,10 @@ class AttemptView:
     dirty: bool | None = None
     telemetry: dict[str, Any] | None = None
     """Temperature, power, clocks and throttling while it ran (``execution.telemetry.summarize``)."""
+    device: str | None = None
+    """What its worker called the device: ``cpu``, ``cuda:1``."""
+    card: dict[str, Any] | None = None
+    """The card behind that name: ``name``, ``memory_gib`` and, of runs since it is kept, ``uuid``; None on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class WorkerView:
     pid: int
     started_at: str
     alive: bool
+    card: str | None = None
+    """The UUID of the card behind ``device``; None for a CPU."""
 
 
 @dataclass(frozen=True)

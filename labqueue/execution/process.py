@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
 import signal
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labqueue.clock import Deadline, boot_id
+from labqueue.execution.lockfiles import open_lock
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,11 @@ class Lock:
     def describe(self, words: dict[str, str | int | float]) -> None:
         """Writes who holds the lock; ``lease`` among the words says until when the holder is believed alive."""
         text = json.dumps({**asdict(myself()), **words}).encode()
-        os.pwrite(self.handle, text.ljust(4096), 0)
+        try:
+            os.pwrite(self.handle, text.ljust(4096), 0)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # opened to be read only: another user's file, locked all the same
+                raise
 
     def release(self) -> None:
         """Gives the device back."""
@@ -140,9 +145,12 @@ os.register_at_fork(after_in_child=_close_in_fork)
 
 
 def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
-    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it.
+
+    Raises:
+        LabError: the file cannot be opened, or is none of this lab's making.
+    """
+    handle = open_lock(path)
     give_up = time.monotonic() + wait_s
     while True:
         try:
@@ -200,9 +208,3 @@ def lease_left_s(words: dict[str, str | int | float]) -> float:
         return Deadline.parse(str(words["lease"])).left_s
     except (KeyError, ValueError):
         return 0.0
-
-
-def lock_folder() -> Path:
-    """Where the machine's GPU locks live: one place for every workspace of this user's machine."""
-    given = os.environ.get("LABQUEUE_LOCKS")
-    return Path(given) if given else Path(tempfile.gettempdir()) / "labqueue-locks"

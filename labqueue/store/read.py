@@ -48,8 +48,11 @@ def status(db: Database) -> StatusView:
             paused=waits.queue_paused,
             searches=[SearchView(s.experiment, s.job, s.recorded, s.trials, s.to_come) for s in searches],
             workers=[
-                WorkerView(w.device, w.host, w.pid, iso(w.started_at) or "", alive=not Deadline.parse(w.lease).passed)
+                WorkerView(
+                    called, w.host, w.pid, iso(w.started_at) or "", not Deadline.parse(w.lease).passed, card or None
+                )
                 for w in workers
+                for called, _, card in [w.device.partition(" ")]
             ],
         )
 
