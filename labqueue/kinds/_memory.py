@@ -89,14 +89,11 @@ def _longest(model: str, text: str) -> int | None:
 
 @functools.cache
 def _card_gib() -> float | None:
-    """Memory of the first card; None without one."""
-    try:
-        import pynvml
+    """Memory of the largest card that this process sees, GiB, as a submission reckons; in a run there is one. None
+    without a card."""
+    from labqueue.llm.cards import gpus
 
-        pynvml.nvmlInit()
-        return float(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total) / 2**30
-    except Exception:  # no library, no driver, no card: all mean that none is known
-        return None
+    return max((card.total_gib for card in gpus()), default=None)
 
 
 def lessen(params: Params) -> Iterator[Params]:
