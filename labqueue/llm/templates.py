@@ -13,6 +13,13 @@ from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
 
+TEMPLATE_DATE = "26 Jul 2024"
+"""The day that Llama 3's own templates write into the system turn: their default, where they would otherwise write
+today's, so that the same rows are other tokens tomorrow."""
+
+FIXED = {"date_string": TEMPLATE_DATE}
+"""What every chat template is told besides the conversation."""
+
 
 @dataclass(frozen=True)
 class Template:
