@@ -45,7 +45,7 @@ def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
     Raises:
         LabError: the chat template refuses the conversation.
     """
-    return _tokens(tokenizer, messages(row, answer=False), row.called(), prompt=True)
+    return _tokens(tokenizer, messages(row, answer=False), prompt=True)
 
 
 def encode(
@@ -65,7 +65,7 @@ def encode(
     truncated = 0
     masked: list[tuple[int, Row, int, int]] = []
     for number, row in enumerate(rows):
-        whole = _tokens(tokenizer, messages(row, answer=True), row.called())
+        whole = _tokens(tokenizer, messages(row, answer=True))
         learned, shown = [(1, len(whole))], list(row.unlearned) if loss == "full" else []
         if loss == "answer":
             turns = [at for at, (role, _) in enumerate(row.turns) if role == "assistant" and at not in row.unlearned]
@@ -186,9 +186,9 @@ def _answers(tokenizer: Any, row: Row, whole: list[int], what: str, turns: Seque
     spans = []
     for turn in turns:
         # A template renders no conversation without turns; what begins one has nothing before it.
-        before = _tokens(tokenizer, conversation[:turn], row.called(), prompt=True) if turn else []
+        before = _tokens(tokenizer, conversation[:turn], prompt=True) if turn else []
         last = turn == len(conversation) - 1
-        upto = whole if last else _tokens(tokenizer, conversation[: turn + 1], row.called())
+        upto = whole if last else _tokens(tokenizer, conversation[: turn + 1])
         start, end = _common_prefix(before, whole), _common_prefix(upto, whole)
         if start < len(before) - 1 or end < len(upto) - 1:  # one token may merge across the boundary
             raise LabError(
@@ -201,9 +201,7 @@ def _answers(tokenizer: Any, row: Row, whole: list[int], what: str, turns: Seque
     return spans
 
 
-def _tokens(
-    tokenizer: Any, conversation: list[dict[str, Any]], called: Any = None, *, prompt: bool = False
-) -> list[int]:
+def _tokens(tokenizer: Any, conversation: list[dict[str, Any]], *, prompt: bool = False) -> list[int]:
     """Tokens of a conversation; ``prompt``: up to where the assistant's next turn begins."""
     if not tokenizer.chat_template:
         ends = {"assistant": tokenizer.eos_token}
@@ -211,14 +209,14 @@ def _tokens(
         return list(tokenizer(text)["input_ids"])
     from jinja2.exceptions import TemplateError
 
+    turns, told = templates.parted(conversation)
     try:
         encoded = tokenizer.apply_chat_template(
-            conversation,
-            tools=called,
+            turns,
             tokenize=True,
             return_dict=True,
             add_generation_prompt=prompt,
-            **templates.FIXED,
+            **told,
         )
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in conversation)

@@ -75,29 +75,34 @@ def _made(folder: Path, template: str) -> Callable[[Row], int] | None:
 
     def count(row: Row) -> int:
         try:
-            return len(tokenizer.encode(render(row.messages(), row.called())).ids)
+            return len(tokenizer.encode(render(row.messages())).ids)
         except (TemplateError, ValueError, TypeError, KeyError):
             return _by_bytes(row)  # who trains on the row says what is wrong with it
 
     try:
         render = _renderer(folder, template)
-        render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], None)
+        render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     except (TemplateError, OSError, ValueError, TypeError, KeyError):
         return None  # a template that asks for what only transformers offers
     return count
 
 
-def _renderer(folder: Path, template: str) -> Callable[[Conversation, Any], str]:
+def _renderer(folder: Path, template: str) -> Callable[[Conversation], str]:
     """What renders a conversation as one text, as transformers does it (utils/chat_template_utils.py)."""
     import jinja2.sandbox
 
     found, tokens = template_of(folder)
     source = found if template == "auto" else templates.TEMPLATES[template].jinja if template != "none" else None
     if source is None:
-        return lambda turns, _: "".join(turn["content"] + "\n" for turn in turns)
+        return lambda turns: "".join(turn["content"] + "\n" for turn in turns)
     world = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     compiled = world.from_string(source)
-    return lambda turns, tools: compiled.render(messages=turns, tools=tools, add_generation_prompt=False, **tokens)
+
+    def render(conversation: Conversation) -> str:
+        turns, told = templates.parted(conversation)
+        return compiled.render(messages=turns, add_generation_prompt=False, **tokens | told)
+
+    return render
 
 
 def _text(token: Any) -> str:

@@ -14,8 +14,7 @@ from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm import lengths, templates, tiny
-from labqueue.llm.tasks import Row
-from labqueue.llm.turns import REASONING
+from labqueue.llm.tasks import REASONING, TOLD, Row
 
 Messages = list[dict[str, Any]]
 
@@ -25,19 +24,20 @@ PROBE = " 0b5e3c"
 
 @dataclass(frozen=True)
 class Rendering:
-    """``control``: texts that the tokenizer takes for control tokens. ``render(messages, tools)`` gives the text of a
+    """``control``: texts that the tokenizer takes for control tokens. ``render(messages)`` gives the text of a
     conversation, or raises whatever the template does; None: no template, the bare text."""
 
     control: tuple[str, ...]
-    render: Callable[[Messages, Any], str] | None
+    render: Callable[[Messages], str] | None
 
 
 def of_tokenizer(tokenizer: Any) -> Rendering:
     """What a loaded tokenizer does."""
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
 
-    def render(messages: Messages, tools: Any) -> str:
-        return str(tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, **templates.FIXED))
+    def render(messages: Messages) -> str:
+        turns, told = templates.parted(messages)
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, **told))
 
     return Rendering(tuple({*added, *tokenizer.all_special_tokens}), render if tokenizer.chat_template else None)
 
@@ -64,13 +64,11 @@ def of_model(model: str, template: str) -> Rendering | None:
     if not isinstance(source, str):
         return None
 
-    def render(messages: Messages, tools: Any) -> str:
+    def render(messages: Messages) -> str:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        rendered, _ = render_jinja_template(
-            conversations=[messages], tools=tools, chat_template=source, add_generation_prompt=False, **tokens,
-            **templates.FIXED,
-        )  # fmt: skip
+        turns, told = templates.parted(messages)
+        rendered, _ = render_jinja_template(conversations=[turns], chat_template=source, **tokens | told)
         return str(rendered[0])
 
     return Rendering(control, render)
@@ -150,8 +148,8 @@ def _shape(row: Row) -> Any:
     return tuple(role for role, _ in row.turns), extras, bool(row.tools), row.unlearned
 
 
-def _check_shown(row: Row, render: Callable[[Messages, Any], str] | None) -> None:
-    messages, tools = row.messages(), row.called()
+def _check_shown(row: Row, render: Callable[[Messages], str] | None) -> None:
+    messages = row.messages()
     keys = [key for key in ("tool_calls", *REASONING) if any(key in message for message in messages)]
     if render is None:
         if row.tools or keys:
@@ -160,26 +158,27 @@ def _check_shown(row: Row, render: Callable[[Messages, Any], str] | None) -> Non
     if not row.turns:
         return
     try:
-        whole = render(messages, tools)
+        whole = render(messages)
     except Exception as error:  # a template is a program of somebody else's
         roles = ", ".join(role for role, _ in row.turns)
         raise LabError(f"the chat template refuses a conversation of the turns {roles}: {error}") from error
 
-    def shown(other: Messages, other_tools: Any = tools) -> bool:
+    def shown(at: int, other: dict[str, Any]) -> bool:
         try:
-            return render(other, other_tools) != whole
+            return render([*messages[:at], other, *messages[at + 1 :]]) != whole
         except Exception:  # it reads what is gone
             return True
 
-    if tools and not shown(messages, None):
+    told = messages[0].get(TOLD, {})
+    if "tools" in told and not shown(0, messages[0] | {TOLD: told | {"tools": None}}):
         raise LabError("the chat template leaves out tools")
     for at, message in enumerate(messages):
         for key in keys:
             less = {name: value for name, value in message.items() if name != key}
-            if key in message and at not in row.unlearned and not shown([*messages[:at], less, *messages[at + 1 :]]):
+            if key in message and at not in row.unlearned and not shown(at, less):
                 raise LabError(f"the chat template leaves out {key} of turn {at + 1}")
     for role in ("system", "tool"):
         for at in [at for at, message in enumerate(messages) if message["role"] == role][:1]:
             more = messages[at] | {"content": messages[at]["content"] + PROBE}
-            if not shown([*messages[:at], more, *messages[at + 1 :]]):
+            if not shown(at, more):
                 raise LabError(f"the chat template leaves out the turns of {role}")

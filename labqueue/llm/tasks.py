@@ -15,6 +15,12 @@ from labqueue.domain.errors import LabError, nearest
 DRAWS_PER_ROW = 20
 """A generated task is given up when this many draws per row bring no new question. Assumption."""
 
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Under which of them a chat template looks for what was thought before an answer differs; a row's own is passed on."""
+
+TOLD = "told"
+"""The key of a row's first message under which stands what is for the chat template and no message."""
+
 HELD_OUT_SEED = 1_000_003
 """Added to the seed for held-out rows. Any other value would do: overlap is removed, not hoped away."""
 
@@ -38,15 +44,17 @@ class Row:
     unlearned: frozenset[int] = frozenset()
 
     def messages(self, *, answer: bool = True) -> list[dict[str, Any]]:
-        """The row as a chat template takes it, with or without its last answer."""
+        """The row as messages, with or without its last answer. What a chat template is told besides them (``tools``,
+        and that there are thoughts) stands in the first under ``TOLD``; ``templates.parted`` takes it out."""
         turns = self.turns or (("user", self.question), ("assistant", self.answer))
         extras = [json.loads(extra) if extra else {} for extra in self.extras] or [{}] * len(turns)
         whole = [{"role": role, "content": text} | extra for (role, text), extra in zip(turns, extras, strict=True)]
+        told: dict[str, Any] = {"tools": json.loads(self.tools)} if self.tools else {}
+        if any(key in extra for extra in extras for key in REASONING):
+            told["enable_thinking"] = True  # else some templates close an empty thought before each answer
+        if told:
+            whole[0][TOLD] = told
         return whole if answer else whole[:-1]
-
-    def called(self) -> list[dict[str, Any]] | None:
-        """``tools`` as a chat template takes them; None where there are none."""
-        return list(json.loads(self.tools)) if self.tools else None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from labqueue.domain.errors import LabError
 from labqueue.llm import json_rows
-from labqueue.llm.tasks import Row
+from labqueue.llm.tasks import REASONING, Row
 
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {"function": "tool"}
 """Roles of messages; ``function`` is what OpenAI's first tool calls said."""
@@ -29,9 +29,6 @@ SPEAKERS = ROLES | {
     "function_response": "tool",
 }
 """What public ShareGPT sets have in ``from``."""
-
-REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Under which of them a chat template looks for what was thought before an answer differs; a row's own is passed on."""
 
 PASSED = (*REASONING, "name", "tool_call_id")
 """Texts of a turn that the chat template is given as they are."""

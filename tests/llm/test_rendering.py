@@ -147,8 +147,8 @@ def test_what_is_asked_before_a_model_is_loaded_is_what_its_tokenizer_does(tmp_p
         assert set(early.control) == set(late.control) == set(tiny.SPECIAL)
         assert (early.render is None) == (late.render is None) == (template is None)
         if early.render is not None and late.render is not None:
-            asked = [ASKED, TOLD | {"reasoning_content": "dry"}]
-            assert early.render(asked, [WRAPPED]) == late.render(asked, [WRAPPED])
+            asked = row(messages(ASKED, TOLD | {"reasoning_content": "dry"}) | {"tools": [WRAPPED]}).messages()
+            assert early.render(asked) == late.render(asked)
     assert rendering.of_model(str(folder), "none") == rendering.Rendering(tiny.SPECIAL, None)
     named = rendering.of_model("random-tiny", "llama3")
     assert named is not None

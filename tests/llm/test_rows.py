@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import rows
+from labqueue.llm import rows, templates
 from labqueue.llm.tasks import Row
 from tests.llm.test_formats import lines, parquet, table
 
@@ -104,9 +104,9 @@ def called(call: dict[str, Any]) -> list[dict[str, Any]]:
     ],
 )  # fmt: skip
 def test_tool_calls_and_tools_reach_the_template_as_it_expects_them(tmp_path: Path, value: Any) -> None:
-    row = one(tmp_path, value)
-    assert row.called() == [WRAPPED]
-    assert row.messages() == [
+    turns, told = templates.parted(one(tmp_path, value).messages())
+    assert told["tools"] == [WRAPPED]
+    assert turns == [
         ASKED,
         {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": CALL}]},
         {"role": "tool", "content": "dry"},
@@ -124,7 +124,8 @@ def test_keys_that_arrow_fills_with_null_are_no_arguments(tmp_path: Path) -> Non
 
 def test_reasoning_is_kept_with_its_turn(tmp_path: Path) -> None:
     thought = TOLD | {"reasoning_content": "It is dry."}
-    assert one(tmp_path, {"messages": [ASKED, thought]}).messages() == [ASKED, thought]
+    turns, told = templates.parted(one(tmp_path, {"messages": [ASKED, thought]}).messages())
+    assert (turns, told["enable_thinking"]) == ([ASKED, thought], True)
     assert one(tmp_path, {"messages": [ASKED, TOLD | {"reasoning_content": ""}]}).messages() == [ASKED, TOLD]
 
 
