@@ -130,7 +130,7 @@ def _notes(seen: Seen, name: str, form: str) -> tuple[str, ...]:
             "shown and not learned"
         )
     if seen.unlearned:
-        notes.append(f"{seen.unlearned} turns of {name} have weight 0 or train false: shown and not learned")
+        notes.append(f"{seen.unlearned} turns of {name} have weight 0 or train false and are not learned")
     return tuple(notes)
 
 

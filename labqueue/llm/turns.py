@@ -80,7 +80,7 @@ def conversation(turns: list[Turn], number: int, seen: Seen, *, tools: str = "")
         raise LabError("a conversation begins with what is asked; here nobody asks anything")
     seen.greeted += bool(greeting)
     shown = frozenset(at for at in unlearned if at < len(kept))
-    seen.unlearned += len(shown - greeting)
+    seen.unlearned += len(unlearned - greeting)
     extras = tuple(turn.extra for turn in kept)
     last = kept[-1]
     return Row(

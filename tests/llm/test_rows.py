@@ -134,9 +134,11 @@ def test_a_turn_with_weight_0_or_train_false_is_not_learned(tmp_path: Path, mark
     again = [{"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes.", "weight": 1.0}]
     found = read(tmp_path, {"messages": [ASKED, TOLD | mark, *again]})
     assert found.rows[0].unlearned == {1}
-    assert "1 turns of rows.jsonl have weight 0 or train false: shown and not learned" in found.notes
+    assert "1 turns of rows.jsonl have weight 0 or train false and are not learned" in found.notes
     # After the last turn that is learned there is nothing that anything would be learned of.
-    (row,) = read(tmp_path, {"messages": [*again, ASKED, TOLD | mark]}).rows
+    found = read(tmp_path, {"messages": [*again, ASKED, TOLD | mark]})
+    assert "1 turns of rows.jsonl have weight 0 or train false and are not learned" in found.notes
+    (row,) = found.rows
     assert (row.answer, row.turns, row.unlearned) == ("Yes.", (("user", "Sure?"), ("assistant", "Yes.")), frozenset())
 
 
