@@ -100,10 +100,11 @@ def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
 
 
 def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[str, ...]:
-    from labqueue.llm import generate
+    from labqueue.llm import generate, rendering
     from labqueue.llm.tasks import Row
 
     rows = [Row(question, "", number) for number, question in enumerate(params.questions)]
+    rendering.check(rows, rendering.of_tokenizer(loaded.tokenizer), "question")
     return tuple(
         generate.answers(
             model,
