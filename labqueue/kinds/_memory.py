@@ -37,9 +37,10 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
 
 def plan(params: Params) -> Any:
     """The run as the ledger sees it: a ``labqueue.llm.ledger.Plan``."""
-    from labqueue.llm import ledger
+    from labqueue.llm import ledger, models
     from labqueue.llm.load import choose_backend
 
+    form = models.form(params.model)
     full = params.method == "full"
     backend = "hf" if full else params.backend
     return ledger.Plan(
@@ -52,6 +53,8 @@ def plan(params: Params) -> Any:
         targets=params.lora.targets,
         dora=params.lora.dora and not full,
         quantization=params.quantization,
+        double=form is None or form.double,
+        plain_elements=0 if form is None else form.plain_elements,
         optimizer=params.optimizer,
         checkpointing=params.gradient_checkpointing,
         masked=params.data.packing,

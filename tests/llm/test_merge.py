@@ -117,6 +117,47 @@ def test_transposed_layers_are_merged_as_they_are_kept(bench: Build, tmp_path: P
         assert merge.difference(made.trainer, made.held_out, 2).logit_max < 1e-4
 
 
+@pytest.mark.parametrize(("tied", "quantization", "lora"), [(True, "4bit", {}), (False, "none", {"dora": True})])
+def test_a_merged_folder_holds_the_models_own_tensors_and_nothing_else(
+    bench: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool, quantization: str, lora: dict[str, Any]
+) -> None:
+    import gguf
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from labqueue.llm import models, templates, tiny
+
+    monkeypatch.setattr(merge, "SHARD_BYTES", 2**31 if tied else 50_000)
+    base, merged = tmp_path / "base", tmp_path / "merged"
+    tiny.write(base)
+    if not tied:
+        config = LlamaConfig.from_pretrained(base, tie_word_embeddings=False)
+        LlamaForCausalLM(config).save_pretrained(base)
+    # Many models come with settings that generation would pass over, and save_pretrained refuses.
+    ships = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": [0, 1]}
+    (base / "generation_config.json").write_text(json.dumps(ships))
+    made = bench(FAST, model=str(base), quantization=quantization, lora=lora)
+    templates.apply(made.loaded.tokenizer, "chatml")
+    made.trainer.train()
+    merge.merge(made.loaded, made.adapted, merged)
+
+    named = {name for file in merged.glob("*.safetensors") for name in load_file(file)}
+    assert named == set(load_file(base / "model.safetensors"))
+    assert ("lm_head.weight" in named) != tied
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    assert all(known.get_name(name, try_suffixes=(".weight",)) for name in named), "what a conversion to GGUF looks up"
+    opened, info = AutoModelForCausalLM.from_pretrained(merged, output_loading_info=True)
+    assert not any(info.values()), info
+    assert models.available(str(merged))
+    words = AutoTokenizer.from_pretrained(merged)
+    assert (words.chat_template, words.eos_token) == (templates.CHATML.jinja, "<|im_end|>")
+    assert words.eos_token_id in opened.generation_config.eos_token_id
+    assert set(ships["eos_token_id"]) < set(opened.generation_config.eos_token_id)
+    assert opened.generation_config.temperature == ships["temperature"]
+    for file in merged.iterdir():
+        assert str(base).encode() not in file.read_bytes(), file.name
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("lora", [{}, {"dora": True}])
 def test_on_a_gpu_a_4_bit_adapter_is_merged_with_a_small_difference(
