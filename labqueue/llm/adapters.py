@@ -205,8 +205,10 @@ def folded_weight(layer: Any) -> Any:
     import torch
 
     b, a, scale = factors(layer)
-    weight = base_weight(layer).float()
-    weight = weight + scale * (b.float() @ a.float())  # [outputs, inputs]
+    # A caller's autocast would make the product in 16 bit, and round the update more than the weight itself is.
+    with torch.autocast(b.device.type, enabled=False):
+        weight = base_weight(layer).float()
+        weight = weight + scale * (b.float() @ a.float())  # [outputs, inputs]
     for learned in getattr(layer, "lora_magnitude_vector", {}).values():
         norm = torch.linalg.vector_norm(weight, dim=1)  # [outputs]
         weight = weight * (learned.weight.detach().float() / norm)[:, None]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import load, merge
+from labqueue.llm import adapters, load, merge
 from labqueue.llm.train import held_out_loss
 from tests.llm.conftest import RECIPE, Bench
 from tests.llm.test_train import mean_by_hand
@@ -54,12 +54,25 @@ def test_a_merged_model_loads_and_its_stated_difference_is_the_one_found_by_hand
     assert stated.logit_max == pytest.approx(float(gap.max()), **close)
     assert stated.logit_mean == pytest.approx(float(gap.mean()), **close)
     assert stated.rows == 5
+    alone = merge.difference(made.trainer, made.held_out, 1)  # of the oracle's own shapes, and so of its rounding
+    assert (alone.logit_max, alone.logit_mean) == pytest.approx((float(gap.max()), float(gap.mean())), abs=2e-6)
     if dtype == "float32":
         assert stated.logit_max < 1e-4
         loss = mean_by_hand(merged.model, made.held_out)
         assert stated.loss_after == pytest.approx(loss, abs=1e-5)
         assert stated.loss_before == pytest.approx(held_out_loss(made.trainer, made.held_out, 2), abs=1e-6)
     assert merge.difference(made.trainer, made.held_out, 2) == stated, "measuring twice differs"
+
+
+def test_a_weight_is_folded_in_full_precision_whatever_its_caller_computes_in(bench: Build) -> None:
+    import torch
+
+    made = bench(FAST, quantization="4bit", dtype="bfloat16")
+    made.trainer.train()
+    for _, layer in adapters.lora_layers(made.adapted):
+        folded = adapters.folded_weight(layer)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(adapters.folded_weight(layer), folded)
 
 
 def test_a_merged_models_loss_is_far_from_the_untrained_ones(bench: Build, tmp_path: Path) -> None:
