@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from labqueue.kinds import _memory
-from labqueue.llm import cards, memory
+from labqueue.llm import cards, faults, memory
 from labqueue.llm.cards import chosen
 from tests import driver
 
@@ -114,3 +114,8 @@ def test_memory_is_measured_on_the_card_that_a_process_sees(monkeypatch: pytest.
     assert found == {None: (7.0, 24.0), A: (7.0, 8.0), B: (2.0, 24.0)}
     driver.here(monkeypatch, tmp_path, small, large, visible="")
     assert memory._used_gib(0) is None, "not measured is not 0"
+
+
+def test_a_card_that_has_gone_is_no_fault_of_the_experiment() -> None:
+    """What torch says in a process whose one card no longer answers."""
+    assert faults.is_device_fault(RuntimeError("No CUDA GPUs are available"))
