@@ -72,5 +72,5 @@ def locks(settings: Settings, card: str | None) -> tuple[Path, Path]:
     Raises:
         LabError: as ``lockfiles.lock_folder``.
     """
-    folder, name = (settings.outputs / "locks", "cpu") if card is None else (lock_folder(), card)
+    folder, name = (settings.locks, "cpu") if card is None else (lock_folder(), card)
     return folder / f"{name}.worker", folder / f"{name}.compute"

@@ -239,8 +239,7 @@ def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
             taken = Lock(path, handle)
             if taken.place.changed:  # removed meanwhile: who comes next would lock another file
                 os.close(handle)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                handle = open_lock(path)
                 continue
             _held.add(handle)
             return taken
