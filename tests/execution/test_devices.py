@@ -131,7 +131,7 @@ def test_a_card_that_is_hidden_cannot_be_chosen(monkeypatch: pytest.MonkeyPatch,
 
 def test_a_run_on_a_cpu_sees_no_card(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    waiting = child.prepare(lab.settings, None, lab.root / "cpu.compute")
+    waiting = child.prepare(lab.settings, None, lab.root / "cpu.compute", "a_mark:")
     try:
         seen = wait_until(lambda: psutil.Process(waiting.process.pid).environ())
         assert seen["CUDA_VISIBLE_DEVICES"] == ""
