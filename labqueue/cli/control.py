@@ -95,7 +95,7 @@ def release(target: str, own_root: str | None, as_json: bool) -> None:
     _simple("released", target, own_root, as_json)
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # a priority below 0 begins with a dash
 @_TARGET
 @click.argument("priority", type=PRIORITY)
 @root_option

@@ -141,6 +141,27 @@ class WorkerView:
     pid: int
     started_at: str
     alive: bool
+    frozen: bool = False
+    """It does not renew its lease, though its process exists: stopped, say."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One submission of a spec, as it was frozen."""
+
+    id: int
+    experiment: str
+    submitted_at: str
+    profile: str
+    device: str
+    priority: int
+    runs: int
+    reused: int
+    """Of these, the runs that an earlier job had made."""
+    spec_version: str
+    commit: str | None
+    dirty: bool | None
+    predictions: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labqueue.domain.text import printable, settled
 from labqueue.execution.process import MARK, end_group, end_marked
 from labqueue.execution.provenance import SOURCES, importable
 from labqueue.settings import Settings
@@ -38,7 +39,7 @@ class Child:
     """In the environment of this process and of all that it starts, however they detach themselves."""
     started_s: float = field(default_factory=time.monotonic)
     ending: str | None = None
-    """Why we are ending it: ``cancel``, ``pause``, ``timeout`` or ``shutdown``."""
+    """Why we are ending it: ``cancel``, ``pause``, ``timeout``, ``hours``, ``moved`` or ``shutdown``."""
     kill_at_s: float | None = None
     killed: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -119,8 +120,11 @@ def newest_source() -> float:
     return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
 
 
-def prepare(settings: Settings, device: str, lock: Path) -> Standby:
-    """Starts a child in waiting. Call it from the main thread: the child dies with the calling thread."""
+def prepare(settings: Settings, device: str, lock: Path, mark: str) -> Standby:
+    """Starts a child in waiting, whose own mark begins with ``mark``.
+
+    Call it from the main thread: the child dies with the calling thread.
+    """
     command = [
         sys.executable, "-m", "labqueue.execution.runner",
         "--root", str(settings.root), "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
@@ -128,7 +132,7 @@ def prepare(settings: Settings, device: str, lock: Path) -> Standby:
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
     sources_at = newest_source()
-    mark = f"{lock}:{uuid.uuid4().hex}"
+    mark = f"{mark}{uuid.uuid4().hex}"
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -181,7 +185,5 @@ def last_words(log: Path, limit: int = 300) -> str:
             tail = file.read().decode(errors="replace")
     except OSError:
         return ""
-    # Control characters could rule the terminal of whoever reads them.
-    readable = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in tail)
-    lines = [" ".join(line.split()) for line in readable.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in printable(settled(tail)).split("\n") if line.strip()]
     return lines[-1][-limit:] if lines else ""

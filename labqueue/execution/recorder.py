@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labqueue.domain.artifacts import Artifact, Files
-from labqueue.domain.errors import DiskFull, LabError
+from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Checkpoint, Diverged, Pruned
 from labqueue.domain.values import check, written
-from labqueue.execution import files, pruning, resuming, space
-from labqueue.settings import Settings
+from labqueue.execution import files, pruning, resumption, space
+from labqueue.settings import Place, Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database
 
@@ -43,9 +43,15 @@ _PICKLES = {".pkl", ".pickle", ".joblib"}
 
 
 class LedgerRecorder:
-    """The recorder of one attempt. ``start`` begins flushing; ``close`` commits the rest."""
+    """The recorder of one attempt. ``start`` begins flushing; ``close`` commits the rest.
 
-    def __init__(self, settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
+    Once the ledger, or the device's ``lock`` where it lies in the workspace, is no longer where it was, nothing is
+    written by a path any more: the path may lead to another workspace now. The run is asked to stop.
+    """
+
+    def __init__(
+        self, settings: Settings, db: Database, claim: claims.Claim, device: str, lock: Place | None = None
+    ) -> None:
         self._db = db
         self._settings = settings
         self._claim = claim
@@ -53,6 +59,7 @@ class LedgerRecorder:
         self._folder = settings.run(claim.experiment, claim.run_id)
         self._scratch = self._folder / "scratch"
         self._made: set[Path] = set()
+        self._places = [db.place, *([lock] if lock else [])]
         self._points: deque[tuple[str, int, float | None]] = deque()
         self._notes: deque[str] = deque()
         self._last_good: dict[str, int] = {}
@@ -69,7 +76,7 @@ class LedgerRecorder:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
         self._checkpoint_bytes = 0
-        self._resume_from = resuming.newest(settings, db, claim.run_id, claim.token)
+        self._resume_from = resumption.checkpoint(db, settings, claim)
         resumed_from = self._resume_from.step if self._resume_from else None
         claims.begin(db, claim.run_id, claim.token, resumed_from)
         self._judge = pruning.judge(db, claim.run_id, claim.seed, resumed_from)
@@ -97,6 +104,7 @@ class LedgerRecorder:
     @property
     def directory(self) -> Path:
         """A folder of this run alone."""
+        self._stay()
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch
 
@@ -224,13 +232,20 @@ class LedgerRecorder:
         if target.exists():
             write.forget_artifact(self._db, self.run_id, self.attempt, name)
 
+    def _stay(self) -> None:
+        """Raises ``Moved`` where the workspace is no longer the one that this attempt is of."""
+        for place in self._places:
+            place.check()
+
     def _make(self, folder: Path) -> None:
+        self._stay()
         if folder not in self._made:
             files.make_folder(folder, self._settings.root)
             self._made.add(folder)
 
     def drop_checkpoints(self) -> None:
         """Removes the checkpoints of a run that has succeeded; the ledger has forgotten them with its ending."""
+        self._stay()
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
 
     def start(self) -> None:
@@ -255,6 +270,7 @@ class LedgerRecorder:
         Raises:
             Fenced: the run was taken away.
         """
+        self._stay()
         with self._flushing:
             points, notes = list(self._points), list(self._notes)
             progress = self._progress if self._progress != self._progress_sent else None
@@ -281,6 +297,11 @@ class LedgerRecorder:
                 sys.stderr.write(f"{error}; this process ends\n")
                 sys.stderr.flush()
                 os._exit(EXIT_FENCED)
+            except Moved as error:
+                # Not at once: what it does with its memory and its device ends as at any other stop.
+                sys.stderr.write(f"{error}\n")
+                self._asked = "moved"
+                return
             except LabError as error:
                 # The database is locked or the disk is full: values stay buffered, and the next round tries again.
                 sys.stderr.write(f"values wait to be stored: {error}\n")

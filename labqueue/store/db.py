@@ -17,11 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Locked, Unavailable, WorkFailed
+from labqueue.settings import Place
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 try:
@@ -47,8 +48,13 @@ def library() -> tuple[str, str, bool]:
 class Database:
     """An open ``results.db``. ``write`` and ``read`` are its transactions."""
 
-    path: Path
+    place: Place
     engine: Engine
+
+    @property
+    def path(self) -> Path:
+        """Where the file was when it was opened."""
+        return self.place.path
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -77,6 +83,7 @@ class Database:
         try:
             yield
         except DatabaseError as error:
+            self.place.check()
             raise _explained(self.path, error) from error
 
     def close(self) -> None:
@@ -99,7 +106,7 @@ def create_or_migrate(path: Path) -> Database:
         raise LabError(
             f"cannot write {path}: {error.strerror}. Choose a writable workspace with --root.", file=str(path)
         ) from error
-    database = Database(path, _engine(path))
+    database = _opened(path)
     version = _version(database)
     if version == SCHEMA_VERSION:
         return database
@@ -131,7 +138,7 @@ def open_existing(path: Path) -> Database | None:
     """
     if not path.exists() or path.stat().st_size == 0:
         return None
-    database = Database(path, _engine(path))
+    database = _opened(path)
     version = _version(database)
     if version < SCHEMA_VERSION:
         raise LabError(
@@ -142,10 +149,29 @@ def open_existing(path: Path) -> Database | None:
     return database
 
 
-def _engine(path: Path) -> Engine:
+def uri(path: Path, mode: str) -> str:
+    """SQLite's name of a file, whatever characters its path holds; ``mode``: ``ro`` or ``rw`` (sqlite.org/uri.html).
+
+    Neither makes a file that is not there: a process must not leave an empty database where a workspace used to be.
+    """
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
+def url(path: Path) -> URL:
+    """The same for SQLAlchemy, for reading and writing."""
+    return URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
+
+
+def _opened(path: Path) -> Database:
+    place = Place.of(path)
+    return Database(place, _engine(place))
+
+
+def _engine(place: Place) -> Engine:
+    path = place.path
     _check_whole(path)
     engine = create_engine(
-        f"sqlite:///{path}",
+        url(path),
         module=SQLITE,
         connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False},
         json_serializer=canonical,
@@ -153,11 +179,14 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
+        # A later connection must not be to another file, in which ids of this one mean other rows.
+        place.check()
         # The driver's own implicit BEGIN would make every first SELECT a deferred transaction.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA temp_store = MEMORY")  # the folder for temporary files may be full
         mode = "WAL" if library()[2] else "DELETE"
         if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
             try:
@@ -240,7 +269,7 @@ def _recovered(path: Path) -> bool:
     if not any(Path(f"{path}{end}").exists() for end in ("-wal", "-journal")):
         return False
     try:
-        with contextlib.closing(SQLITE.connect(str(path), timeout=BUSY_MS / 1000)) as connection:
+        with contextlib.closing(SQLITE.connect(uri(path, "rw"), uri=True, timeout=BUSY_MS / 1000)) as connection:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except SQLITE.DatabaseError:
         return False

@@ -285,7 +285,7 @@ class Queue(RuleBasedStateMachine):
     def worker_dies(self, device: str) -> None:
         """And the next one takes back what it left."""
         left = [run for run in self.of_state("running") if run.what[1] == device]
-        assert sorted(recovery.reclaim(self.db, device, device, 0.0)) == [run.id for run in left]
+        assert sorted(recovery.reclaim(self.db, device, 0.0)) == [run.id for run in left]
         self.workers[device] = worker(self.db, device)
         for run in left:
             cancelled = run.request == "cancel"

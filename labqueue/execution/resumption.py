@@ -1,4 +1,4 @@
-"""The checkpoint from which an attempt goes on: the newest whose files are those that were recorded."""
+"""Where an attempt goes on: the newest checkpoint that can be believed. Drops those that cannot, and says why."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from labqueue.domain.kind import Checkpoint
 from labqueue.execution import files
 from labqueue.settings import Settings
-from labqueue.store import read, write
+from labqueue.store import claims, read, write
 from labqueue.store.db import Database
 
 
-def newest(settings: Settings, db: Database, run_id: int, token: int) -> Checkpoint | None:
-    """The newest checkpoint of a run that can be believed; newer ones are forgotten, and its history says why.
+def checkpoint(db: Database, settings: Settings, claim: claims.Claim) -> Checkpoint | None:
+    """The newest checkpoint of a run whose files are what was recorded; None where there is none.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
-    rows = read.checkpoints(db, run_id)
+    rows = read.checkpoints(db, claim.run_id)
     for at, row in enumerate(rows, start=1):
         path = settings.root / row.path
         fault = _fault(path, row.sha256)
@@ -28,7 +28,7 @@ def newest(settings: Settings, db: Database, run_id: int, token: int) -> Checkpo
         instead = older or "starting from the beginning"
         words = f"checkpoint of step {row.step} {fault} ({row.path}); {instead}"
         sys.stderr.write(f"{words}\n")
-        write.drop_checkpoint(db, run_id, token, row.step, words)
+        write.drop_checkpoint(db, claim.run_id, claim.token, row.step, words)
     return None
 
 
