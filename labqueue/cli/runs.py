@@ -100,12 +100,13 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
 
 
 def _warmth(attempt: AttemptView) -> None:
-    """How warm an attempt was, where anything was measured, and a warning when its card was slowed down."""
-    found = attempt.telemetry
-    if found is None:
+    """The card of an attempt and how warm it was, where there was anything, and a warning when it was slowed down."""
+    found = attempt.telemetry or {}
+    if not found and attempt.card is None:
         return
     warm, power, clocks, slowed = (found.get(name) for name in ("temperature_c", "power_w", "sm_mhz", "throttled"))
     words = [
+        f"{attempt.device} is {attempt.card['name']} ({attempt.card.get('uuid', DASH)})" if attempt.card else None,
         f"up to {cell(warm['max'])} °C (mean {cell(warm['mean'])})" if warm else None,
         f"up to {cell(power['max'])} W" if power else None,
         f"clock {cell(clocks['min'])} to {cell(clocks['max'])} MHz" if clocks else None,

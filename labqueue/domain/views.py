@@ -41,6 +41,10 @@ class AttemptView:
     """The file with the difference of a dirty tree to ``commit``, for ``git apply`` at the top of a clone."""
     telemetry: dict[str, Any] | None = None
     """Temperature, power, clocks and throttling while it ran (``execution.telemetry.summarize``)."""
+    device: str | None = None
+    """What its worker called the device: ``cpu``, ``cuda:1``."""
+    card: dict[str, Any] | None = None
+    """The card behind that name: ``name``, ``memory_gib`` and, of runs since it is kept, ``uuid``; None on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,8 @@ class WorkerView:
     alive: bool
     frozen: bool = False
     """It does not renew its lease, though its process exists: stopped, say."""
+    card: str | None = None
+    """The UUID of the card behind ``device``; None for a CPU."""
 
 
 @dataclass(frozen=True)

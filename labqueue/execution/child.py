@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labqueue.domain.text import printable, settled
+from labqueue.execution.devices import INSIDE
 from labqueue.execution.process import MARK, end_group, end_marked
 from labqueue.execution.provenance import SOURCES, importable
 from labqueue.settings import Settings
@@ -120,14 +121,16 @@ def newest_source() -> float:
     return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
 
 
-def prepare(settings: Settings, device: str, lock: Path, mark: str) -> Standby:
+def prepare(settings: Settings, card: str | None, lock: Path, mark: str) -> Standby:
     """Starts a child in waiting, whose own mark begins with ``mark``.
 
-    Call it from the main thread: the child dies with the calling thread.
+    Call it from the main thread: the child dies with the calling thread. It sees the worker's card (its UUID, None: no
+    card) and no other: a library that found two would compute on both.
     """
     command = [
         sys.executable, "-m", "labqueue.execution.runner",
-        "--root", str(settings.root), "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
+        "--root", str(settings.root), "--device", "cpu" if card is None else INSIDE,
+        "--lock", str(lock), "--parent", str(os.getpid()),
     ]  # fmt: skip
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
@@ -139,7 +142,13 @@ def prepare(settings: Settings, device: str, lock: Path, mark: str) -> Standby:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=settings.root,  # where relative paths of a spec start, wherever the worker was started
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": importable(), MARK: mark},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": card or "",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": importable(),
+            MARK: mark,
+        },
         start_new_session=True,
     )
     return Standby(process, sources_at, mark)

@@ -16,13 +16,13 @@ import fcntl
 import json
 import os
 import signal
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from stat import S_IWUSR
 
 from labqueue.clock import Deadline, boot_id
+from labqueue.execution.lockfiles import open_lock
 from labqueue.settings import Place
 
 
@@ -220,9 +220,12 @@ os.register_at_fork(after_in_child=_close_in_fork)
 
 
 def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
-    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it.
+
+    Raises:
+        LabError: the file cannot be opened, or is none of this lab's making.
+    """
+    handle = open_lock(path)
     give_up = time.monotonic() + wait_s
     while True:
         try:
@@ -236,8 +239,7 @@ def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
             taken = Lock(path, handle)
             if taken.place.changed:  # removed meanwhile: who comes next would lock another file
                 os.close(handle)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                handle = open_lock(path)
                 continue
             _held.add(handle)
             return taken
@@ -285,9 +287,3 @@ def lease_left_s(words: dict[str, str | int | float]) -> float:
         return Deadline.parse(str(words["lease"])).left_s
     except (KeyError, ValueError):
         return 0.0
-
-
-def lock_folder() -> Path:
-    """Where the machine's GPU locks live: one place for every workspace of this user's machine."""
-    given = os.environ.get("LABQUEUE_LOCKS")
-    return Path(given) if given else Path(tempfile.gettempdir()) / "labqueue-locks"

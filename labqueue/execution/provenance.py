@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.execution import patches
-from labqueue.execution.devices import gpus
 from labqueue.execution.patches import Patch
+from labqueue.llm.cards import gpus
 from labqueue.settings import Settings
 
 PACKAGES = (
@@ -66,7 +66,7 @@ def environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
         "packages": dict(_versions()),
-        "gpu": None if card is None else {"name": card.name, "memory_gib": round(card.total_gib, 2)},
+        "gpu": None if card is None else {"name": card.name, "uuid": card.uuid, "memory_gib": round(card.total_gib, 2)},
         "driver": None if card is None else card.driver,
     }
 

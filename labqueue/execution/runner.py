@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def on_sigterm(_number: int, _frame: object) -> None:
         if not state["assigned"]:
-            os._exit(0)
+            # An assignment may lie in the pipe, unread: 0 would say that it was carried out.
+            os._exit(EXIT_STOPPED)
         state["asked"] = True
         for ask in stop:
             ask("shutdown")

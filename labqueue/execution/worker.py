@@ -25,7 +25,7 @@ from labqueue.execution import notify, policy, process, queue, recovery, settle,
 from labqueue.execution.admission import Admission
 from labqueue.execution.breaker import Breaker
 from labqueue.execution.child import Child
-from labqueue.execution.devices import choose, lock_name
+from labqueue.execution.devices import choose, find, locks
 from labqueue.execution.heart import Heart
 from labqueue.execution.hours import Hours
 from labqueue.execution.propose import Proposer
@@ -74,6 +74,7 @@ class Worker:
 
     def __init__(self, settings: Settings, options: Options) -> None:
         self.device = choose(settings.device)
+        self._hardware = find(self.device)
         self.device_class = self.device.partition(":")[0]
         self.settings = settings
         self.options = options
@@ -81,19 +82,17 @@ class Worker:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._unsettled = 0
-        base = lock_name(settings, self.device)
-        self._worker_lock = base.with_name(f"{base.name}.worker")
-        self._compute_lock = base.with_name(f"{base.name}.compute")
+        self._worker_lock, self._compute_lock = locks(settings, self._hardware.card)
         self._places = [self.db.place]
         self._mark = ""
         self._worker_id = 0
         self._standby: children.Standby | None = None
         self._notices = notify.Notices(settings, self.db, self.device, options.say)
-        self._telemetry = Telemetry(self.device)
+        self._telemetry = Telemetry(self._hardware.card)
         self._wakefulness = Wakefulness()
         self._typical: dict[tuple[int, str], float] = {}
-        self._admission = Admission(self.device, options.hours, lambda run: endings.expected_s(run, self._typical))
-        self._breaker = Breaker(settings, self.db, self.device, options.say, self._notices.paused)
+        self._admission = Admission(self._hardware, options.hours, lambda run: endings.expected_s(run, self._typical))
+        self._breaker = Breaker(settings, self.db, self._hardware, options.say, self._notices.paused)
         self._proposer = Proposer(settings, self.db, self.device_class, options.say)
 
     def work(self) -> int:
@@ -105,13 +104,13 @@ class Worker:
             LabError: another worker holds the device.
             Moved: the ledger or the device's lock is no longer where it was; a run was told to checkpoint.
         """
-        held = recovery.take_over(self._worker_lock, self.device, self.db)
+        held = recovery.take_over(self._worker_lock, str(self._hardware), self.db)
         self._places.append(held.place)
         heart = Heart(held, self.settings, self.device)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         me = process.myself()
         self._worker_id = write.register_worker(
-            self.db, device=self.device, host=socket.gethostname(), pid=me.pid, pid_start=me.start
+            self.db, device=str(self._hardware), host=socket.gethostname(), pid=me.pid, pid_start=me.start
         )
         heart.tell(self.db, self._worker_id)
         dead = machine.bury(self.db, self._worker_id)
@@ -238,7 +237,7 @@ class Worker:
         return self._standby or self._prepare()
 
     def _prepare(self) -> children.Standby:
-        return children.prepare(self.settings, self.device, self._compute_lock, self._mark)
+        return children.prepare(self.settings, self._hardware.card, self._compute_lock, self._mark)
 
     def _watch(self, claim: claims.Claim, running: Child) -> int:
         wall_minutes = claim.limits["wall_minutes"]

@@ -18,20 +18,24 @@ if TYPE_CHECKING:
 def check(params: Params, device: str) -> None:
     """Does nothing where a run could begin, as far as its files and its model's figures tell; its assets are here.
 
-    What only a tokenizer knows (a prompt that fills max_length, a template's tokens) is left to the run or its
+    What only a loaded tokenizer knows (a prompt that fills max_length, a template's tokens) is left to the run or its
     rehearsal.
 
     Raises:
-        LabError: a model that is not the pinned one, a bad row, rows without an answer, overlap, too few rows for a
-            step, options that a task refuses, target layers or a rank that the model does not have, a backend that the
-            device cannot run.
+        LabError: a model that is not the pinned one, or is already in 4 bit where 16 are asked for; a bad row, one that
+            the model's chat template does not show as it is, rows without an answer, overlap, too few rows for a step,
+            options that a task refuses, target layers or a rank that the model does not have, a backend that the device
+            cannot run or that would misread the model.
     """
-    from labqueue.llm import load, pins
+    from labqueue.llm import load, models, pins, stored
 
+    form = None
     if params.model != FROM_RUN:
         pins.check(params.model, params.model_pin)
-    if device == "cpu":
-        load.choose_backend(_method.backend(params), device)
+        form = models.form(params.model)
+    if form is not None or device == "cpu":
+        backend = load.choose_backend(_method.backend(params), device)
+        stored.check_use(form, params.model, quantization=params.quantization, backend=backend)
     _adapter(params)
     _data(params)
     _also(params)
@@ -60,7 +64,8 @@ def _data(params: Params) -> None:
         tasks.check_options(data.task, dict(data.options))
         return
     try:
-        rows = _training_rows(data.model_dump_json(), *(_stamp(path) for path in (data.path, data.eval_path)))
+        stamps = (_stamp(path) for path in (data.path, data.eval_path))
+        rows = _training_rows(data.model_dump_json(), params.model, params.model_pin, *stamps)
     except LabError as error:
         key = error.key if error.key not in (None, "data") else "data.path" if data.path is not None else "data.hub"
         raise LabError(error.message, file=error.file, line=error.line, key=key) from error
@@ -69,9 +74,23 @@ def _data(params: Params) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def _training_rows(data: str, *_stamps: tuple[int, int] | None) -> int:
-    """How many rows there are to train on; the runs of a sweep share their data, which are read once."""
-    return len(Data.model_validate_json(data).load().train)
+def _training_rows(data: str, model: str, _pin: str | None, *_stamps: tuple[int, int] | None) -> int:
+    """How many rows there are to train on; the runs of a sweep share their data, which are read once.
+
+    Raises:
+        LabError: as ``Data.load``, or the model's tokenizer or chat template cannot show a row as it is.
+    """
+    from labqueue.llm import rendering
+
+    wanted = Data.model_validate_json(data)
+    split = wanted.load()
+    shown = None if model == FROM_RUN else rendering.of_model(model, wanted.template)
+    if shown is not None:
+        source = wanted.path or str(wanted.hub)
+        train, held_out = split.places
+        rendering.check(split.train, shown, "training", file=source, place=train)
+        rendering.check(split.held_out, shown, "held-out", file=wanted.eval_path or source, place=held_out)
+    return len(split.train)
 
 
 def _stamp(path: str | None) -> tuple[int, int] | None:

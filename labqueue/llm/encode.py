@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError
+from labqueue.llm import rendering, templates
 from labqueue.llm.tasks import Row
 
 IGNORED = -100
 """The label that cross-entropy leaves out (torch's default ``ignore_index``)."""
-
-TEMPLATE_DATE = "26 Jul 2024"
-"""The day that Llama 3's own templates write into the system turn: their default, where they would otherwise write
-today's, so that the same rows are other tokens tomorrow."""
 
 NAMED_ROWS = 3
 """Rows that an error names; it says how many there are besides."""
@@ -36,10 +33,9 @@ class Encoded:
     truncated: int
 
 
-def messages(row: Row, *, answer: bool) -> list[dict[str, str]]:
+def messages(row: Row, *, answer: bool) -> list[dict[str, Any]]:
     """The row as a conversation, with or without its last answer."""
-    turns = row.turns or (("user", row.question), ("assistant", row.answer))
-    return [{"role": role, "content": content} for role, content in (turns if answer else turns[:-1])]
+    return row.messages(answer=answer)
 
 
 def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
@@ -64,16 +60,21 @@ def encode(
         LabError: rows that would carry no loss at all, since their prompt fills ``max_length``, or a chat template that
             refuses a conversation or renders the prompt differently once an answer follows it.
     """
+    rendering.check(rows, rendering.of_tokenizer(tokenizer), what)
     encoded: list[TokenRow] = []
     truncated = 0
     masked: list[tuple[int, Row, int, int]] = []
     for number, row in enumerate(rows):
         whole = _tokens(tokenizer, messages(row, answer=True))
-        full = [(1, len(whole))]
-        learned = full if loss == "full" else _answers(tokenizer, row, whole, f"{what} row {number}")
+        learned, shown = [(1, len(whole))], list(row.unlearned) if loss == "full" else []
+        if loss == "answer":
+            turns = [at for at, (role, _) in enumerate(row.turns) if role == "assistant" and at not in row.unlearned]
+            learned = _answers(tokenizer, row, whole, f"{what} row {number}", turns or [1])
         labels = [IGNORED] * len(whole)
         for start, end in learned:
             labels[start:end] = whole[start:end]
+        for start, end in _answers(tokenizer, row, whole, f"{what} row {number}", shown):
+            labels[start:end] = [IGNORED] * (end - start)
         kept = {"input_ids": whole[:max_length], "labels": labels[:max_length]}
         if not loss_tokens(kept):
             masked.append((number, row, learned[0][0], len(whole)))
@@ -178,14 +179,14 @@ def rendered(shown: Sequence[tuple[int, int, str, int, bool, int]]) -> str:
     return "\n".join(lines)
 
 
-def _answers(tokenizer: Any, row: Row, whole: list[int], what: str) -> list[tuple[int, int]]:
-    """``(start, end)`` of each assistant turn's tokens in ``whole``; the end includes the end of the turn."""
+def _answers(tokenizer: Any, row: Row, whole: list[int], what: str, turns: Sequence[int]) -> list[tuple[int, int]]:
+    """``(start, end)`` in ``whole`` of the tokens of the turns of those numbers; the end includes the end of the
+    turn."""
     conversation = messages(row, answer=True)
     spans = []
-    for turn, message in enumerate(conversation):
-        if message["role"] != "assistant":
-            continue
-        before = _tokens(tokenizer, conversation[:turn], prompt=True)
+    for turn in turns:
+        # A template renders no conversation without turns; what begins one has nothing before it.
+        before = _tokens(tokenizer, conversation[:turn], prompt=True) if turn else []
         last = turn == len(conversation) - 1
         upto = whole if last else _tokens(tokenizer, conversation[: turn + 1])
         start, end = _common_prefix(before, whole), _common_prefix(upto, whole)
@@ -200,7 +201,7 @@ def _answers(tokenizer: Any, row: Row, whole: list[int], what: str) -> list[tupl
     return spans
 
 
-def _tokens(tokenizer: Any, conversation: list[dict[str, str]], *, prompt: bool = False) -> list[int]:
+def _tokens(tokenizer: Any, conversation: list[dict[str, Any]], *, prompt: bool = False) -> list[int]:
     """Tokens of a conversation; ``prompt``: up to where the assistant's next turn begins."""
     if not tokenizer.chat_template:
         ends = {"assistant": tokenizer.eos_token}
@@ -208,13 +209,14 @@ def _tokens(tokenizer: Any, conversation: list[dict[str, str]], *, prompt: bool 
         return list(tokenizer(text)["input_ids"])
     from jinja2.exceptions import TemplateError
 
+    turns, told = templates.parted(conversation)
     try:
         encoded = tokenizer.apply_chat_template(
-            conversation,
+            turns,
             tokenize=True,
             return_dict=True,
             add_generation_prompt=prompt,
-            date_string=TEMPLATE_DATE,
+            **told,
         )
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in conversation)

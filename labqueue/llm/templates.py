@@ -12,6 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
+from labqueue.llm.tasks import TOLD
+
+TEMPLATE_DATE = "26 Jul 2024"
+"""The day that Llama 3's own templates write into the system turn: their default, where they would otherwise write
+today's, so that the same rows are other tokens tomorrow."""
+
+FIXED: dict[str, Any] = {"date_string": TEMPLATE_DATE}
+"""What every chat template is told besides the conversation."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,15 @@ ALPACA = Template(
 TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "alpaca": ALPACA}
 
 NAMES = ("auto", "none", *TEMPLATES)
+
+
+def parted(messages: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Messages of a row as a chat template takes them, and what it is told besides: tools, the day."""
+    told: dict[str, Any] = next((message[TOLD] for message in messages if TOLD in message), {})
+    plain = (
+        [{key: value for key, value in message.items() if key != TOLD} for message in messages] if told else messages
+    )
+    return plain, FIXED | told
 
 
 def check(name: str) -> None:

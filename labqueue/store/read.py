@@ -62,9 +62,10 @@ def status(db: Database, lives: Lives | None = None) -> StatusView:
 def _worker(row: Any, lives: Lives | None) -> WorkerView:
     renewed = not Deadline.parse(row.lease).passed
     found = lives(row.boot_id, row.pid, row.pid_start) if lives else False
+    called, _, card = row.device.partition(" ")
     return WorkerView(
-        row.device, row.host, row.pid, iso(row.started_at) or "",
-        alive=renewed and found is not None, frozen=not renewed and found is True,
+        called, row.host, row.pid, iso(row.started_at) or "",
+        alive=renewed and found is not None, frozen=not renewed and found is True, card=card or None,
     )  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def test_a_template_that_writes_todays_date_writes_a_fixed_one() -> None:
         "{{ date_string }}" + tiny.CHAT
     )
     (row,) = encode.encode(dated, ROWS[:1], 512).rows
-    assert dated.decode(row["input_ids"]).startswith(encode.TEMPLATE_DATE)
+    assert dated.decode(row["input_ids"]).startswith(templates.TEMPLATE_DATE)
 
 
 def test_rows_without_any_loss_are_counted_and_the_first_named(tokenizer: Any) -> None:
