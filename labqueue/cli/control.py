@@ -101,11 +101,12 @@ def release(target: str, own_root: str | None, as_json: bool) -> None:
 @root_option
 @json_option
 def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) -> None:
-    """Change the priority of unfinished runs; higher starts earlier."""
+    """Change the priority of unfinished runs; higher starts earlier. What they wait for is raised with them."""
     from labqueue.store import control
 
-    ids = control.prioritize(ledger(own_root), target, priority)
-    _answer(as_json, f"priority {priority} for {_count(ids)}", prioritized=ids)
+    ids, raised = control.prioritize(ledger(own_root), target, priority)
+    with_them = f"; raised what they wait for: {_count(raised)}" if raised else ""
+    _answer(as_json, f"priority {priority} for {_count(ids)}{with_them}", prioritized=ids, raised=raised)
 
 
 def _simple(word: str, target: str, own_root: str | None, as_json: bool) -> None:

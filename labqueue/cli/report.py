@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ def report(
         click.echo(composed.html(), nl=False)
     elif output is None:
         # Written first: the summary's reader may leave early (`| head`).
-        wrote = _write(settings(own_root).experiment(experiment) / "report", composed)
+        wrote = _write(settings(own_root).experiment(experiment) / "report", composed, if_possible=True)
         _summary(composed)
         echo(wrote)
 
@@ -139,12 +140,15 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
     return found
 
 
-def _write(directory: Path, composed: Report) -> str:
+def _write(directory: Path, composed: Report, *, if_possible: bool = False) -> str:
+    """Writes all formats and returns what to say of it; ``if_possible``: a place only to be read is no error."""
     from labqueue.report import document
 
     try:
         written = document.write(directory, composed)
     except OSError as error:
+        if if_possible and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return f"no files were written: {directory} is only there to be read; --output DIR writes them elsewhere"
         raise LabError(f"cannot write the report to {directory}: {error.strerror}; choose another --output") from error
     return f"wrote {len(written)} files to {directory}: open {directory / 'report.html'}"
 

@@ -77,8 +77,11 @@ def submit(
     with at_root(chosen.root):
         plans = [planning.plan(source, request) for source in sources]
         if with_needs:
-            plans = submitting.with_needed(plans, folders, planning.Request(profile=profile, force=force))
+            plans = submitting.with_needed(
+                plans, folders, planning.Request(profile=profile, force=force, priority=priority)
+            )
         check_asked(plans, chosen.root)
+        submitting.refuse_what_is_missing(chosen, plans)
         if dry_run:
             submitting.refuse_what_cannot_begin(plans, unfetched=True)
             assessed = submitting.assessed(chosen, plans)

@@ -17,7 +17,8 @@ from pathlib import Path
 from labqueue import clock
 from labqueue.domain.errors import LabError, WorkFailed
 from labqueue.settings import Settings
-from labqueue.store.db import SQLITE, uri
+from labqueue.store.address import uri
+from labqueue.store.db import SQLITE
 
 BACKUPS = Settings(Path()).backups
 

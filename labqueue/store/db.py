@@ -17,12 +17,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Locked, Unavailable, WorkFailed
 from labqueue.settings import Place
+from labqueue.store.address import uri, url, writable
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 try:
@@ -34,6 +35,8 @@ except ImportError:
 
 SAFE_WAL = (3, 51, 3)
 """The first SQLite whose WAL survives two writers that checkpoint at once (sqlite.org/wal.html, "WAL-reset bug")."""
+
+READ_ONLY = "the folder or the file is only there to be read"
 
 BUSY_MS = 60_000
 """How long a statement waits for another process's lock."""
@@ -56,9 +59,16 @@ class Database:
         """Where the file was when it was opened."""
         return self.place.path
 
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be written."""
+        return writable(self.path)
+
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: the lock is taken at once, so that nothing read in it can change under it."""
+        if not self.writable:  # said at once, also where nothing would have changed
+            raise Unavailable(_cannot_write(self.path), file=str(self.path))
         with self._translated(), self.engine.connect() as connection:
             connection.execute(text("BEGIN IMMEDIATE"))
             try:
@@ -91,6 +101,10 @@ class Database:
         self.engine.dispose()
 
 
+def _cannot_write(path: Path) -> str:
+    return f"cannot write {path}: {READ_ONLY}. Choose a writable workspace with --root."
+
+
 def create_or_migrate(path: Path) -> Database:
     """Opens the database for work: makes it when it is missing, migrates it (after a backup) when it is older.
 
@@ -106,6 +120,8 @@ def create_or_migrate(path: Path) -> Database:
         raise LabError(
             f"cannot write {path}: {error.strerror}. Choose a writable workspace with --root.", file=str(path)
         ) from error
+    if not writable(path):
+        raise LabError(_cannot_write(path), file=str(path))
     database = _opened(path)
     version = _version(database)
     if version == SCHEMA_VERSION:
@@ -131,7 +147,7 @@ def shared(path: Path) -> Database:
 
 
 def open_existing(path: Path) -> Database | None:
-    """Opens the database to look at it; None when there is none yet.
+    """Opens the database to look at it, also where nothing can be written; None when there is none yet.
 
     Raises:
         LabError: the file is not a database, or its version is not this program's.
@@ -141,25 +157,12 @@ def open_existing(path: Path) -> Database | None:
     database = _opened(path)
     version = _version(database)
     if version < SCHEMA_VERSION:
-        raise LabError(
-            f"{path} has schema version {version}, older than this program's {SCHEMA_VERSION}. "
-            "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date.",
-            file=str(path),
-        )
+        cure = "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date."
+        if not writable(path):
+            cure = f"Here {READ_ONLY}: copy the workspace to where it can be written, and bring it up to date there."
+        words = f"{path} has schema version {version}, older than this program's {SCHEMA_VERSION}. {cure}"
+        raise LabError(words, file=str(path))
     return database
-
-
-def uri(path: Path, mode: str) -> str:
-    """SQLite's name of a file, whatever characters its path holds; ``mode``: ``ro`` or ``rw`` (sqlite.org/uri.html).
-
-    Neither makes a file that is not there: a process must not leave an empty database where a workspace used to be.
-    """
-    return f"{path.absolute().as_uri()}?mode={mode}"
-
-
-def url(path: Path) -> URL:
-    """The same for SQLAlchemy, for reading and writing."""
-    return URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "rw", "uri": "true"})
 
 
 def _opened(path: Path) -> Database:
@@ -188,24 +191,14 @@ def _engine(place: Place) -> Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA temp_store = MEMORY")  # the folder for temporary files may be full
         mode = "WAL" if library()[2] else "DELETE"
-        if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
-            try:
-                cursor.execute(f"PRAGMA journal_mode = {mode}")
-            except SQLITE.OperationalError:
-                if mode == "WAL" and "readonly" not in _mode(path):
-                    raise
+        if writable(path) and cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+            cursor.execute(f"PRAGMA journal_mode = {mode}")
         # FULL: a commit that was reported is on the disk, also after a power cut.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA journal_size_limit = 67108864")
         cursor.close()
 
     return engine
-
-
-def _mode(path: Path) -> str:
-    import os
-
-    return "writable" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "readonly"
 
 
 def _version(database: Database) -> int:
