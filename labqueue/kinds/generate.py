@@ -91,11 +91,12 @@ def _run(params: Params, rec: Recorder) -> None:
 
 
 def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
-    from labqueue.llm import load, templates
+    from labqueue.llm import generate, load
 
     loaded = load.load_model(name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device)
-    templates.apply(loaded.tokenizer, params.template)
     rec.note(f"{loaded.name}: {loaded.weights}")
+    for note in generate.settle(loaded, params.template):
+        rec.note(note)
     return loaded
 
 
@@ -114,6 +115,27 @@ def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[st
             leave=lambda: rec.should_stop is not None,
         )
     )
+
+
+def check(params: Params, _device: str) -> None:
+    """Does nothing where the models' templates write each question and leave room for its answer.
+
+    Raises:
+        LabError: they do not, or an unknown template; the question is named by its number.
+    """
+    from labqueue.domain.errors import LabError
+    from labqueue.llm import rendering, replies, templates
+    from labqueue.llm.tasks import Row
+
+    templates.check(params.template, "template")
+    rows = [Row(question, "", number) for number, question in enumerate(params.questions, start=1)]
+    for model in {params.model, params.other} - {None, FROM_RUN}:
+        try:
+            if (shown := rendering.of_model(str(model), params.template)) is not None:
+                rendering.check(rows, shown, "question")
+            replies.check(str(model), params.template, (), rows, max_new_tokens=params.max_new_tokens, place="question")
+        except LabError as error:
+            raise LabError(error.message, key=(error.key or "").removeprefix("data.")) from error
 
 
 def assets(params: Params) -> list[str]:

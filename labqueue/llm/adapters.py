@@ -219,6 +219,7 @@ def save(model: Any, folder: Path) -> None:
     import json
 
     model.save_pretrained(folder, safe_serialization=True)
+    bare(model).generation_config.to_json_file(folder / "generation_config.json")  # which tokens end its replies
     (folder / "README.md").unlink(missing_ok=True)
     # Where the base lay on this machine is nobody's business and nobody's truth elsewhere.
     about = folder / "adapter_config.json"

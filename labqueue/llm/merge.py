@@ -63,7 +63,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     config.dtype = _number(model)
     config.architectures = [type(inner).__name__]
     config.save_pretrained(folder)
-    inner.generation_config.save_pretrained(folder)
+    # save_pretrained refuses a temperature without do_sample, which models are published with.
+    inner.generation_config.to_json_file(folder / "generation_config.json")
     tokenizer.save_pretrained(folder)
 
 
