@@ -24,17 +24,21 @@ def check(params: Params, device: str) -> None:
     What only the loaded tokenizer knows (a prompt that fills max_length) is left to the run or its rehearsal.
 
     Raises:
-        LabError: a model that is not the pinned one, a bad row, one that the model's tokenizer or chat template does
-            not show as it is, rows without an answer, overlap, too few rows for a step, options that a task refuses, a
-            chat template that ends no answer, no room for a reply, target layers or a rank that the model does not
-            have, a backend that the device cannot run.
+        LabError: a model that is not the pinned one, or is already in 4 bit where 16 are asked for; a bad row, one that
+            the model's tokenizer or chat template does not show as it is, rows without an answer, overlap, too few rows
+            for a step, options that a task refuses, a chat template that ends no answer, no room for a reply, target
+            layers or a rank that the model does not have, a backend that the device cannot run or that would misread
+            the model.
     """
-    from labqueue.llm import load, pins
+    from labqueue.llm import load, models, pins, stored
 
+    form = None
     if params.model != FROM_RUN:
         pins.check(params.model, params.model_pin)
-    if device == "cpu":
-        load.choose_backend(_method.backend(params), device)
+        form = models.form(params.model)
+    if form is not None or device == "cpu":
+        backend = load.choose_backend(_method.backend(params), device)
+        stored.check_use(form, params.model, quantization=params.quantization, backend=backend)
     _adapter(params)
     _data(params)
     _also(params)

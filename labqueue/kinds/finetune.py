@@ -71,7 +71,7 @@ class Params(kind.Params):
     lora: Lora = Lora()
     """The adapter; of no account where ``method`` is ``full``."""
     quantization: Literal["4bit", "none"] = "4bit"
-    """``4bit``: NF4 with double quantisation (QLoRA); ``none``: the base in 16 bit."""
+    """``4bit``: NF4 with double quantisation (QLoRA), or as a folder in NF4 keeps it; ``none``: the base in 16 bit."""
     backend: Literal["auto", "hf", "unsloth"] = "auto"
     """``auto``: unsloth on CUDA where it is installed, else hf."""
     max_length: int = Field(default=1024, ge=8, le=1_000_000)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,37 @@ def test_a_queued_run_does_not_train_on_what_its_file_became(tmp_path: Path) -> 
     written(tmp_path, "rows", FILES["twin"])
     with pytest.raises(UserError, match=r"rows.jsonl has changed since it was submitted .*: put it back, or submit"):
         finetune.run(queued, MemoryRecorder(tmp_path / "run"))
+
+
+def _settings(file: str, **changes: Any) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return write
+
+
+def _enlarged(folder: Path) -> None:
+    words = tiny.tokenizer()
+    words.add_tokens(["<tool>", "</tool>"])
+    words.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_settings("config.json", num_hidden_layers=3), "of 30 tensors 9 are missing (model.layers.2."),
+        (_settings("config.json", quantization_config={"quant_method": "gptq"}), "is already quantised (gptq), which"),
+        (_settings("tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}), "needs code of its own"),
+        (_settings("tokenizer.json", model=3), "tokenizer.json of model"),
+        (_enlarged, "has tokens up to number 260, its embedding only 259 rows (vocab_size), 0 to 258"),
+        (_settings("tokenizer_config.json", added_tokens_decoder={"259": {"content": "<x>"}}), "up to number 259, its"),
+    ],
+)
+def test_a_model_folder_whose_parts_do_not_belong_together_is_refused(
+    lab: Lab, change: Callable[[Path], None], reason: str
+) -> None:
+    folder = lab.root / "model"
+    shutil.copytree(tiny.folder(), folder)
+    change(folder)
+    assert reason in refused(lab, lab.spec("spec", kind="finetune", params=PLAIN | {"model": str(folder)}))
