@@ -135,7 +135,7 @@ def run(params: Params, rec: Recorder) -> None:
 
 def _run(params: Params, rec: Recorder) -> None:
     from labqueue.domain.errors import LabError
-    from labqueue.llm import encode, memory, packing, templates, trainer
+    from labqueue.llm import encode, generate, memory, packing, trainer
     from labqueue.llm.checkpoint import about, save
     from labqueue.llm.train import Left, Recipe
 
@@ -144,7 +144,8 @@ def _run(params: Params, rec: Recorder) -> None:
         rec.note(f"data: {note}")
     memory.reset_peak(rec.device)
     loaded = _method.load(params, rec.device)
-    templates.apply(loaded.tokenizer, params.data.template)
+    for note in generate.settle(loaded, params.data.template):
+        rec.note(note)
     also = Evaluations(params.also, rec, loaded, params.max_length)
     split = also.apart(split)
     loss = params.data.loss

@@ -93,11 +93,12 @@ def _run(params: Params, rec: Recorder) -> None:
 
 
 def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
-    from labqueue.llm import load, templates
+    from labqueue.llm import generate, load
 
     loaded = load.load_model(name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device)
-    templates.apply(loaded.tokenizer, params.template)
     rec.note(f"{loaded.name}: {loaded.weights}")
+    for note in generate.settle(loaded, params.template):
+        rec.note(note)
     return loaded
 
 
@@ -131,17 +132,30 @@ def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[st
 
 
 def check(params: Params, _device: str) -> None:
-    """Does nothing where a run could begin, as far as its folders tell.
+    """Does nothing where a run could begin, as far as its folders tell: the models' templates write each question and
+    leave room for its answer.
 
     Raises:
-        LabError: a model that is already in 4 bit and asked for in 16, or an adapter that is none of the model's.
+        LabError: a model that is already in 4 bit and asked for in 16, an adapter that is none of the model's, an
+            unknown template, or a question, named by its number, that a template does not write or that leaves no room.
     """
-    from labqueue.llm import adapter_folders, models, stored
+    from labqueue.domain.errors import LabError
+    from labqueue.llm import adapter_folders, models, rendering, replies, stored, templates
+    from labqueue.llm.tasks import Row
 
     for name in assets(params):
         stored.check_use(models.form(name), name, quantization=params.quantization, backend="hf")
     if params.adapter not in (None, FROM_RUN) and params.model != FROM_RUN:
         adapter_folders.check(Path(str(params.adapter)).expanduser(), params.model)
+    templates.check(params.template, "template")
+    rows = [Row(question, "", number) for number, question in enumerate(params.questions, start=1)]
+    for model in {params.model, params.other} - {None, FROM_RUN}:
+        try:
+            if (shown := rendering.of_model(str(model), params.template)) is not None:
+                rendering.check(rows, shown, "question")
+            replies.check(str(model), params.template, (), rows, max_new_tokens=params.max_new_tokens, place="question")
+        except LabError as error:
+            raise LabError(error.message, key=(error.key or "").removeprefix("data.")) from error
 
 
 def assets(params: Params) -> list[str]:

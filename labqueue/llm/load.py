@@ -272,9 +272,10 @@ def _load_unsloth(
 
 
 def _agree_on_tokens(model: Any, tokenizer: Any) -> None:
-    """One eos and one pad, on tokenizer, model and generation alike; labels never depend on which token pads."""
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token if tokenizer.unk_token is not None else tokenizer.eos_token
+    """One pad, on tokenizer, model and generation alike; labels never depend on which token pads. What ends a reply
+    depends on the template and is settled with it (``generate.settle``)."""
+    if tokenizer.pad_token_id is None and (spare := tokenizer.unk_token or tokenizer.eos_token) is not None:
+        tokenizer.pad_token = spare
     # On byte-level BPE it would strip spaces before punctuation from what is decoded.
     tokenizer.clean_up_tokenization_spaces = False
     for config in (model.config, model.generation_config):

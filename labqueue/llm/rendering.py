@@ -6,6 +6,7 @@ And a template leaves out what it does not know: tools, tool calls, reasoning, w
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ Messages = list[dict[str, Any]]
 PROBE = " 0b5e3c"
 """What is added to a turn to see whether it is shown."""
 
+CURE = "Name another data.template, or take such rows out"
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -34,44 +37,24 @@ class Rendering:
 def of_tokenizer(tokenizer: Any) -> Rendering:
     """What a loaded tokenizer does."""
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
-
-    def render(messages: Messages) -> str:
-        turns, told = templates.parted(messages)
-        return str(tokenizer.apply_chat_template(turns, tokenize=False, **told))
-
-    return Rendering(tuple({*added, *tokenizer.all_special_tokens}), render if tokenizer.chat_template else None)
+    control = tuple({*added, *tokenizer.all_special_tokens})
+    return Rendering(control, functools.partial(templates.render, tokenizer) if tokenizer.chat_template else None)
 
 
 def of_model(model: str, template: str) -> Rendering | None:
     """What the tokenizer of a model on this machine will do; None where that cannot be told before it is loaded."""
+    needs = templates.TEMPLATES[template].needs if template in templates.TEMPLATES else ()
     if model == "random-tiny":
-        source, tokens = tiny.CHAT, {"eos_token": tiny.SPECIAL[2]}
-        control: tuple[str, ...] = tiny.SPECIAL
+        source = templates.TEMPLATES[template].jinja if template in templates.TEMPLATES else tiny.CHAT
+        render = None if template == "none" else lengths.renderer(source, {"eos_token": tiny.SPECIAL[2]})
+        control = tiny.SPECIAL + needs
     else:
-        folder = lengths.folder(model)
-        if folder is None or not (folder / "tokenizer.json").is_file():
+        found = lengths.opened(model, template)
+        if found is None:
             return None
-        try:
-            control = lengths.control_tokens(folder)
-            source, tokens = lengths.template_of(folder)
-        except (OSError, ValueError, TypeError, KeyError):
-            return None  # whoever loads the tokenizer says what is wrong with it
-    if template in templates.TEMPLATES:
-        made = templates.TEMPLATES[template]
-        source, control = made.jinja, (*control, *made.needs)
-    if template == "none" or source is None:
-        return Rendering(control, None)
-    if not isinstance(source, str):
-        return None
-
-    def render(messages: Messages) -> str:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        turns, told = templates.parted(messages)
-        rendered, _ = render_jinja_template(conversations=[turns], chat_template=source, **tokens | told)
-        return str(rendered[0])
-
-    return Rendering(control, render)
+        render = found.render if found.templated else None
+        control = found.control + needs
+    return Rendering(control, None if render is None else lambda messages: render(messages, False))
 
 
 def check(
@@ -111,8 +94,7 @@ def check(
         try:
             _check_shown(row, rendering.render)
         except LabError as error:
-            cure = "Name another data.template, or take such rows out"
-            raise placed(f"{error.message}. {cure}", number, "data.template") from error
+            raise placed(error.message, number, "data.template") from error
 
 
 def _controlled(rows: Sequence[Row], control: Sequence[str]) -> list[tuple[int, str]]:
@@ -153,32 +135,33 @@ def _check_shown(row: Row, render: Callable[[Messages], str] | None) -> None:
     keys = [key for key in ("tool_calls", *REASONING) if any(key in message for message in messages)]
     if render is None:
         if row.tools or keys:
-            raise LabError(f"without a chat template nobody shows {' and '.join(keys or ['tools'])}")
+            raise LabError(f"without a chat template nobody shows {' and '.join(keys or ['tools'])}. {CURE}")
         return
     if not row.turns:
         return
     try:
         whole = render(messages)
-    except Exception as error:  # a template is a program of somebody else's
-        roles = ", ".join(role for role, _ in row.turns)
-        raise LabError(f"the chat template refuses a conversation of the turns {roles}: {error}") from error
+    except LabError:
+        raise
+    except Exception as error:  # a template is a program: whatever it stumbles over, it is not this conversation's text
+        raise templates.refusal(messages, error) from error
 
-    def shown(at: int, other: dict[str, Any]) -> bool:
+    def check_told(what: str, at: int, other: dict[str, Any]) -> None:
         try:
-            return render([*messages[:at], other, *messages[at + 1 :]]) != whole
+            told = render([*messages[:at], other, *messages[at + 1 :]]) != whole
         except Exception:  # it reads what is gone
-            return True
+            return
+        if not told:
+            raise LabError(f"the chat template leaves out {what}. {CURE}")
 
     told = messages[0].get(TOLD, {})
-    if "tools" in told and not shown(0, messages[0] | {TOLD: told | {"tools": None}}):
-        raise LabError("the chat template leaves out tools")
+    if "tools" in told:
+        check_told("tools", 0, messages[0] | {TOLD: told | {"tools": None}})
     for at, message in enumerate(messages):
         for key in keys:
-            less = {name: value for name, value in message.items() if name != key}
-            if key in message and at not in row.unlearned and not shown(at, less):
-                raise LabError(f"the chat template leaves out {key} of turn {at + 1}")
-    for role in ("system", "tool"):
-        for at in [at for at, message in enumerate(messages) if message["role"] == role][:1]:
-            more = messages[at] | {"content": messages[at]["content"] + PROBE}
-            if not shown(at, more):
-                raise LabError(f"the chat template leaves out the turns of {role}")
+            if key in message and at not in row.unlearned:
+                less = {name: value for name, value in message.items() if name != key}
+                check_told(f"{key} of turn {at + 1}", at, less)
+    for at in [at for at, message in enumerate(messages) if message["role"] == "tool"][:1]:
+        more = messages[at] | {"content": messages[at]["content"] + PROBE}
+        check_told("the turns of tool", at, more)

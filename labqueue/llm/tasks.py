@@ -43,6 +43,11 @@ class Row:
     tools: str = ""
     unlearned: frozenset[int] = frozenset()
 
+    def learned(self) -> list[int]:
+        """Numbers of the turns that carry loss."""
+        roles = [role for role, _ in self.turns] or ["user", "assistant"]
+        return [at for at, role in enumerate(roles) if role == "assistant" and at not in self.unlearned]
+
     def messages(self, *, answer: bool = True) -> list[dict[str, Any]]:
         """The row as messages, with or without its last answer. What a chat template is told besides them (``tools``,
         and that there are thoughts) stands in the first under ``TOLD``; ``templates.parted`` takes it out."""

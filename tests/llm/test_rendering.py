@@ -80,7 +80,7 @@ def test_tools_calls_and_reasoning_are_shown_where_the_template_knows_them() -> 
         (
             row(messages({"role": "system", "content": "Be brief."}, ASKED, TOLD)),
             "{% for m in messages %}{% if m.role != 'system' %}{{ m.role + m.content }}{% endif %}{% endfor %}",
-            "leaves out the turns of system",
+            r"leaves out or alters turn 1 \(system\)",
         ),
         (row(messages(TOLD, ASKED, TOLD)), ALTERNATING, "refuses a conversation of the turns assistant, user"),
     ],
@@ -162,6 +162,5 @@ def test_a_row_that_a_template_refuses_has_a_length_all_the_same(tmp_path: Path)
     refused = row(messages(TOLD, ASKED, TOLD))
     assert lengths.longest(str(tmp_path), [refused]) >= sum(len(text) for _, text in refused.turns)
     tokenizer(QWEN).save_pretrained(tmp_path)
-    lengths._made.cache_clear()
     real = len(encode.encode(tokenizer(QWEN), [CALLED], 4096).rows[0]["input_ids"])
     assert lengths.longest(str(tmp_path), [CALLED]) >= real - 8
