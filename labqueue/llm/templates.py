@@ -246,9 +246,10 @@ def check_tokens(name: str, known: Collection[str], eos: bool) -> None:
     if name not in TEMPLATES or name in (fits := fitting(known, eos)):
         return
     needs = (*TEMPLATES[name].needs, *(["eos_token"] if "eos_token" in TEMPLATES[name].jinja and not eos else []))
+    missing = ", ".join(need for need in needs if need not in known)
     raise LabError(
-        f"chat template {name!r} needs {', '.join(need for need in needs if need not in known)}, which this model's "
-        f"tokenizer lacks; use auto, none, or {', '.join(fits)}",
+        f"chat template {name!r} needs the tokens {missing}, which this model's tokenizer lacks; use auto, none, or "
+        + ", ".join(fits),
         key="data.template",
     )
 

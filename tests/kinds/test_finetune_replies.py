@@ -95,7 +95,11 @@ SYSTEM = {
         ({"chat": variants.ENDLESS}, {}, "writes '\\n' after an answer: nothing would teach a model to end a reply"),
         ({"chat": None, "eos": None}, {}, "has neither a chat template nor an eos_token: nothing would teach"),
         ({"chat": variants.EMPHATIC}, {}, "writes the prompt differently once its answer follows"),
-        ({"eos": None}, {"template": "alpaca"}, "'alpaca' needs eos_token, which this model's tokenizer lacks"),
+        (
+            {"eos": None},
+            {"template": "alpaca"},
+            "'alpaca' needs the tokens eos_token, which this model's tokenizer lacks",
+        ),
         ({"config": {"max_position_embeddings": 55}}, {}, "30 of a reply are to follow, and the model has positions "),
     ],
 )

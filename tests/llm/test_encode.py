@@ -138,7 +138,7 @@ def test_full_loss_falls_on_every_token_but_the_first(tokenizer: Any) -> None:
 def test_an_unknown_template_and_one_whose_tokens_are_missing_are_refused_with_what_fits() -> None:
     with pytest.raises(LabError, match="unknown chat template 'chatmll': did you mean 'chatml'"):
         templates.apply(tiny.tokenizer(), "chatmll")
-    with pytest.raises(LabError, match=r"'llama3' needs .*<\|eot_id\|>.* use auto, none, or chatml, alpaca"):
+    with pytest.raises(LabError, match=r"'llama3' needs the tokens .*<\|eot_id\|>.* use auto, none, or chatml, alpaca"):
         templates.apply(tiny.tokenizer(), "llama3")
 
 
