@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from labqueue.execution.devices import gpus
+from labqueue.llm.cards import gpus
 
 CAP_GIB, STEPS, EVERY, LENGTH = 14.5, 12, 4, 1024
 BACK_GIB = 0.1

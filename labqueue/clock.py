@@ -18,9 +18,35 @@ def now() -> float:
     return time.time()
 
 
+class _Machine(datetime.tzinfo):
+    """The machine's time zone with its rules for every day, as the C library knows them (``TZ``, /etc/localtime).
+
+    A fixed offset, such as ``astimezone()`` gives, is an hour off on the other side of a clock change. A time that the
+    clock leaves out counts by the offset before the change, the first of two equal ones unless ``fold`` is 1 (PEP 495).
+    """
+
+    def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta | None:
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, _moment: datetime.datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: datetime.datetime | None) -> str | None:
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().tzname()
+
+    def fromutc(self, moment: datetime.datetime) -> datetime.datetime:
+        unix_s = moment.replace(tzinfo=datetime.UTC).timestamp()
+        # Naive, since only that says which of two equal times it is.
+        return datetime.datetime.fromtimestamp(unix_s).replace(tzinfo=self)  # noqa: DTZ006
+
+
+_MACHINE = _Machine()
+
+
 def local() -> datetime.datetime:
-    """Now, in the machine's time zone: what people mean by a time of day."""
-    return datetime.datetime.now().astimezone()
+    """Now, in the machine's time zone: what people mean by a time of day. Days may be added to it; the difference of
+    two such times is that of their ``timestamp()``."""
+    return datetime.datetime.now(_MACHINE)
 
 
 def iso(unix_s: float | None) -> str | None:

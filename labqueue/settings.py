@@ -8,10 +8,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labqueue.domain.errors import LabError, nearest
+from labqueue.domain import names
+from labqueue.domain.errors import LabError, Moved, nearest
 
 FILE = "labqueue.toml"
 """The workspace's own settings, for what should not stand on every command line."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path, and the file that stood there: its device and inode, which it keeps when it is moved and no copy shares.
+
+    They are another file's only once this one is gone from the disk, so whoever relies on a place keeps the file open.
+    """
+
+    path: Path
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> Place:
+        """Where a file is now."""
+        status = path.stat()
+        return cls(path, status.st_dev, status.st_ino)
+
+    def is_that_of(self, status: os.stat_result) -> bool:
+        """Whether this is the place of a file of which ``status`` is known."""
+        return (self.device, self.inode) == (status.st_dev, status.st_ino)
+
+    @property
+    def changed(self) -> str | None:
+        """What has become of the path since, in words; None while the file stands there."""
+        try:
+            same = self.is_that_of(self.path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return f"{self.path} is gone"
+        except OSError:
+            return None  # a disk that does not answer for now
+        return None if same else f"{self.path} is another file now"
+
+    def check(self) -> None:
+        """Looks whether the file still stands there.
+
+        Raises:
+            Moved: it does not.
+        """
+        words = self.changed
+        if words is not None:
+            raise Moved(
+                f"{words}: it was moved, removed or replaced while this process (process id {os.getpid()}) worked with "
+                "it. Go on where the workspace is now; --root names it."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.device}:{self.inode}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +106,21 @@ class Settings:
         urls = _workspace_file(self.root / FILE).get("notify", [])
         return (urls,) if isinstance(urls, str) else tuple(urls)
 
+    @property
+    def backups(self) -> Path:
+        """Copies of the database."""
+        return self.outputs / "backups"
+
+    @property
+    def locks(self) -> Path:
+        """Locks of what belongs to this workspace alone."""
+        return self.outputs / "locks"
+
+    @property
+    def patches(self) -> Path:
+        """What changed sources differed from their commit by, when they ran."""
+        return self.outputs / "patches"
+
     def experiment(self, name: str) -> Path:
         """The folder of one experiment."""
         return self.outputs / name
@@ -67,6 +132,26 @@ class Settings:
     def relative(self, path: Path) -> str:
         """A path as the ledger and all output show it: relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
+
+
+def own_folders() -> frozenset[str]:
+    """Names in ``outputs`` that no experiment can have: every place that ``Settings`` puts there."""
+    here = Settings(Path())
+    properties = (name for name, each in vars(Settings).items() if isinstance(each, property) and name != "notify")
+    places = (getattr(here, name) for name in properties)
+    return frozenset(place.name for place in places if isinstance(place, Path) and place.parent == here.outputs)
+
+
+def check_name(name: str) -> str:
+    """The name itself, where an experiment can be called so.
+
+    Raises:
+        LabError: it is not made of the letters that names have, or means something else already.
+    """
+    words = names.refusal(name, own_folders())
+    if words is not None:
+        raise LabError(words)
+    return name
 
 
 def find_root(given: str | None) -> Path:

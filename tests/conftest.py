@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from labqueue.execution import devices
+from labqueue.llm import cards
 from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
 
@@ -119,7 +119,7 @@ def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests marked ``gpu`` are skipped where there is no card, and say so."""
-    if not devices.gpus():
+    if not cards.gpus():
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))

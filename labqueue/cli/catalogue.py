@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from labqueue.cli.common import dump, json_option
-from labqueue.cli.render import cell, table
+from labqueue.cli.render import cell, echo, table
 
 
 @click.command()
@@ -53,7 +53,27 @@ def models(as_json: bool) -> None:
     from labqueue.llm import models as catalogue
 
     rows = [model.row() for model in catalogue.CATALOGUE.values()]
-    _print("models", rows, as_json)
+    if as_json:
+        dump({"schema": 1, "models": rows})
+        return
+    here = {True: "yes", False: "no"}
+    table(
+        ["name", "parameters", "licence", "template", "here", "source"],
+        [
+            [
+                row["name"],
+                _count(row["parameters"]),
+                row["licence"],
+                row["template"],
+                f"{here[bool(row['here'])]}{' (gated)' if row['gated'] else ''}",
+                row["source"],
+            ]
+            for row in rows
+        ],
+    )
+    for row in rows:
+        if row["note"]:
+            echo(f"{row['name']}: {row['note']}")
 
 
 @click.command()
@@ -85,6 +105,13 @@ def corpora(as_json: bool) -> None:
     _print("corpora", rows, as_json)
     click.echo("\nTasks of reasoning-gym that are not offered:")
     _print("not offered", refused, as_json)
+
+
+def _count(parameters: Any) -> str | None:
+    """135 M, 7.62 B: three digits of a number of parameters."""
+    if parameters is None:
+        return None
+    return f"{parameters / 1e9:.3g} B" if parameters >= 1e9 else f"{parameters / 1e6:.3g} M"
 
 
 def _print(what: str, rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from labqueue.domain.errors import LabError
+from labqueue.domain.text import ascii_json, safe_json
+from labqueue.domain.values import MAX_PRIORITY
 from labqueue.settings import Settings, find_root
 
 if TYPE_CHECKING:
     from labqueue.store.db import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PRIORITY = click.IntRange(-MAX_PRIORITY, MAX_PRIORITY)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
@@ -37,19 +42,31 @@ def at_root(root: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.chdir(root) if root.is_dir() else contextlib.nullcontext()
 
 
+def known_ledger(own_root: str | None) -> Database | None:
+    """The workspace's ledger, or None where nothing has been submitted yet: a new folder is no mistake."""
+    from labqueue.store.db import open_existing
+
+    return open_existing(settings(own_root).database)
+
+
+def nothing_yet(own_root: str | None) -> str:
+    """What a listing says of a folder in which nothing has been submitted."""
+    return (
+        f"nothing has been submitted in {settings(own_root).root} yet: try labqueue submit jobs/quickstart.yaml, or "
+        "choose another workspace with --root"
+    )
+
+
 def ledger(own_root: str | None) -> Database:
     """The workspace's ledger, to look at or to control.
 
     Raises:
         LabError: there is none yet.
     """
-    from labqueue.store.db import open_existing
-
-    chosen = settings(own_root)
-    db = open_existing(chosen.database)
+    db = known_ledger(own_root)
     if db is None:
         raise LabError(
-            f"there is no results.db in {chosen.root}: submit something first "
+            f"there is no results.db in {settings(own_root).root}: submit something first "
             "(labqueue submit jobs/quickstart.yaml), or choose the workspace with --root"
         )
     return db
@@ -59,7 +76,13 @@ def dump(value: Any) -> None:
     """Prints one JSON document; numbers that are not finite become null."""
     from labqueue.report.data import plain
 
-    click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+    echo_json(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def echo_json(document: str) -> None:
+    """Prints a JSON document that means the same whatever the output's encoding has letters for."""
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    click.echo(safe_json(document if utf8 else ascii_json(document)))
 
 
 def jobs_folder(spec: Path) -> Path:

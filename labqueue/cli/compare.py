@@ -9,6 +9,7 @@ import click
 
 from labqueue.cli.common import dump, json_option, ledger, root_option
 from labqueue.domain.errors import LabError
+from labqueue.domain.values import whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def _runs(db: Database, ids: Sequence[str], output: Path | None) -> Compared:
     from labqueue.report import comparison
     from labqueue.store import evidence, read
 
-    views, series = read.runs(db, map(int, ids)), evidence.Series(db)
+    views, series = read.runs(db, map(whole, ids)), evidence.Series(db)
     found = comparison.compare(views, series)
     plots = comparison.overlaid(views, series) if output is not None else []
     return found, comparison.comparison_blocks(found, plots), plots

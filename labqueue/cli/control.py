@@ -8,8 +8,11 @@ from typing import Any
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.common import PRIORITY, dump, json_option, ledger, root_option, settings
 from labqueue.domain.errors import LabError
+
+LONGEST_S = 100 * 365.25 * 86_400
+"""Of a pause: a calendar must have the day on which it ends."""
 
 _TARGET = click.argument("target", metavar="ID|EXPERIMENT|queue")
 
@@ -92,17 +95,18 @@ def release(target: str, own_root: str | None, as_json: bool) -> None:
     _simple("released", target, own_root, as_json)
 
 
-@click.command()
+@click.command(context_settings={"ignore_unknown_options": True})  # a priority below 0 begins with a dash
 @_TARGET
-@click.argument("priority", type=int)
+@click.argument("priority", type=PRIORITY)
 @root_option
 @json_option
 def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) -> None:
-    """Change the priority of unfinished runs; higher starts earlier."""
+    """Change the priority of unfinished runs; higher starts earlier. What they wait for is raised with them."""
     from labqueue.store import control
 
-    ids = control.prioritize(ledger(own_root), target, priority)
-    _answer(as_json, f"priority {priority} for {_count(ids)}", prioritized=ids)
+    ids, raised = control.prioritize(ledger(own_root), target, priority)
+    with_them = f"; raised what they wait for: {_count(raised)}" if raised else ""
+    _answer(as_json, f"priority {priority} for {_count(ids)}{with_them}", prioritized=ids, raised=raised)
 
 
 def _simple(word: str, target: str, own_root: str | None, as_json: bool) -> None:
@@ -118,5 +122,7 @@ def _seconds(text: str) -> float:
     found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
     if not text or found is None:
         raise LabError(f"--for {text!r} is not a duration: write 30s, 45m, 1h or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(hours * 3600 + minutes * 60 + seconds)
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    if hours * 3600 + minutes * 60 + seconds > LONGEST_S:
+        raise LabError(f"--for {text!r:.80} is longer than 100 years: leave --for out, and it holds until `resume`")
+    return hours * 3600 + minutes * 60 + seconds

@@ -158,7 +158,7 @@ def _packages() -> list[Finding]:
 
 
 def _gpu() -> list[Finding]:
-    from labqueue.execution.devices import gpus
+    from labqueue.llm.cards import gpus
 
     cards = gpus()
     if not cards:
@@ -174,7 +174,7 @@ def _gpu() -> list[Finding]:
 
     findings = []
     for card in cards:
-        words = f"{card.name}, {card.total_gib:.1f} GiB ({card.free_gib:.1f} free), driver {card.driver}"
+        words = f"{card.name}, {card.total_gib:.1f} GiB ({card.free_gib:.1f} free), driver {card.driver}, {card.uuid}"
         problem = memory.unsupported(card.index)
         cure = f"{problem}: install a torch built for it (CUDA 12.8 or newer for sm_120)" if problem else ""
         findings.append(Finding(f"cuda:{card.index}", "bad" if problem else "ok", words, cure))

@@ -73,14 +73,19 @@ def _capacity(memory_gib: float | None, limit: float | str = "auto") -> Capacity
 
 def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> None:
     from labqueue.execution import fits
-    from labqueue.llm import ledger, shapes
+    from labqueue.llm import ledger, models, shapes, stored
 
     for name, known in (("backend", ledger.BACKENDS), ("method", ledger.METHODS)):
         if given.get(name, known[0]) not in known:
             raise LabError(f"--{name} {given[name]!r}: {nearest(given[name], known)}", key=name)
-    shape = shapes.shape_of(given.pop("model"))
+    model = given.pop("model")
+    shape, form = shapes.shape_of(model), models.form(model)
     full = given.get("method") == "full"
-    defaults = {"backend": "hf", "quantization": "none" if full else "4bit"}
+    defaults: dict[str, Any] = {"backend": "hf", "quantization": "none" if full else "4bit"}
+    if form is not None:
+        asked = defaults | given
+        stored.check_use(form, model, quantization=asked["quantization"], backend=asked["backend"])
+        defaults |= {"double": form.double, "plain_elements": form.plain_elements}
     given["checkpointing"] = not given.pop("no_checkpointing", False)
     found = ledger.predict(shape, ledger.Plan(**(defaults | given), card_gib=fits.card_gib()))
     room = _capacity(memory_gib)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
 
 import click
 
@@ -82,7 +84,7 @@ def _to_mlflow(
     from labqueue.store import evidence, imports
 
     is_uri = re.match(r"[a-z][a-z0-9+.-]*:", target) is not None and not target.startswith("file:")
-    folder = Path(target.removeprefix("file://").removeprefix("file:"))
+    folder = Path(unquote(urlsplit(target).path) if target.startswith("file:") else target)
     workspace = imports.workspace_id(db)
     written = {}
     for name in names:
@@ -95,10 +97,11 @@ def _to_mlflow(
     for name, count in written.items():
         click.echo(f"{name}: {count} runs {'new ' if is_uri else ''}in {target}")
     if not is_uri:
-        click.echo(f"MLflow before 3.13:  mlflow ui --backend-store-uri {folder}")
+        source, store = shlex.quote(str(folder)), shlex.quote(f"sqlite:///{quote(str(folder))}/mlflow.db")
+        click.echo(f"MLflow before 3.13:  mlflow ui --backend-store-uri {source}")
         click.echo(
-            f"MLflow from 3.13 on: mlflow migrate-filestore --source {folder} --target sqlite:///{folder}/mlflow.db, "
-            f"then mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db"
+            f"MLflow from 3.13 on: mlflow migrate-filestore --source {source} --target {store}, "
+            f"then mlflow ui --backend-store-uri {store}"
         )
 
 

@@ -6,7 +6,9 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.5
 
+LAST_LINES = 20
+"""What is kept of the worker's words, for when it cannot go on."""
+
+READ_S = 5.0
+"""How long its last words are waited for once it has ended. Assumption: they are in the pipe already."""
+
 
 def drain_and_report(settings: Settings, plans: list[Plan], *, quiet: bool) -> int:
     """Drains the queue with a worker process of its own, then prints the reports; returns the worker's status."""
@@ -27,7 +35,11 @@ def drain_and_report(settings: Settings, plans: list[Plan], *, quiet: bool) -> i
 
     device = "cpu" if all(planned.job.device == "cpu" for planned in plans) else "auto"
     command = [sys.executable, "-m", "labqueue", "worker", "--drain", "--device", device, "--root", str(settings.root)]
-    worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    said: deque[str] = deque(maxlen=LAST_LINES)
+    # Read all the while: a worker whose pipe is full stands still.
+    reader = threading.Thread(target=said.extend, args=(worker.stderr,), name="worker's words", daemon=True)
+    reader.start()
     db = open_existing(settings.database)
     assert db is not None, "it was just written"
     try:
@@ -42,9 +54,10 @@ def drain_and_report(settings: Settings, plans: list[Plan], *, quiet: bool) -> i
         raise
     finally:
         db.close()
-    said = worker.stderr.read() if worker.stderr else ""
-    if worker.returncode == 2:
-        click.echo(said, err=True, nl=False)
+    reader.join(READ_S)
+    # 0 and 1 are of the runs, which tell it themselves; whatever else ended the worker only it can tell.
+    if worker.returncode not in (0, 1):
+        click.echo("".join(said), err=True, nl=False)
     if not quiet:
         for planned in plans:
             subprocess.run(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import json
 import os
 import sys
 from typing import Any, NoReturn
 
 import click
+
+from labqueue.domain.text import HANDLER, one_line, printable
 
 COMMANDS = {
     # name: (module, attribute, one line of help: here so that --help imports nothing)
@@ -18,6 +21,7 @@ COMMANDS = {
     "loop": ("labqueue.cli.loop", "loop", "Carry out a search, unattended, until its stop rule holds."),
     "status": ("labqueue.cli.status", "status", "What runs, what waits, when all will be done."),
     "queue": ("labqueue.cli.status", "queue", "The queue in the order in which it will run."),
+    "jobs": ("labqueue.cli.jobs", "jobs", "Submissions of an experiment: when, of what code, and what each claimed."),
     "runs": ("labqueue.cli.runs", "runs", "Runs, newest first."),
     "show": ("labqueue.cli.runs", "show", "One run with everything known of it."),
     "metrics": ("labqueue.cli.runs", "metrics", "One metric's whole series."),
@@ -46,6 +50,10 @@ COMMANDS = {
 }
 
 
+class _ReaderGone(Exception):
+    """Standard output was closed by whoever read it: ``labqueue status | head``."""
+
+
 class _Lazy(click.Group):
     """A group that imports a command when it is called, and prints its list without importing any."""
 
@@ -57,7 +65,17 @@ class _Lazy(click.Group):
             return None
         module, attribute, _ = COMMANDS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if not any("--root" in parameter.opts for parameter in command.params):
+            # What looks at no workspace takes it all the same: people type it everywhere.
+            command.params.append(click.Option(["--root"], metavar="DIR", expose_value=False, help="The workspace."))
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Click would end this as a failure with status 1.
+            raise _ReaderGone from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
@@ -86,37 +104,66 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Runs a command line, `--help` where there is none, and exits: 0 done, 1 work failed, 2 the request is wrong."""
+    """Runs a command line, `--help` where there is none, and exits: 0 done, 1 work failed, 2 the request is wrong,
+    3 the workspace was moved under a living process.
+    """
     # Importing makes tens of thousands of objects that all stay: collecting among them is a tenth of the start-up.
     gc.set_threshold(50_000, 20, 20)
     words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot write a dash gets a plain one, never a traceback.
+            stream.reconfigure(errors=HANDLER)
     try:
+        _refuse_half_letters(words)
         code = cli.main(words, prog_name="labqueue", standalone_mode=False)
         _leave(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as error:
         _leave(error.exit_code)
     except click.Abort:
         _leave(1)
-    except BrokenPipeError:
-        # `labqueue status | head`: the reader has had enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (_ReaderGone, BrokenPipeError):
         _leave(0)
     except click.ClickException as error:
         _fail(words, error.format_message(), {}, 2)
     except Exception as error:
-        from labqueue.domain.errors import LabError, WorkFailed
+        from labqueue.domain.errors import LabError
 
         if not isinstance(error, LabError):
+            _fail_for_room(words, error)
             raise
         place = {"file": error.file, "line": error.line, "key": error.key}
-        _fail(words, error.message, place, 1 if isinstance(error, WorkFailed) else 2)
+        _fail(words, error.message, place, error.exit_status)
+
+
+def _fail_for_room(words: list[str], error: Exception) -> None:
+    """Ends with a sentence where an error means a full disk, which no code can foresee at every write."""
+    from pathlib import Path
+
+    from labqueue.execution import space
+
+    here = Path.cwd()
+    if space.is_disk_full(error, here):
+        cure = space.elsewhere(error, here) or "free some space: `labqueue gc` shows what may go"
+        _fail(words, f"{error}; {cure}", {}, 2)
+
+
+def _refuse_half_letters(words: list[str]) -> None:
+    """Words that are not in the terminal's encoding come as halves of surrogate pairs, which nothing here can hold."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            from labqueue.domain.errors import LabError
+
+            raise LabError(f"{word!r} on the command line is not text in UTF-8") from None
 
 
 def _fail(words: list[str], message: str, place: dict[str, Any], code: int) -> NoReturn:
     where = place.get("file") or ""
     if place.get("line") is not None:
         where += f":{place['line']}"
-    click.echo(f"labqueue: {where + ': ' if where else ''}{message}", err=True)
+    click.echo(f"labqueue: {one_line(where + ': ' if where else '')}{printable(message)}", err=True)
     if "--json" in words:
         error = {"message": message, "file": None, "line": None, "key": None} | place
         click.echo(json.dumps({"schema": 1, "error": error}))
@@ -124,4 +171,9 @@ def _fail(words: list[str], message: str, place: dict[str, Any], code: int) -> N
 
 
 def _leave(code: int) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads any more; the interpreter's own flush at exit would fail once again, and say so.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

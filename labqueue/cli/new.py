@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import click
 
+from labqueue.cli.common import root_option
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind
+from labqueue.settings import check_name
 
 _TEMPLATE = """\
 # labqueue submit {path}
@@ -46,14 +47,14 @@ limits: {{wall_minutes: 60}}
 @click.argument("name")
 @click.option("--kind", "kind_name", required=True, help="One of `labqueue kinds`.")
 @click.option("--output", type=click.Path(path_type=Path), help="The file; default jobs/NAME.yaml.")
-def new(name: str, kind_name: str, output: Path | None) -> None:
+@root_option
+def new(name: str, kind_name: str, output: Path | None, own_root: str | None) -> None:
     """Write a commented spec with hypothesis, methodology and every parameter of its kind."""
     from labqueue import kinds
 
     kind = kinds.get(kind_name)
-    if not re.fullmatch(r"[a-z0-9_]{1,64}", name):
-        raise LabError(f"experiment name {name!r}: use a-z, 0-9 and _, at most 64 of them")
-    path = output or Path("jobs") / f"{name}.yaml"
+    check_name(name)
+    path = output or Path(own_root or "") / "jobs" / f"{name}.yaml"
     if path.exists():
         raise LabError(f"{path} exists; choose another name, or another --output", file=str(path))
     try:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from labqueue.domain.text import one_line, printable
+
 LONG = 60
 """Rows from which a table is printed without frames, colours and folding."""
 
@@ -24,7 +26,7 @@ def cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    text = str(value)
+    text = one_line(str(value))
     # Shortened in the middle: long values of one sweep often differ only at their end.
     return text if len(text) <= 60 else f"{text[:40]}…{text[-19:]}"
 
@@ -39,6 +41,11 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Prints text that may hold what runs, imports or files wrote; control characters are written out."""
+    click.echo(printable(text), err=err, nl=nl)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str | None = None) -> None:
@@ -88,7 +95,9 @@ def _framed(columns: Sequence[str], rows: list[list[Any]], title: str | None) ->
 
 def _plain(columns: Sequence[str], rows: list[list[Any]], title: str | None) -> None:
     # The last column is as long as it is: nothing stands behind it.
-    texts = [[*map(cell, row[:-1]), *(v if isinstance(v, str) else cell(v) for v in row[-1:])] for row in rows]
+    texts = [
+        [*map(cell, row[:-1]), *(one_line(v) if isinstance(v, str) else cell(v) for v in row[-1:])] for row in rows
+    ]
     widths = [max(len(name), *(len(row[at]) for row in texts), 0) for at, name in enumerate(columns)]
     numeric = [any(isinstance(row[at], int | float) for row in rows) for at in range(len(columns))]
 
@@ -97,7 +106,7 @@ def _plain(columns: Sequence[str], rows: list[list[Any]], title: str | None) -> 
         return "  ".join(cells).rstrip()
 
     if title is not None:
-        click.echo(title)
+        click.echo(one_line(title))
     click.echo("\n".join([line(columns), line(["─" * width for width in widths]), *map(line, texts)]))
 
 

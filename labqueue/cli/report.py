@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
-from labqueue.cli.render import duration, table, varied
+from labqueue.cli.common import dump, echo_json, json_option, known_ledger, ledger, nothing_yet, root_option, settings
+from labqueue.cli.render import duration, echo, table, varied
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
@@ -47,17 +48,19 @@ def report(
     """
     if as_csv + as_markdown + as_html + as_json > 1:
         raise LabError("choose one of --json, --csv, --markdown, --html; --output DIR writes them all")
-    db = ledger(own_root)
     if experiment is None:
-        _list(db, archived, as_json)
+        _list(own_root, archived, as_json)
         return
+    db = ledger(own_root)
     root = settings(own_root).root
     plots = as_html or not (as_csv or as_markdown or as_json) or output is not None
     composed = _compose(db, root, experiment, plots)
     if output is not None:
-        _write(output, composed, quiet=as_json)
+        wrote = _write(output, composed)
+        if not (as_json or as_csv or as_markdown or as_html):
+            echo(wrote)
     if as_json:
-        click.echo(composed.json(), nl=False)
+        echo_json(composed.json().rstrip())
     elif as_csv:
         click.echo(composed.csv(), nl=False)
     elif as_markdown:
@@ -65,16 +68,22 @@ def report(
     elif as_html:
         click.echo(composed.html(), nl=False)
     elif output is None:
+        # Written first: the summary's reader may leave early (`| head`).
+        wrote = _write(settings(own_root).experiment(experiment) / "report", composed, if_possible=True)
         _summary(composed)
-        _write(settings(own_root).experiment(experiment) / "report", composed, quiet=False)
+        echo(wrote)
 
 
-def _list(db: Database, archived: bool, as_json: bool) -> None:
+def _list(own_root: str | None, archived: bool, as_json: bool) -> None:
     from labqueue.store import read
 
-    rows = read.experiments(db, archived=archived)
+    db = known_ledger(own_root)
+    rows = read.experiments(db, archived=archived) if db is not None else []
     if as_json:
         dump({"schema": 1, "experiments": rows})
+        return
+    if db is None:
+        echo(nothing_yet(own_root))
         return
     columns = ["experiment", "track", "kind", "jobs", "runs", "queued", "running", "finished", "last submitted"]
     table(
@@ -131,26 +140,28 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
     return found
 
 
-def _write(directory: Path, composed: Report, *, quiet: bool) -> None:
+def _write(directory: Path, composed: Report, *, if_possible: bool = False) -> str:
+    """Writes all formats and returns what to say of it; ``if_possible``: a place only to be read is no error."""
     from labqueue.report import document
 
     try:
         written = document.write(directory, composed)
     except OSError as error:
+        if if_possible and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return f"no files were written: {directory} is only there to be read; --output DIR writes them elsewhere"
         raise LabError(f"cannot write the report to {directory}: {error.strerror}; choose another --output") from error
-    if not quiet:
-        click.echo(f"wrote {len(written)} files to {directory}: open {directory / 'report.html'}")
+    return f"wrote {len(written)} files to {directory}: open {directory / 'report.html'}"
 
 
 def _summary(composed: Report) -> None:
     view = composed.experiment
     click.secho(view.experiment, bold=True)
     if view.hypothesis:
-        click.echo(f"hypothesis: {' '.join(view.hypothesis.split())}")
+        echo(f"hypothesis: {' '.join(view.hypothesis.split())}")
     colours = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
     for verdict in composed.verdicts:
         click.secho(f"  {verdict.verdict:<13}", fg=colours[verdict.verdict], nl=False)
-        click.echo(f"{verdict.claim} — {verdict.why}")
+        echo(f"{verdict.claim} — {verdict.why}")
     names = _metrics(view)
     rows = [
         [
@@ -166,7 +177,7 @@ def _summary(composed: Report) -> None:
     ]
     table(["run", "varied", "seed", "outcome", *names, "wall time", "peak GiB"], rows)
     for words in view.left_out:
-        click.echo(f"left out: {words}")
+        echo(f"left out: {words}")
 
 
 def _metrics(view: ExperimentView) -> list[str]:

@@ -9,30 +9,40 @@ from pathlib import Path
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
-from labqueue.cli.render import DASH, cell, duration, table, varied
+from labqueue.cli.common import dump, json_option, known_ledger, ledger, nothing_yet, root_option, settings
+from labqueue.cli.render import DASH, cell, duration, echo, table, varied
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.text import settled
+from labqueue.domain.values import MAX_INTEGER
 from labqueue.domain.views import AttemptView, RunView
 
 THROTTLED_SHARE = 0.05
 """A card that was slowed down for more of a run than this is worth a warning. Assumption."""
 
+_LIMIT = click.IntRange(1, MAX_INTEGER)
 _RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 
 
 @click.command()
 @click.argument("target", required=False)
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="The newest so many.")
+@click.option("--limit", type=_LIMIT, default=1000, show_default=True, help="The newest so many.")
 @root_option
 @json_option
 def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) -> None:
     """Runs, newest first: all, or those of an experiment."""
     from labqueue.store import read
 
-    db = ledger(own_root)
-    views = read.recent(db, limit) if target is None else read.find(db, target)[::-1][:limit]
+    if target is not None:
+        views = read.find(ledger(own_root), target)[::-1][:limit]
+    elif (db := known_ledger(own_root)) is not None:
+        views = read.recent(db, limit)
+    else:
+        views = []
     if as_json:
         dump({"schema": 1, "runs": views})
+        return
+    if not views:
+        echo(nothing_yet(own_root))
         return
     rows = [
         [v.id, v.experiment, varied(v.varied), v.seed, v.outcome or v.state, duration(v.wall_s), v.finished_at]
@@ -75,31 +85,37 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
         ]
         table(columns, attempts)
         for attempt in view.attempts:
+            if attempt.patch is not None:
+                click.echo(
+                    f"attempt {attempt.number}: ran changes that are not in commit {str(attempt.commit)[:12]}; "
+                    f"in a clone of it: git apply {attempt.patch}"
+                )
             _warmth(attempt)
     if view.artifacts:
         table(["artifact", "type", "path", "bytes"], [[a.name, a.type, a.path, a.bytes] for a in view.artifacts])
     for event in view.history:
-        click.echo(f"{event.at}  {event.text}")
+        echo(f"{event.at}  {event.text}")
     for note in view.notes:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
 
 
 def _warmth(attempt: AttemptView) -> None:
-    """How warm an attempt was, where anything was measured, and a warning when its card was slowed down."""
-    found = attempt.telemetry
-    if found is None:
+    """The card of an attempt and how warm it was, where there was anything, and a warning when it was slowed down."""
+    found = attempt.telemetry or {}
+    if not found and attempt.card is None:
         return
     warm, power, clocks, slowed = (found.get(name) for name in ("temperature_c", "power_w", "sm_mhz", "throttled"))
     words = [
+        f"{attempt.device} is {attempt.card['name']} ({attempt.card.get('uuid', DASH)})" if attempt.card else None,
         f"up to {cell(warm['max'])} °C (mean {cell(warm['mean'])})" if warm else None,
         f"up to {cell(power['max'])} W" if power else None,
         f"clock {cell(clocks['min'])} to {cell(clocks['max'])} MHz" if clocks else None,
         f"slowed down {slowed['share']:.0%} of the time" if slowed else None,
     ]
-    click.echo(f"attempt {attempt.number}: {', '.join(filter(None, words))}")
+    echo(f"attempt {attempt.number}: {', '.join(filter(None, words))}")
     if slowed and slowed["share"] > THROTTLED_SHARE:
         why = ", ".join(f"{reason} {share:.0%}" for reason, share in slowed["reasons"].items())
-        click.echo(
+        echo(
             f"warning: the card was slowed down during attempt {attempt.number} ({why}): "
             "compare no speeds with it, and look at its cooling and power limit"
         )
@@ -107,20 +123,20 @@ def _warmth(attempt: AttemptView) -> None:
 
 def _facts(view: RunView) -> None:
     state = view.outcome or view.state
-    click.echo(f"run {view.id} of {view.experiment} (job {view.job}, kind {view.kind}): {state}")
+    echo(f"run {view.id} of {view.experiment} (job {view.job}, kind {view.kind}): {state}")
     if view.reason:
-        click.echo(f"  reason       {view.reason}")
+        echo(f"  reason       {view.reason}")
     if view.waiting:
-        click.echo(f"  waits for    {view.waiting.code}: {view.waiting.text}")
+        echo(f"  waits for    {view.waiting.code}: {view.waiting.text}")
     progress = f"{view.progress.done}/{view.progress.total}" if view.progress else DASH
-    click.echo(f"  profile      {view.profile}, device {view.device}, seed {view.seed}, priority {view.priority}")
-    click.echo(f"  varied       {json.dumps(view.varied, ensure_ascii=False)}")
-    click.echo(f"  params       {json.dumps(view.params, ensure_ascii=False)}")
-    click.echo(f"  progress     {progress}, wall time {duration(view.wall_s)}, left {duration(view.eta_s)}")
+    echo(f"  profile      {view.profile}, device {view.device}, seed {view.seed}, priority {view.priority}")
+    echo(f"  varied       {json.dumps(view.varied, ensure_ascii=False)}")
+    echo(f"  params       {json.dumps(view.params, ensure_ascii=False)}")
+    echo(f"  progress     {progress}, wall time {duration(view.wall_s)}, left {duration(view.eta_s)}")
     memory = f"peak {cell(view.peak_memory_gib)} GiB, estimated {cell(view.estimated_memory_gib)} GiB"
-    click.echo(f"  memory       {memory}, context {cell(view.context_gib)} GiB")
+    echo(f"  memory       {memory}, context {cell(view.context_gib)} GiB")
     dirty = " and changes or files that are not in it" if view.dirty else ""
-    click.echo(f"  code         commit {view.commit or DASH}{dirty}")
+    echo(f"  code         commit {view.commit or DASH}{dirty}")
 
 
 @click.command()
@@ -146,7 +162,7 @@ def metrics(run: int, name: str, points: int | None, own_root: str | None, as_js
         dump(series)
         return
     for step, value in series:
-        click.echo(f"{step}\t{'' if value is None else repr(value)}")
+        echo(f"{step}\t{'' if value is None else repr(value)}")
 
 
 @click.command()
@@ -174,22 +190,38 @@ def logs(run: int, follow: bool, attempt: int | None, own_root: str | None, as_j
         dump({"schema": 1, "run": run, "attempt": chosen[-1].number, "text": text})
         return
     if not path.exists() and chosen[-1].finished_at is not None:
-        click.echo(f"the log of attempt {chosen[-1].number} is gone: `labqueue gc` removes old ones", err=True)
-    at = _print_from(path, 0)
+        echo(f"the log of attempt {chosen[-1].number} is gone: `labqueue gc` removes old ones", err=True)
+    reader = _LogReader(path)
+    reader.print_new()
     while follow and read.run(db, run).state == "running":
         time.sleep(0.25)
-        at = _print_from(path, at)
+        reader.print_new()
     if follow:
-        _print_from(path, at)
+        reader.print_new()
+    reader.print_rest()
 
 
-def _print_from(path: Path, at: int) -> int:
-    if not path.exists():
-        return at
-    with path.open("rb") as file:
-        # A log that was cut is shorter than what was already printed.
-        file.seek(min(at, os.fstat(file.fileno()).st_size))
-        # What a run prints may be binary, or steer a terminal: control characters other than tab and newline go.
-        text = file.read().decode(errors="replace")
-        click.echo("".join(c for c in text if c.isprintable() or c in "\n\t"), nl=False)
-        return file.tell()
+class _LogReader:
+    """Prints a growing log line by line, each as a terminal leaves it: of a progress bar its last state."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._rest = b""
+
+    def print_new(self) -> None:
+        """Prints the lines that were completed since the last look."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            # A log that was cut is shorter than what was already printed.
+            file.seek(min(self._at, os.fstat(file.fileno()).st_size))
+            lines, ended, self._rest = (self._rest + file.read()).rpartition(b"\n")
+            self._at = file.tell()
+        if ended:
+            echo(settled(lines.decode(errors="replace")))
+
+    def print_rest(self) -> None:
+        """Prints the last line, which no newline ended."""
+        if rest := settled(self._rest.decode(errors="replace")):
+            echo(rest)

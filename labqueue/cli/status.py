@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
+
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option
-from labqueue.cli.render import DASH, duration, table, varied
-from labqueue.domain.views import RunView, StatusView
+from labqueue.cli.common import dump, json_option, known_ledger, nothing_yet, root_option
+from labqueue.cli.render import DASH, duration, echo, table, varied
+from labqueue.domain.views import RunView, StatusView, WaitingView
+
+LONG_REASON = 60
+"""Characters from which a reason that several runs share is said once, above them."""
 
 SHOWN = 20
 """Waiting runs that ``status`` lists; ``queue`` lists all."""
@@ -21,16 +27,19 @@ def status(own_root: str | None, as_json: bool) -> None:
     if as_json:
         dump(view)
         return
+    if known_ledger(own_root) is None:
+        echo(nothing_yet(own_root))
+        return
     _banner(view)
     _running(view.running)
     _queued(view.queued[:SHOWN])
     if len(view.queued) > SHOWN:
-        click.echo(f"… and {len(view.queued) - SHOWN} more: `labqueue queue` lists them")
+        echo(f"… and {len(view.queued) - SHOWN} more: `labqueue queue` lists them")
     _searches(view)
     ended = ", ".join(f"{n} {outcome}" for outcome, n in sorted(view.finished.items())) or "none"
-    click.echo(f"finished: {ended}")
+    echo(f"finished: {ended}")
     if view.running or view.queued or view.searches:
-        click.echo(f"all done in: {duration(view.eta_s)}" + ("" if view.eta_s is not None else " (no like run yet)"))
+        echo(f"all done in: {duration(view.eta_s)}" + ("" if view.eta_s is not None else " (no like run yet)"))
 
 
 @click.command()
@@ -42,24 +51,32 @@ def queue(own_root: str | None, as_json: bool) -> None:
     if as_json:
         dump({"schema": 1, "running": view.running, "queued": view.queued, "searches": view.searches})
         return
+    if known_ledger(own_root) is None:
+        echo(nothing_yet(own_root))
+        return
     _banner(view)
     _running(view.running)
     _queued(view.queued)
     _searches(view)
     if not view.running and not view.queued:
-        click.echo("the queue is empty")
+        echo("the queue is empty")
 
 
 def _searches(view: StatusView) -> None:
     for search in view.searches:
         words = f"{search.recorded} of {search.trials} trials recorded; {search.to_come} more runs will be proposed"
-        click.echo(f"search of {search.experiment}: {words}")
+        echo(f"search of {search.experiment}: {words}")
 
 
 def _view(own_root: str | None) -> StatusView:
+    from labqueue.execution import process
     from labqueue.store import read
 
-    return read.status(ledger(own_root))
+    db = known_ledger(own_root)
+    if db is None:
+        return StatusView([], [], {}, None, None)
+    place = db.place
+    return read.status(db, lambda *identity: process.lives(process.Identity(*identity), place, wait_s=0))
 
 
 def _banner(view: StatusView) -> None:
@@ -67,8 +84,15 @@ def _banner(view: StatusView) -> None:
         click.secho(f"THE QUEUE IS PAUSED: {view.paused}. `labqueue resume queue` ends it.", fg="yellow", bold=True)
     alive = [worker for worker in view.workers if worker.alive]
     if alive:
-        click.echo("workers: " + ", ".join(f"{w.device} (process {w.pid} on {w.host})" for w in alive))
-    elif view.queued or view.running:
+        echo("workers: " + ", ".join(f"{w.device} (process {w.pid} on {w.host})" for w in alive))
+    frozen = [worker for worker in view.workers if worker.frozen]
+    for worker in frozen:
+        click.secho(
+            f"the worker on {worker.device} (process {worker.pid} on {worker.host}) does not answer, though it is "
+            f"there: `kill -CONT {worker.pid}` wakes one that is stopped; another `labqueue worker` takes its place",
+            fg="yellow",
+        )
+    if not alive and not frozen and (view.queued or view.running):
         click.secho("no worker is running: start one with `labqueue worker`", fg="yellow")
 
 
@@ -93,6 +117,10 @@ def _running(runs: list[RunView]) -> None:
 def _queued(runs: list[RunView]) -> None:
     if not runs:
         return
+    reasons = Counter(run.waiting for run in runs if run.waiting)
+    common = {reason for reason, count in reasons.items() if count > 1 and len(reason.text) > LONG_REASON}
+    for reason in common:
+        echo(f"{reason.code}: {reason.text}")
     rows = [
         [
             run.id,
@@ -100,11 +128,18 @@ def _queued(runs: list[RunView]) -> None:
             varied(run.varied),
             run.seed,
             run.priority,
-            f"{run.waiting.code}: {run.waiting.text}" if run.waiting else "next",
+            _why(run, common),
         ]
         for run in runs
     ]
     table(["run", "experiment", "varied", "seed", "priority", "waits for"], rows, "queued")
+
+
+def _why(run: RunView, common: Collection[WaitingView]) -> str:
+    """Why a run waits; only the code of a long reason that has been said above the table."""
+    if run.waiting is None:
+        return "next"
+    return run.waiting.code if run.waiting in common else f"{run.waiting.code}: {run.waiting.text}"
 
 
 def _progress(run: RunView) -> str:

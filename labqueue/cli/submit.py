@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import at_root, dump, jobs_folder, json_option, root_option, settings
+from labqueue.cli.common import PRIORITY, at_root, dump, jobs_folder, json_option, root_option, settings
 from labqueue.cli.questions import check_asked
 from labqueue.domain.errors import LabError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--set", "sets", multiple=True, metavar="a.b=v", help="Set one parameter, or limits.KEY.")
 @click.option("--sweep", "sweeps", multiple=True, metavar="a.b=v1,v2", help="Vary one parameter (a grid axis).")
 @click.option("--seeds", metavar="0,1,2", help="Seeds instead of the spec's.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Higher starts earlier.")
+@click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Higher starts earlier.")
 @click.option("--after", multiple=True, metavar="EXPERIMENT", help="Wait until it has finished, however it ends.")
 @click.option("--with-needs", is_flag=True, help="Submit the experiments that these need, too.")
 @click.option("--dry-run", is_flag=True, help="Print the runs and record nothing.")
@@ -77,8 +77,11 @@ def submit(
     with at_root(chosen.root):
         plans = [planning.plan(source, request) for source in sources]
         if with_needs:
-            plans = submitting.with_needed(plans, folders, planning.Request(profile=profile, force=force))
+            plans = submitting.with_needed(
+                plans, folders, planning.Request(profile=profile, force=force, priority=priority)
+            )
         check_asked(plans, chosen.root)
+        submitting.refuse_what_is_missing(chosen, plans)
         if dry_run:
             submitting.refuse_what_cannot_begin(plans, unfetched=True)
             assessed = submitting.assessed(chosen, plans)

@@ -13,6 +13,8 @@ class LabError(Exception):
     (dotted) say where in the user's file it stands.
     """
 
+    exit_status = 2
+
     def __init__(
         self, message: str, *, file: str | None = None, line: int | None = None, key: str | None = None
     ) -> None:
@@ -31,6 +33,14 @@ class LabError(Exception):
 
 class WorkFailed(LabError):
     """Work that had begun could not go on (a corrupt database met halfway, say). Exit status 1."""
+
+    exit_status = 1
+
+
+class Moved(LabError):
+    """A file that a living process relies on was moved, removed or replaced under it. Exit status 3."""
+
+    exit_status = 3
 
 
 class Unavailable(LabError):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from labqueue.domain.measured import averageable
+
 PRUNE_FROM = 5
 """Earlier runs with a value at the same step before the median rule ends anything: Optuna's own default
 (``MedianPruner.n_startup_trials``)."""
@@ -62,7 +64,7 @@ class Trial:
             return Told.OPEN
         if any(run.outcome == "pruned" for run in self.runs):
             return Told.UNTRIED if self.cut_at is None else Told.PRUNED
-        whole = all(run.outcome == "succeeded" and run.last is not None for run in self.runs)
+        whole = all(run.outcome == "succeeded" and averageable(run.last) for run in self.runs)
         return Told.COMPLETE if whole else Told.FAILED
 
     @property

@@ -37,8 +37,14 @@ class AttemptView:
     environment: int | None = None
     commit: str | None = None
     dirty: bool | None = None
+    patch: str | None = None
+    """The file with the difference of a dirty tree to ``commit``, for ``git apply`` at the top of a clone."""
     telemetry: dict[str, Any] | None = None
     """Temperature, power, clocks and throttling while it ran (``execution.telemetry.summarize``)."""
+    device: str | None = None
+    """What its worker called the device: ``cpu``, ``cuda:1``."""
+    card: dict[str, Any] | None = None
+    """The card behind that name: ``name``, ``memory_gib`` and, of runs since it is kept, ``uuid``; None on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +145,29 @@ class WorkerView:
     pid: int
     started_at: str
     alive: bool
+    frozen: bool = False
+    """It does not renew its lease, though its process exists: stopped, say."""
+    card: str | None = None
+    """The UUID of the card behind ``device``; None for a CPU."""
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One submission of a spec, as it was frozen."""
+
+    id: int
+    experiment: str
+    submitted_at: str
+    profile: str
+    device: str
+    priority: int
+    runs: int
+    reused: int
+    """Of these, the runs that an earlier job had made."""
+    spec_version: str
+    commit: str | None
+    dirty: bool | None
+    predictions: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from typing import Any
 
 from labqueue import clock
 from labqueue.domain.state import Waiting
-from labqueue.execution.devices import Gpu, gpus
+from labqueue.execution.devices import Device
 from labqueue.execution.hours import Hours
+from labqueue.llm import cards
+from labqueue.llm.cards import Gpu
 
 GIB = 1024**3
 
@@ -30,7 +32,7 @@ STEP_GIB = 0.5
 class Admission:
     """Answers for one worker. ``look`` takes a new picture of the device; calls between two looks share it."""
 
-    def __init__(self, device: str, hours: Hours, expected_s: Callable[[Any], float | None]) -> None:
+    def __init__(self, device: Device, hours: Hours, expected_s: Callable[[Any], float | None]) -> None:
         self._device, self._hours, self._expected_s = device, hours, expected_s
         self._card: Gpu | None = None
         self._now = clock.local()
@@ -38,9 +40,8 @@ class Admission:
     def look(self) -> None:
         """Takes a new picture of clock and device."""
         self._now = clock.local()
-        if self._device != "cpu":
-            index = int(self._device.partition(":")[2])
-            self._card = next((card for card in gpus() if card.index == index), None)
+        if self._device.card is not None:
+            self._card = cards.card(self._device.card, int(self._device.name.partition(":")[2]))
 
     def __call__(self, run: Any) -> tuple[str, str] | None:
         """Why a queued run (columns of ``tables.Run``) cannot start: (waiting code, words), or None."""
@@ -49,10 +50,10 @@ class Admission:
             if words is not None:
                 return Waiting.HOURS, words
         limit = run.limits["memory_gib"]
-        if self._device == "cpu":
+        if self._device.card is None:
             return refusal_of_memory(limit, available_gib(), "this machine", fixed=True) if limit != "auto" else None
         if self._card is None:
-            return Waiting.DEVICE, f"{self._device} does not answer its driver"
+            return Waiting.DEVICE, f"{self._device.name} does not answer its driver"
         return refusal_on_card(limit, run.estimated_memory_gib, self._card)
 
 

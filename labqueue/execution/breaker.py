@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from labqueue.execution import devices, space
+from labqueue.execution import space
+from labqueue.execution.devices import Device
+from labqueue.llm import cards
 from labqueue.settings import Settings
 from labqueue.store import control, endings, read
 from labqueue.store.db import Database
@@ -33,12 +35,12 @@ class Breaker:
         self,
         settings: Settings,
         db: Database,
-        device: str,
+        device: Device,
         say: Callable[[str], None],
         halted: Callable[[str], None],
     ) -> None:
-        self._root, self._db, self._device, self._say, self._halted = settings.root, db, device, say, halted
-        self._card = None if device == "cpu" else self._uuid()
+        self._root, self._db, self._device, self._card = settings.root, db, device.name, device.card
+        self._say, self._halted = say, halted
 
     def before(self) -> None:
         """Before a claim: pauses while the disk is nearly full, and goes on by itself once there is room."""
@@ -59,7 +61,7 @@ class Breaker:
             return
         if ended[0].outcome == "disk_full":
             self._halt(f"run {ended[0].run_id} could not write: {ended[0].reason}", "disk_full")
-        elif ended[0].outcome in FAILURES and self._card is not None and self._uuid() != self._card:
+        elif ended[0].outcome in FAILURES and self._card is not None and cards.card(self._card) is None:
             self._halt(f"{self._device} no longer answers its driver; look at `dmesg`, then reset it or reboot", "card")
         elif (alike := same_failure(ended)) is not None:
             self._halt(f"{alike}. Mend the cause (`labqueue logs {ended[0].run_id}`)", "failures")
@@ -68,10 +70,6 @@ class Breaker:
         if control.halt(self._db, reason, cause):
             self._say(f"the queue is paused: {reason}")
             self._halted(reason)
-
-    def _uuid(self) -> str | None:
-        index = int(self._device.partition(":")[2])
-        return next((card.uuid for card in devices.gpus() if card.index == index), None)
 
 
 def same_failure(ended: Sequence[Ended]) -> str | None:

@@ -15,6 +15,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labqueue.domain.text import printable, settled
+from labqueue.execution.devices import INSIDE
 from labqueue.execution.process import MARK, end_group, end_marked
 from labqueue.execution.provenance import SOURCES, importable
 from labqueue.settings import Settings
@@ -38,7 +40,7 @@ class Child:
     """In the environment of this process and of all that it starts, however they detach themselves."""
     started_s: float = field(default_factory=time.monotonic)
     ending: str | None = None
-    """Why we are ending it: ``cancel``, ``pause``, ``timeout`` or ``shutdown``."""
+    """Why we are ending it: ``cancel``, ``pause``, ``timeout``, ``hours``, ``moved`` or ``shutdown``."""
     kill_at_s: float | None = None
     killed: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -119,23 +121,34 @@ def newest_source() -> float:
     return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
 
 
-def prepare(settings: Settings, device: str, lock: Path) -> Standby:
-    """Starts a child in waiting. Call it from the main thread: the child dies with the calling thread."""
+def prepare(settings: Settings, card: str | None, lock: Path, mark: str) -> Standby:
+    """Starts a child in waiting, whose own mark begins with ``mark``.
+
+    Call it from the main thread: the child dies with the calling thread. It sees the worker's card (its UUID, None: no
+    card) and no other: a library that found two would compute on both.
+    """
     command = [
         sys.executable, "-m", "labqueue.execution.runner",
-        "--root", str(settings.root), "--device", device, "--lock", str(lock), "--parent", str(os.getpid()),
+        "--root", str(settings.root), "--device", "cpu" if card is None else INSIDE,
+        "--lock", str(lock), "--parent", str(os.getpid()),
     ]  # fmt: skip
     if settings.memory_gib is not None:
         command += ["--memory-gib", str(settings.memory_gib)]
     sources_at = newest_source()
-    mark = f"{lock}:{uuid.uuid4().hex}"
+    mark = f"{mark}{uuid.uuid4().hex}"
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=settings.root,  # where relative paths of a spec start, wherever the worker was started
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": importable(), MARK: mark},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": card or "",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": importable(),
+            MARK: mark,
+        },
         start_new_session=True,
     )
     return Standby(process, sources_at, mark)
@@ -181,7 +194,5 @@ def last_words(log: Path, limit: int = 300) -> str:
             tail = file.read().decode(errors="replace")
     except OSError:
         return ""
-    # Control characters could rule the terminal of whoever reads them.
-    readable = "".join(c if c.isprintable() or c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in tail)
-    lines = [" ".join(line.split()) for line in readable.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in printable(settled(tail)).split("\n") if line.strip()]
     return lines[-1][-limit:] if lines else ""

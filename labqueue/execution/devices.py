@@ -1,75 +1,31 @@
-"""Which devices this machine has, what is free on them, and where their locks are. Does not import torch."""
+"""Which device a worker computes on, the card behind its name, and where its locks are. Does not import torch."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from labqueue.domain.errors import LabError
-from labqueue.execution.process import lock_folder
+from labqueue.execution.lockfiles import lock_folder
+from labqueue.llm.cards import gpus
 from labqueue.settings import Settings
 
-GIB = 1024**3
+INSIDE = "cuda:0"
+"""What every run's process calls its card, whatever the worker calls it: it sees no other."""
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One card as its driver reports it. ``index`` is the number torch uses (``cuda:index``)."""
+class Device:
+    """What a worker computes on. Two workers may call different cards alike, under different CUDA_VISIBLE_DEVICES."""
 
-    index: int
-    uuid: str
     name: str
-    total_gib: float
-    free_gib: float
-    temperature_c: int | None
-    throttled: bool | None
-    driver: str
+    """As its person calls it: ``cpu``, ``cuda:1``."""
+    card: str | None = None
+    """The UUID of the card behind the name; None for a CPU."""
 
-
-def gpus() -> list[Gpu]:
-    """The NVIDIA cards that programs of this user can use; empty without a card or a driver."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
-        # No library, no driver, no card: all mean the same here, and doctor tells them apart.
-        return []
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-        order = range(count) if visible is None else [int(n) for n in visible.split(",") if n.strip().isdecimal()]
-        return [_gpu(at, number) for at, number in enumerate(order) if number < count]
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(index: int, number: int) -> Gpu:
-    import pynvml
-
-    handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    try:
-        temperature = int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-    except pynvml.NVMLError:
-        temperature = None
-    try:
-        reasons = int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-        hot = pynvml.nvmlClocksThrottleReasonSwThermalSlowdown | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
-        throttled = bool(reasons & hot)
-    except pynvml.NVMLError:
-        throttled = None
-    return Gpu(
-        index=index,
-        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
-        name=str(pynvml.nvmlDeviceGetName(handle)),
-        total_gib=memory.total / GIB,
-        free_gib=memory.free / GIB,
-        temperature_c=temperature,
-        throttled=throttled,
-        driver=str(pynvml.nvmlSystemGetDriverVersion()),
-    )
+    def __str__(self) -> str:
+        """As the ledger names it, and no other: ``cuda:1 GPU-…``."""
+        return self.name if self.card is None else f"{self.name} {self.card}"
 
 
 def choose(device: str) -> str:
@@ -82,7 +38,7 @@ def choose(device: str) -> str:
         return "cpu"
     cards = gpus()
     if device == "auto":
-        return "cuda:0" if cards else "cpu"
+        return f"cuda:{cards[0].index}" if cards else "cpu"
     known = ["auto", "cpu", *(f"cuda:{card.index}" for card in cards)]
     wanted = "cuda:0" if device == "cuda" else device
     if wanted not in known:
@@ -95,12 +51,26 @@ def default_profile() -> str:
     return "gpu" if gpus() else "cpu"
 
 
-def lock_name(settings: Settings, device: str) -> Path:
-    """The lock file of a device without its ending: one per card for the machine, one per workspace for its CPU."""
-    if device == "cpu":
-        return settings.outputs / "locks" / "cpu"
-    index = int(device.partition(":")[2] or 0)
+def find(name: str) -> Device:
+    """The device that is called ``cpu`` or ``cuda:N`` now. Ask once: the loss of another card can renumber this one.
+
+    Raises:
+        LabError: there is no such card any more.
+    """
+    if name == "cpu":
+        return Device(name)
     for card in gpus():
-        if card.index == index:
-            return lock_folder() / card.uuid
-    raise LabError(f"there is no device {device!r} on this machine any more; `labqueue doctor` looks closer")
+        if name == f"cuda:{card.index}":
+            return Device(name, card.uuid)
+    raise LabError(f"there is no device {name!r} on this machine any more; `labqueue doctor` looks closer")
+
+
+def locks(settings: Settings, card: str | None) -> tuple[Path, Path]:
+    """The files of a device's two locks, its worker's and the one to compute: a card's (by its UUID) are for the whole
+    machine, the CPU's (None) for the workspace.
+
+    Raises:
+        LabError: as ``lockfiles.lock_folder``.
+    """
+    folder, name = (settings.locks, "cpu") if card is None else (lock_folder(), card)
+    return folder / f"{name}.worker", folder / f"{name}.compute"

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labqueue import clock
+from labqueue.domain import names
 from labqueue.domain.errors import LabError, WorkFailed
-from labqueue.execution import files, parcel
-from labqueue.settings import Settings
+from labqueue.execution import files, parcel, patches
+from labqueue.settings import Settings, own_folders
 from labqueue.store import imports, incoming, transfer
 from labqueue.store.db import Database, open_existing
 from labqueue.store.transfer import Bundle, Points
@@ -105,8 +106,9 @@ def _store(
     for run_id, row in bundle.runs.items():
         if run_id in have:
             continue
-        home = f"outputs/{bundle.experiments[row['experiment_id']]}/{run_id}"
-        fault = _gather(bundle, run_id, home, source, ready / str(run_id), move=move)
+        name = bundle.experiments[row["experiment_id"]]
+        home = f"outputs/{name}/{run_id}"
+        fault = _unnamable(name) or _gather(bundle, run_id, home, source, ready / str(run_id), move=move)
         if fault is not None:
             refused[run_id] = f"run {run_id}: {fault}"
     bundle.drop(refused)
@@ -126,7 +128,8 @@ def _store(
         for path in placed:
             shutil.rmtree(path, ignore_errors=True)
         raise
-    for name in bundle.experiments.values() if admitted.new else ():
+    _patches(bundle, source, settings)
+    for name in filter(lambda name: _unnamable(name) is None, bundle.experiments.values() if admitted.new else ()):
         _learnings(source / "outputs" / name / "learnings.md", settings.experiment(name) / "learnings.md")
     return Brought(bundle.workspace, admitted.new, admitted.known, refused)
 
@@ -153,6 +156,12 @@ def _gather(bundle: Bundle, run_id: int, home: str, source: Path, ready: Path, *
     return None
 
 
+def _unnamable(name: str) -> str | None:
+    """Why an experiment of an older lab cannot stand here under its name; that of a rehearsal can."""
+    words = None if name.endswith(names.REHEARSAL) else names.refusal(name, own_folders())
+    return words and f"{words} (submit its spec under that name where it comes from, then import it)"
+
+
 def _take(source: Path, there: Path, here: Path, *, move: bool) -> str | None:
     if not there.exists():
         return f"is missing: {there.relative_to(source)}"
@@ -173,6 +182,19 @@ def _take(source: Path, there: Path, here: Path, *, move: bool) -> str | None:
 def _plain(path: Path) -> bool:
     mode = path.lstat().st_mode
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def _patches(bundle: Bundle, source: Path, settings: Settings) -> None:
+    """The changes with which runs ran come along, where the file holds what its name says."""
+    for name in {row["patch"] for row in bundle.tables["attempts"] if row["patch"]}:
+        theirs, ours = source / name, settings.root / name
+        links = any(path.is_symlink() for path in (theirs, *theirs.parents) if path.is_relative_to(source / "outputs"))
+        if links or not theirs.is_file() or ours.exists():
+            continue
+        content = theirs.read_bytes()
+        if patches.file_name(content) == ours.name:
+            files.make_folder(ours.parent, settings.root)
+            files.write_bytes(ours, content)
 
 
 def _learnings(theirs: Path, ours: Path) -> None:

@@ -18,8 +18,8 @@ from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
 from labqueue.execution import origins
-from labqueue.execution.devices import gpus
 from labqueue.execution.plan import Plan
+from labqueue.llm.cards import gpus
 from labqueue.llm.ledger import CARD_GIB, CONTEXT_GIB, usable_gib
 from labqueue.store import inputs, memory
 from labqueue.store.db import Database

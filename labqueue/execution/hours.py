@@ -1,7 +1,8 @@
 """The hours in which a worker may use its device: ``--between 22:00-08:00`` and ``--until 07:30``. Pure functions.
 
-Local time, as people mean it. Both ends are moments of the wall clock, so a night with a clock change is an hour
-longer or shorter.
+Local time, as people mean it, by the rules of the time zone of the moments given. Both ends are moments of the wall
+clock, so a night with a clock change is an hour longer or shorter. A time that the clock leaves out counts by the
+offset before the change, and of two equal ones the first is meant (RFC 5545, section 3.3.5).
 """
 
 from __future__ import annotations
@@ -29,18 +30,21 @@ class Hours:
 
     def over(self, now: datetime.datetime) -> bool:
         """Whether ``until`` has come: no later moment is allowed."""
-        return self.until is not None and now >= self.until
+        return self.until is not None and now.timestamp() >= self.until.timestamp()
 
     def left_s(self, now: datetime.datetime) -> float | None:
         """Seconds of allowed time from ``now`` on; 0 outside, None without an end."""
-        ends = [] if self.until is None else [self.until]
+        now_s = now.timestamp()
+        ends = [] if self.until is None else [self.until.timestamp()]
         if self.between is not None:
             first, last = self.between
-            inside = first <= now.time() < last if first < last else now.time() >= first or now.time() < last
+            # The window of today, and the one that began yesterday evening.
+            days = [(_at(first, now, day), _at(last, now, day + (last < first))) for day in (-1, 0)]
+            inside = [closes for opens, closes in days if opens <= now_s < closes]
             if not inside:
                 return 0.0
-            ends.append(_next(last, now))
-        return max(0.0, (min(ends) - now).total_seconds()) if ends else None
+            ends += inside
+        return max(0.0, min(ends) - now_s) if ends else None
 
     def refusal(self, now: datetime.datetime, expected_s: float | None) -> str | None:
         """Why a run that takes ``expected_s`` (None: not known) may not start now, in words; None when it may.
@@ -81,5 +85,15 @@ def _time(text: str, option: str) -> datetime.time:
 
 
 def _next(moment: datetime.time, now: datetime.datetime) -> datetime.datetime:
-    today = datetime.datetime.combine(now.date(), moment, tzinfo=now.tzinfo)
-    return today if today > now else today + datetime.timedelta(days=1)
+    """The next moment after ``now`` at which the clock shows this time, in its time zone."""
+    found = min(at for day in (0, 1) for fold in (0, 1) if (at := _at(moment, now, day, fold)) > now.timestamp())
+    return datetime.datetime.fromtimestamp(found, now.tzinfo)
+
+
+def _at(moment: datetime.time, now: datetime.datetime, day: int, fold: int = 0) -> float:
+    """Unix time at which the clock shows a time, ``day`` days after the date of ``now``; of two the one that ``fold``
+    chooses."""
+    date = now.date() + datetime.timedelta(days=day)
+    first, second = (datetime.datetime.combine(date, moment, now.tzinfo).replace(fold=n).timestamp() for n in (0, 1))
+    # Of a time that the clock leaves out the "second" comes before the first, by the offset after the change.
+    return max(first, second) if fold else first

@@ -58,7 +58,9 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path, *
     workspace = imports.workspace_id(db)
     aside = target.with_name(f".{target.name}.partial")
     try:
-        with db.read() as connection, tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".jsonl") as rows:
+        # Beside the file, whose disk is the one that must have the room.
+        beside: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "dir": target.parent, "prefix": f".{target.name}."}
+        with db.read() as connection, tempfile.NamedTemporaryFile(**beside, suffix=".jsonl") as rows:
             bundle = transfer.collect(connection, workspace, names)
             behind = [] if models else bundle.leave_models()
             for line in _lines(bundle, transfer.points(connection, [row["id"] for row in bundle.tables["series"]])):
@@ -68,7 +70,7 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path, *
                 manifest = {"labqueue": FORMAT, "schema": SCHEMA_VERSION, "workspace": workspace,
                             "made_at": clock.iso(clock.now()),
                             "experiments": {str(key): name for key, name in bundle.experiments.items()}}  # fmt: skip
-                with tempfile.NamedTemporaryFile("w", suffix=".json") as about:
+                with tempfile.NamedTemporaryFile(**beside, suffix=".json") as about:
                     json.dump(manifest, about)
                     about.flush()
                     tar.add(about.name, MANIFEST)
@@ -103,6 +105,7 @@ def _paths(bundle: Bundle) -> Iterator[tuple[str, bool]]:
     """Files of a bundle's runs, relative to the workspace, and whether a run is nothing without it."""
     yield from ((row["path"], True) for row in bundle.tables["artifacts"])
     yield from ((row["log"], False) for row in bundle.tables["attempts"])
+    yield from ((path, False) for path in sorted({row["patch"] for row in bundle.tables["attempts"] if row["patch"]}))
 
 
 def extract(source: Path, inside: Path) -> None:

@@ -19,6 +19,7 @@ from labqueue.execution import predicted, provenance, references, specfile
 from labqueue.execution.devices import default_profile
 from labqueue.execution.search import first_points
 from labqueue.execution.specfile import Source
+from labqueue.settings import check_name
 from labqueue.store.jobs import NewJob, NewRun
 
 
@@ -69,6 +70,10 @@ def plan(source: Source, request: Request) -> Plan:
         LabError: anything in it is wrong; the message names file, line, key, value and the nearest valid choice.
     """
     spec = specfile.to_spec(source)
+    try:
+        check_name(spec.name)
+    except LabError as error:
+        raise source.error(error.message, "name") from error
     try:
         kind = kinds.get(spec.kind)
     except LabError as error:

@@ -11,6 +11,7 @@ from labqueue import clock, kinds
 from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import Unavailable
 from labqueue.domain.state import Ending
+from labqueue.domain.values import written
 from labqueue.store import claims, searches
 from labqueue.store.db import Database
 
@@ -48,6 +49,7 @@ def conclude(
         Fenced: the attempt no longer owns its run.
     """
     fields = dict(fields or {})
+    reason = reason and written(reason)  # an error may quote what could not be stored
     requeue: dict[str, Any] | None = None
     if ending is Ending.CRASHED:
         used = subject.attempts_used + 1

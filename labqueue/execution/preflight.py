@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
+from labqueue.domain.names import REHEARSAL
 from labqueue.execution.plan import Plan, Request
 from labqueue.store.jobs import NewJob, NewRun
 
-SUFFIX = "_preflight"
 NAME_LENGTH = 64
 """The longest name of an experiment (``domain.spec.Name``)."""
 
@@ -47,7 +47,7 @@ def preflight(planned: Plan) -> tuple[Plan, dict[str, Any]] | None:
             params.append(short)
     if not runs:
         return None
-    name = f"{job.experiment[: NAME_LENGTH - len(SUFFIX)]}{SUFFIX}"
+    name = f"{job.experiment[: NAME_LENGTH - len(REHEARSAL)]}{REHEARSAL}"
     spec = {
         **job.spec,
         "name": name,

@@ -3,6 +3,9 @@
 A process is named by boot id, process id and start time together: ids are used again, and after a reboot they mean
 nothing. The lock is a flock on a file per device that the kernel gives back when its holder dies; for a GPU the file
 is one for the whole machine, since two workspaces share the card.
+
+Numbers of processes lie in files that can be copied, so no process is ended for being named in one: it must also be of
+this workspace (``belongs``).
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import fcntl
 import json
 import os
 import signal
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_IWUSR
 
 from labqueue.clock import Deadline, boot_id
+from labqueue.execution.lockfiles import open_lock
+from labqueue.settings import Place
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,21 @@ class Identity:
     def alive(self) -> bool:
         """Whether that very process still exists; a zombie is dead."""
         return self.boot_id == boot_id() and start_of(self.pid) == self.start
+
+
+END_S = 1.0
+"""How long a process that has closed its files may take to be gone. Assumption: it is a matter of milliseconds."""
+
+
+def kill(identity: Identity) -> None:
+    """Kills that very process, if it still lives; a later one with its number is never met."""
+    with contextlib.suppress(ProcessLookupError):
+        handle = os.pidfd_open(identity.pid)
+        try:
+            if identity.alive:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
 
 
 def start_of(pid: int) -> int | None:
@@ -72,7 +92,57 @@ def end_group(pid: int, signum: int) -> None:
 
 
 MARK = "LABQUEUE_CHILD"
-"""Environment variable of a run's process: ``path of the device's compute lock:a name of its own``."""
+"""Environment variable of a run's process: ``mark_of`` its workspace and device, then a name of its own."""
+
+
+def mark_of(ledger: Place, lock: Path) -> str:
+    """What the marks of all runs of a workspace on a device begin with: files, since paths can come to mean others.
+
+    ``lock`` is the device's compute lock, a file that is there.
+    """
+    return f"{ledger}:{Place.of(lock)}:"
+
+
+def belongs(pid: int, ledger: Place) -> bool | None:
+    """Whether a process is of the workspace with this ledger: it has the file open, or one of its runs started it.
+
+    None where that cannot be seen: the process is another user's.
+    """
+    try:
+        if b"\0%s=%s:" % (MARK.encode(), str(ledger).encode()) in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
+            return True
+        return _has_open(pid, ledger)
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+
+
+def lives(identity: Identity, ledger: Place, wait_s: float = END_S) -> bool | None:
+    """Whether a process that this ledger names lives and is of its workspace; None: it is of another, a copy's say.
+
+    One whose workspace cannot be seen, since it is another user's, is taken for this one's.
+    """
+    give_up = time.monotonic() + wait_s
+    while identity.alive:
+        if belongs(identity.pid, ledger) is not False:
+            return True
+        # A process that ends has closed its files a moment before it is gone.
+        if time.monotonic() > give_up:
+            return None
+        time.sleep(0.02)
+    return False
+
+
+def _has_open(pid: int, place: Place, *, writing: bool = False) -> bool:
+    """Whether a process has a file open; ``writing``: so that it may write to it, as who copies it may not."""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            path = f"/proc/{pid}/fd/{name}"
+            # The mode of the link is that of the open file: proc(5).
+            if place.is_that_of(os.stat(path)) and (not writing or os.lstat(path).st_mode & S_IWUSR):
+                return True
+    return False
 
 
 def marked(mark: str) -> list[int]:
@@ -115,9 +185,19 @@ class Lock:
     handle: int
 
     def describe(self, words: dict[str, str | int | float]) -> None:
-        """Writes who holds the lock; ``lease`` among the words says until when the holder is believed alive."""
+        """Writes who holds the lock; ``lease`` among the words says until when the holder is believed alive.
+
+        On a full disk nothing is written: the lock holds all the same.
+        """
         text = json.dumps({**asdict(myself()), **words}).encode()
-        os.pwrite(self.handle, text.ljust(4096), 0)
+        with contextlib.suppress(OSError):
+            os.pwrite(self.handle, text.ljust(4096), 0)
+
+    @property
+    def place(self) -> Place:
+        """The locked file, wherever it is now, and the path where it should be."""
+        status = os.fstat(self.handle)
+        return Place(self.path, status.st_dev, status.st_ino)
 
     def release(self) -> None:
         """Gives the device back."""
@@ -140,9 +220,12 @@ os.register_at_fork(after_in_child=_close_in_fork)
 
 
 def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
-    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Takes the exclusive lock, trying for ``wait_s``; None when somebody else keeps it.
+
+    Raises:
+        LabError: the file cannot be opened, or is none of this lab's making.
+    """
+    handle = open_lock(path)
     give_up = time.monotonic() + wait_s
     while True:
         try:
@@ -153,8 +236,13 @@ def lock(path: Path, wait_s: float = 0.0) -> Lock | None:
                 return None
             time.sleep(0.02)
         else:
+            taken = Lock(path, handle)
+            if taken.place.changed:  # removed meanwhile: who comes next would lock another file
+                os.close(handle)
+                handle = open_lock(path)
+                continue
             _held.add(handle)
-            return Lock(path, handle)
+            return taken
 
 
 def holder(path: Path) -> dict[str, str | int | float]:
@@ -167,22 +255,21 @@ def holder(path: Path) -> dict[str, str | int | float]:
 
 
 def holders(path: Path) -> list[int]:
-    """Process ids that have the lock file open: after a fork, ``/proc/locks`` can name a process that is dead."""
+    """Process ids that have the lock file open as ``lock`` opens it, as no program that reads or copies it does.
+
+    After a fork, ``/proc/locks`` can name a process that is dead.
+    """
     found = []
     try:
-        wanted = path.stat()
+        wanted = Place.of(path)
     except FileNotFoundError:
         return []
     for entry in os.listdir("/proc"):
         if not entry.isdecimal() or int(entry) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{entry}/fd"):
-                with contextlib.suppress(OSError):
-                    seen = os.stat(f"/proc/{entry}/fd/{name}")
-                    if (seen.st_dev, seen.st_ino) == (wanted.st_dev, wanted.st_ino):
-                        found.append(int(entry))
-                        break
+            if _has_open(int(entry), wanted, writing=True):
+                found.append(int(entry))
     return found
 
 
@@ -200,9 +287,3 @@ def lease_left_s(words: dict[str, str | int | float]) -> float:
         return Deadline.parse(str(words["lease"])).left_s
     except (KeyError, ValueError):
         return 0.0
-
-
-def lock_folder() -> Path:
-    """Where the machine's GPU locks live: one place for every workspace of this user's machine."""
-    given = os.environ.get("LABQUEUE_LOCKS")
-    return Path(given) if given else Path(tempfile.gettempdir()) / "labqueue-locks"

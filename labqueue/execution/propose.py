@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labqueue.domain.errors import LabError, Unavailable
+from labqueue.domain.errors import LabError, Moved, Unavailable
 from labqueue.execution.provenance import importable
 from labqueue.settings import Settings
 from labqueue.store import control, trials
@@ -127,10 +127,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--job", type=int, required=True)
     given = parser.parse_args(argv)
     db = open_existing(Settings(Path(given.root)).database)
-    assert db is not None, "the worker has it open"
+    if db is None:
+        return EXIT_LATER  # moved away under its worker, who will see it
     try:
         said = propose(db, given.job)
-    except Unavailable as error:
+    except (Unavailable, Moved) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_LATER
     if said is not None:

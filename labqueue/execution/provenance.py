@@ -8,14 +8,14 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labqueue.execution.devices import gpus
-from labqueue.execution.files import make_folder, write_bytes
+from labqueue.execution import patches
+from labqueue.execution.patches import Patch
+from labqueue.llm.cards import gpus
 from labqueue.settings import Settings
 
 PACKAGES = (
@@ -50,19 +50,9 @@ def importable() -> str:
     return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(SOURCES.parent)]))
 
 
-def save_patch(settings: Settings) -> str | None:
-    """Keeps the difference of a dirty tree to its commit; returns its path relative to the root, or None."""
-    if not here().dirty:
-        return None
-    patch = _git("diff", "--binary", "HEAD", "--", ".")
-    if not patch:
-        return None
-    name = hashlib.sha256(patch.encode()).hexdigest()[:16]
-    path = settings.outputs / "patches" / f"{name}.patch"
-    if not path.exists():
-        make_folder(path.parent, settings.root)
-        write_bytes(path, patch.encode())
-    return settings.relative(path)
+def save_patch(settings: Settings) -> Patch:
+    """Keeps the difference of a dirty tree to its commit; nothing where there is none."""
+    return patches.save(settings, SOURCES.parent) if here().dirty else Patch(None)
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -76,7 +66,7 @@ def environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1),
         "packages": dict(_versions()),
-        "gpu": None if card is None else {"name": card.name, "memory_gib": round(card.total_gib, 2)},
+        "gpu": None if card is None else {"name": card.name, "uuid": card.uuid, "memory_gib": round(card.total_gib, 2)},
         "driver": None if card is None else card.driver,
     }
 
@@ -106,13 +96,8 @@ def _sources_hash() -> str:
 
 
 def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(SOURCES.parent), *words], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return None
-    return done.stdout.strip("\n") if done.returncode == 0 else None
+    found = patches.git(SOURCES.parent, *words)
+    return None if found is None else found.decode(errors="replace").strip("\n")
 
 
 def _cpu() -> str:

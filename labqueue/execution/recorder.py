@@ -13,15 +13,17 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from labqueue.domain.artifacts import Artifact, Files
-from labqueue.domain.errors import DiskFull, LabError
+from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Checkpoint, Diverged, Pruned
-from labqueue.execution import files, pruning, space
-from labqueue.settings import Settings
+from labqueue.domain.values import check, written
+from labqueue.execution import files, pruning, resumption, space
+from labqueue.settings import Place, Settings
 from labqueue.store import claims, read, write
 from labqueue.store.db import Database
 
@@ -41,9 +43,15 @@ _PICKLES = {".pkl", ".pickle", ".joblib"}
 
 
 class LedgerRecorder:
-    """The recorder of one attempt. ``start`` begins flushing; ``close`` commits the rest."""
+    """The recorder of one attempt. ``start`` begins flushing; ``close`` commits the rest.
 
-    def __init__(self, settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
+    Once the ledger, or the device's ``lock`` where it lies in the workspace, is no longer where it was, nothing is
+    written by a path any more: the path may lead to another workspace now. The run is asked to stop.
+    """
+
+    def __init__(
+        self, settings: Settings, db: Database, claim: claims.Claim, device: str, lock: Place | None = None
+    ) -> None:
         self._db = db
         self._settings = settings
         self._claim = claim
@@ -51,6 +59,7 @@ class LedgerRecorder:
         self._folder = settings.run(claim.experiment, claim.run_id)
         self._scratch = self._folder / "scratch"
         self._made: set[Path] = set()
+        self._places = [db.place, *([lock] if lock else [])]
         self._points: deque[tuple[str, int, float | None]] = deque()
         self._notes: deque[str] = deque()
         self._last_good: dict[str, int] = {}
@@ -61,11 +70,13 @@ class LedgerRecorder:
         self._rates: deque[tuple[float, int]] = deque(maxlen=50)
         self._asked: str | None = None
         self._signalled: str | None = None
+        self.refused: str | None = None
+        """Why the ledger takes nothing more of this attempt, in words; None while it does."""
         self._flushing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
         self._checkpoint_bytes = 0
-        self._resume_from = self._find_checkpoint()
+        self._resume_from = resumption.checkpoint(db, settings, claim)
         resumed_from = self._resume_from.step if self._resume_from else None
         claims.begin(db, claim.run_id, claim.token, resumed_from)
         self._judge = pruning.judge(db, claim.run_id, claim.seed, resumed_from)
@@ -93,6 +104,7 @@ class LedgerRecorder:
     @property
     def directory(self) -> Path:
         """A folder of this run alone."""
+        self._stay()
         self._scratch.mkdir(parents=True, exist_ok=True)
         return self._scratch
 
@@ -112,6 +124,11 @@ class LedgerRecorder:
 
     def metric(self, name: str, value: float | None, step: int) -> None:
         """Buffers a value; one that is not finite is kept as null and ends the run, as may a search."""
+        if self.refused is not None:
+            raise LabError(self.refused)
+        check(f"metric name {name!r}", name, str)
+        step = int(step)
+        check(f"step {step} of metric {name!r}", step, int)
         number = None if value is None else float(value)
         if number is not None and not math.isfinite(number):
             self._points.append((name, step, None))
@@ -119,19 +136,21 @@ class LedgerRecorder:
         if number is not None:
             self._last_good[name] = step
             self.peak_gib = number if name == PEAK else self.peak_gib
-        self._points.append((name, int(step), number))
+        self._points.append((name, step, number))
         if self._judge is not None and name == self._judge.metric and number is not None:
-            refusal = self._judge.refuse(int(step), number)
+            refusal = self._judge.refuse(step, number)
             if refusal is not None:
                 raise Pruned(refusal)
 
     def note(self, text: str) -> None:
         """Buffers a sentence for the reader of the run; paths inside the workspace are as seen from it, so that they
         hold wherever the run is exported to."""
+        check(f"note {text!r:.200}", text, str)
         self._notes.append(text.replace(f"{self._settings.root}{os.sep}", ""))
 
     def progress(self, done: int, total: int) -> None:
         """Notes how far the run is; the rate is that of the last 50 calls."""
+        check(f"progress {done} of {total}", max(done, total, key=abs), int)
         self._rates.append((time.monotonic(), done))
         (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
         rate = (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
@@ -139,6 +158,7 @@ class LedgerRecorder:
 
     def artifact(self, name: str, value: Artifact) -> None:
         """Writes a value under a name and records its hash."""
+        check(f"artifact name {name!r}", name, str)
         if not name or name.startswith(".") or "/" in name:
             raise LabError(f"artifact name {name!r} is not a file name")
         self._make(self._folder)
@@ -156,7 +176,9 @@ class LedgerRecorder:
         else:
             target = self._folder / f"{name}.json"
             self._clear(name, target)
-            files.write_bytes(target, json.dumps(value.model_dump(mode="json"), ensure_ascii=False).encode())
+            text = json.dumps(value.model_dump(mode="json"), ensure_ascii=False)
+            check(f"artifact {name!r}", text, str)
+            files.write_bytes(target, text.encode())
         write.add_artifact(
             self._db,
             self.run_id,
@@ -170,6 +192,7 @@ class LedgerRecorder:
 
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
         """Makes ``save``'s files durable, then records them together with every metric so far."""
+        check(f"checkpoint of step {step}", step, int)
         folder = self._folder / "checkpoints"
         self._make(folder)
         aside = folder / f".step-{step}-attempt-{self.attempt}.partial"
@@ -209,13 +232,20 @@ class LedgerRecorder:
         if target.exists():
             write.forget_artifact(self._db, self.run_id, self.attempt, name)
 
+    def _stay(self) -> None:
+        """Raises ``Moved`` where the workspace is no longer the one that this attempt is of."""
+        for place in self._places:
+            place.check()
+
     def _make(self, folder: Path) -> None:
+        self._stay()
         if folder not in self._made:
             files.make_folder(folder, self._settings.root)
             self._made.add(folder)
 
     def drop_checkpoints(self) -> None:
         """Removes the checkpoints of a run that has succeeded; the ledger has forgotten them with its ending."""
+        self._stay()
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
 
     def start(self) -> None:
@@ -231,7 +261,8 @@ class LedgerRecorder:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        self.flush()
+        if self.refused is None:
+            self.flush()
 
     def flush(self) -> None:
         """Commits what is buffered and learns what a person has asked.
@@ -239,6 +270,7 @@ class LedgerRecorder:
         Raises:
             Fenced: the run was taken away.
         """
+        self._stay()
         with self._flushing:
             points, notes = list(self._points), list(self._notes)
             progress = self._progress if self._progress != self._progress_sent else None
@@ -265,30 +297,16 @@ class LedgerRecorder:
                 sys.stderr.write(f"{error}; this process ends\n")
                 sys.stderr.flush()
                 os._exit(EXIT_FENCED)
+            except Moved as error:
+                # Not at once: what it does with its memory and its device ends as at any other stop.
+                sys.stderr.write(f"{error}\n")
+                self._asked = "moved"
+                return
             except LabError as error:
                 # The database is locked or the disk is full: values stay buffered, and the next round tries again.
                 sys.stderr.write(f"values wait to be stored: {error}\n")
-
-    def _find_checkpoint(self) -> Checkpoint | None:
-        rows = read.checkpoints(self._db, self.run_id)
-        for at, row in enumerate(rows, start=1):
-            path = self._settings.root / row.path
-            fault = _fault(path, row.sha256)
-            if fault is None:
-                return Checkpoint(row.step, path)
-            older = f"falling back to that of step {rows[at].step}" if at < len(rows) else None
-            instead = older or "starting from the beginning"
-            words = f"checkpoint of step {row.step} {fault} ({row.path}); {instead}"
-            sys.stderr.write(f"{words}\n")
-            write.drop_checkpoint(self._db, self.run_id, self.attempt, row.step, words)
-        return None
-
-
-def _fault(checkpoint: Path, sha256: str) -> str | None:
-    """Why a checkpoint cannot be believed, or None."""
-    if not checkpoint.is_dir():
-        return "is missing"
-    try:
-        return None if files.sha256(checkpoint) == sha256 else "does not match its hash"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+            except Exception as error:  # waiting would not help: the next metric, or the end of the run, says so
+                traceback.print_exc()
+                words = " ".join(str(error).split())
+                self.refused = written(f"what the run measured could not be stored: {words[:300]}")
+                return

@@ -1,4 +1,7 @@
-"""Putting right what a dead or frozen worker left: its lock, its children, its runs."""
+"""Putting right what a dead or frozen worker left: its lock, its children, its runs.
+
+Nothing of another workspace is ever ended, though a copied ledger names its processes, and a GPU is shared with it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +18,45 @@ from labqueue.domain.errors import LabError
 from labqueue.domain.state import Ending
 from labqueue.execution import policy, process
 from labqueue.execution.process import Identity, Lock
-from labqueue.store import claims, write
+from labqueue.settings import Place
+from labqueue.store import claims, machine, write
 from labqueue.store.db import Database
 
 
-def take_over(path: Path, device: str) -> Lock:
+def take_over(path: Path, device: str, db: Database) -> Lock:
     """Takes the worker's lock of a device; ends a holder whose lease has lapsed (a frozen worker keeps its lock).
 
     Raises:
-        LabError: a living worker holds the device; the message says which.
+        LabError: a living worker holds the device, or another workspace's frozen one; the message says which.
     """
-    held = process.lock(path, wait_s=0.5)
-    if held is not None:
-        return held
+    held = process.lock(path, wait_s=0.5) or _taken_from_frozen(path, device, db.place)
+    try:
+        _refuse_second(db, device)
+    except BaseException:
+        held.release()
+        raise
+    return held
+
+
+def _taken_from_frozen(path: Path, device: str, ledger: Place) -> Lock:
     words = process.holder(path)
     lease_s = process.lease_left_s(words)
     identity = process.identity_in(words)
+    where = f"workspace {words.get('root', 'unknown')}, host {words.get('host', 'unknown')}"
     if lease_s > 0 or identity is None:
         raise LabError(
             f"device {device} is held by the worker with process id {words.get('pid', 'unknown')} "
-            f"(workspace {words.get('root', 'unknown')}, host {words.get('host', 'unknown')}). One device, one worker: "
-            "end that one first, or choose another with --device."
+            f"({where}). One device, one worker: end that one first, or choose another with --device."
         )
-    if identity.alive:
-        # Verified by boot, number and start time: this is the frozen worker itself and no stranger.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(identity.pid, signal.SIGKILL)
+    if identity.alive and identity.pid in process.holders(path):
+        if not process.belongs(identity.pid, ledger):
+            raise LabError(
+                f"device {device} is held by the worker with process id {identity.pid} ({where}), which has not "
+                f"answered for {claims.LEASE_S - lease_s:.0f} s. It is not this workspace's to end: wake it with "
+                f"`kill -CONT {identity.pid}`, or end it with `kill -KILL {identity.pid}`."
+            )
+        # Verified by boot, number, start time and open files: this is the frozen worker itself and no stranger.
+        process.kill(identity)
     held = process.lock(path, wait_s=10.0)
     if held is None:
         raise LabError(
@@ -49,18 +66,40 @@ def take_over(path: Path, device: str) -> Lock:
     return held
 
 
-def free_device(path: Path, grace_s: float) -> list[int]:
+def _refuse_second(db: Database, device: str) -> None:
+    """Refuses to work beside a worker whose lock was taken away under it: its run would be ended as an orphan."""
+    give_up = time.monotonic() + process.END_S
+    for row in machine.unended(db, device):
+        worker = Identity(row.boot_id, row.pid, row.pid_start)
+        while (alive := worker != process.myself() and process.lives(worker, db.place)) and time.monotonic() < give_up:
+            time.sleep(0.02)  # one that ends gives its lock back a moment before it is gone
+        # Whoever gives workers locks of their own puts two of them on one card on purpose.
+        if alive and (device == "cpu" or not os.environ.get("LABQUEUE_LOCKS")):
+            raise LabError(
+                f"device {device} is used by the worker with process id {worker.pid}, whose lock was removed. It ends "
+                f"by itself before its next run; `kill {worker.pid}` ends it now, and its run checkpoints."
+            )
+
+
+def free_device(path: Path, grace_s: float, ledger: Place | None = None) -> list[int]:
     """Waits for orphans to checkpoint and leave a device, then kills them; returns those killed.
 
-    The caller holds the device's worker lock, and no child of its own has begun an attempt.
+    The caller holds the device's worker lock, and no child of its own has begun an attempt. ``ledger`` is its
+    workspace's, for the first time that it frees the device: afterwards only its own children can have come to it.
 
     Raises:
-        LabError: a process that this user cannot see has the lock.
+        LabError: a process of another workspace has the lock, or one that this user cannot see.
     """
     held = process.lock(path, wait_s=grace_s)
     killed: list[int] = []
     while held is None:
         for pid in process.holders(path):
+            if ledger is not None and not path.is_relative_to(ledger.path.parent) and not process.belongs(pid, ledger):
+                words = process.holder(path)
+                raise LabError(
+                    f"the device is still used by process {pid} of another workspace ({words.get('root', 'unknown')}), "
+                    f"whose worker is gone. It is not this workspace's to end: wait for it, or `kill {pid}`."
+                )
             killed.append(pid)
             process.end_group(pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
@@ -72,36 +111,56 @@ def free_device(path: Path, grace_s: float) -> list[int]:
     return killed
 
 
-def reclaim(db: Database, device_class: str, device: str, grace_s: float) -> list[int]:
+def reclaim(
+    db: Database, device_class: str, grace_s: float, say: Callable[[str], None] = lambda _words: None
+) -> list[int]:
     """Takes back every run that is marked running and whose worker is gone; returns their ids.
 
-    The caller holds the device's worker lock and has freed the device, so nobody of this device executes them.
+    The caller holds the device's worker lock and has freed the device, so no process of this workspace that the lock
+    tells of executes them. In a copy of a workspace the runs that were computing as it was copied are taken back at
+    once, and the processes left alone: both workspaces execute them to their end, each for itself.
+
+    Raises:
+        LabError: a run is executed by a process that this user can neither see nor end.
     """
     taken = []
     for row in claims.running(db, device_class):
-        if row.worker_device != device and Identity(row.worker_boot, row.worker_pid, row.worker_start).alive:
+        worker = process.lives(Identity(row.worker_boot, row.worker_pid, row.worker_start), db.place)
+        if worker:
             continue
-        _end_orphan(row, grace_s)
+        elsewhere = row.pid if _end_orphan(row, grace_s, db.place) else row.worker_pid if worker is None else None
         with contextlib.suppress(claims.Fenced):
-            _settle(db, row)
+            _settle(db, row, elsewhere)
             taken.append(row.run_id)
+            if elsewhere is None:
+                say(f"run {row.run_id} was left by a dead worker; queued again")
+            else:
+                say(
+                    f"run {row.run_id} was computing when this workspace was copied: process {elsewhere} of the other "
+                    f"workspace goes on with it there, and is left alone; here it is queued again "
+                    f"(`labqueue cancel {row.run_id}`, if once is enough)"
+                )
     return taken
 
 
-def _end_orphan(row: Any, grace_s: float) -> None:
+def _end_orphan(row: Any, grace_s: float, ledger: Place) -> bool:
+    """Waits for the process of an attempt, then kills it; True, and nothing done, where it is another workspace's."""
     if row.pid is None or row.boot_id != boot_id():
-        return
+        return False
     child = Identity(row.boot_id, row.pid, row.pid_start)
     give_up = time.monotonic() + grace_s
-    while child.alive and time.monotonic() < give_up:
+    while (alive := process.lives(child, ledger)) and time.monotonic() < give_up:
         time.sleep(0.05)
-    if child.alive:
+    if alive:
+        if process.belongs(child.pid, ledger) is None:
+            raise LabError(f"run {row.run_id} is executed by process {child.pid}, which cannot be seen: another user's")
         process.end_group(child.pid, signal.SIGKILL)
         while child.alive:
             time.sleep(0.01)
+    return alive is None
 
 
-def _settle(db: Database, row: Any) -> None:
+def _settle(db: Database, row: Any, elsewhere: int | None) -> None:
     subject = policy.Subject(
         row.run_id, row.number, row.kind, row.params, row.limits, row.run_adjusted, row.attempts_used
     )
@@ -110,7 +169,9 @@ def _settle(db: Database, row: Any) -> None:
         return
     same_boot = row.boot_id == boot_id()
     why = "its worker died" if same_boot else "the machine went down"
-    if claims.interrupt(db, row.run_id, row.number, why, asked=row.request == "pause"):
+    if elsewhere is not None:
+        why = f"the workspace was copied while it computed; process {elsewhere} goes on in the other one"
+    if claims.interrupt(db, row.run_id, row.number, why, asked=row.request == "pause" or elsewhere is not None):
         words = f"{why}, {claims.MAX_STALLS} times in a row without a new step or checkpoint"
         policy.conclude(db, subject, Ending.CRASHED, words)
     else:

@@ -19,13 +19,13 @@ from typing import Any
 
 from labqueue import kinds
 from labqueue.domain.canonical import canonical
-from labqueue.domain.errors import DiskFull, LabError
+from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
 from labqueue.execution import files, policy, process, provenance, space
 from labqueue.execution.recorder import EXIT_FENCED, LedgerRecorder
 from labqueue.llm import faults, memory
-from labqueue.settings import Settings
+from labqueue.settings import Place, Settings
 from labqueue.store import claims, inputs, read, write
 from labqueue.store.db import Database, open_existing
 
@@ -51,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def on_sigterm(_number: int, _frame: object) -> None:
         if not state["assigned"]:
-            os._exit(0)
+            # An assignment may lie in the pipe, unread: 0 would say that it was carried out.
+            os._exit(EXIT_STOPPED)
         state["asked"] = True
         for ask in stop:
             ask("shutdown")
@@ -73,15 +74,21 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_BUSY
     held.describe({"run": run_id, "root": given.root, "worker": given.parent})
     db = open_existing(settings.database)
-    assert db is not None, "the worker has claimed from it"
+    if db is None:
+        sys.stderr.write(f"{settings.database} is gone: the worker has claimed this run from it\n")
+        return EXIT_STOPPED
+    inside = held.place if held.path.is_relative_to(settings.root) else None
     try:
         claim = read.claim(db, run_id, token)
         if state["asked"]:
             return EXIT_STOPPED
-        return _attempt(settings, db, claim, stop)
+        return _attempt(settings, db, claim, stop, inside)
     except claims.Fenced as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FENCED
+    except Moved as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_STOPPED
     except DiskFull as error:
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{error}\n")
@@ -98,13 +105,15 @@ def _print_to(log: Path) -> None:
     os.close(handle)
 
 
-def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[Callable[[str], None]]) -> int:
+def _attempt(
+    settings: Settings, db: Database, claim: claims.Claim, stop: list[Callable[[str], None]], lock: Place | None
+) -> int:
     device = settings.device
     subject = policy.Subject(
         claim.run_id, claim.token, claim.kind, claim.params, claim.limits, claim.adjusted, claim.attempts_used
     )
     _describe(settings, db, claim, device)
-    recorder = LedgerRecorder(settings, db, claim, device)
+    recorder = LedgerRecorder(settings, db, claim, device, lock)
     stop.append(recorder.ask_to_stop)
     recorder.start()
     fields: dict[str, Any] = {}
@@ -118,7 +127,7 @@ def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[C
     except Stopped:
         recorder.close()
         return EXIT_STOPPED
-    except claims.Fenced:
+    except (claims.Fenced, Moved):
         raise
     except Diverged as error:
         ending, reason = Ending.DIVERGED, str(error)
@@ -135,6 +144,8 @@ def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[C
             traceback.print_exc()
         ending, reason = _classify(error, settings.root)
     recorder.close()
+    if recorder.refused is not None:
+        ending, reason = Ending.FAILED, recorder.refused
     fields["peak_memory_gib"] = max(filter(None, (_peak_gib(device), recorder.peak_gib)), default=None)
     policy.conclude(db, subject, ending, reason, fields)
     if ending is Ending.SUCCEEDED:
@@ -145,6 +156,9 @@ def _attempt(settings: Settings, db: Database, claim: claims.Claim, stop: list[C
 def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str) -> None:
     ours = provenance.here()
     me = process.myself()
+    patch = provenance.save_patch(settings)
+    if patch.lacks is not None:
+        write.log_event(db, "patch", patch.lacks, claim.run_id)
     claims.attempt_fields(
         db,
         claim.run_id,
@@ -155,7 +169,7 @@ def _describe(settings: Settings, db: Database, claim: claims.Claim, device: str
         environment_id=write.environment(db, provenance.environment(device)),
         commit=ours.commit,
         dirty=ours.dirty,
-        patch=provenance.save_patch(settings),
+        patch=patch.path,
         sources_hash=ours.sources_hash,
         packages_hash=ours.packages_hash,
     )
@@ -205,7 +219,7 @@ def _peak_gib(device: str) -> float | None:
 def _classify(error: BaseException, root: Path) -> tuple[Ending, str]:
     words = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:500]
     if space.is_disk_full(error, root):
-        return Ending.DISK_FULL, words
+        return Ending.DISK_FULL, "; ".join(filter(None, (words, space.elsewhere(error, root))))
     if memory.is_out_of_memory(error):
         return Ending.OUT_OF_MEMORY, words
     return (Ending.CRASHED if faults.is_device_fault(error) else Ending.FAILED), words

@@ -16,6 +16,7 @@ _WHY = {
     "pause": "paused by a person",
     "shutdown": "the worker was stopped",
     "hours": "the worker's hours are over",
+    "moved": "the workspace was moved, removed or replaced under it",
 }
 
 

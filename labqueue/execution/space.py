@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ RESERVE_BYTES = GIB
 RESERVE_SHARE = 0.05
 """The most of a disk that the reserve may take; file systems keep about as much for themselves."""
 
-_SAID = ("no space left on device", "disk is full", "disk quota exceeded")
+_SAID = ("no space left on device", "disk is full", "disk quota exceeded", "no usable temporary directory found")
 
 _TORN = ("PytorchStreamWriter", "unexpected pos")
 """What torch says when a file that it writes ends early, without the cause."""
@@ -39,6 +40,33 @@ def shortage(path: Path, more_bytes: int = 0) -> str | None:
         f"the disk of {path} is nearly full: {_gib(free)} are free, {_gib(needed)} are needed; "
         "`labqueue gc` shows what may go"
     )
+
+
+def temporary() -> Path:
+    """The folder for temporary files, also when it is full and Python would take another (``tempfile.gettempdir``)."""
+    given = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    return Path(next(filter(None, given), "/tmp"))  # noqa: S108  # the system's own name for it
+
+
+def elsewhere(error: BaseException, root: Path) -> str | None:
+    """What an error that means a full disk says of another disk than the workspace's, and the cure; None: nothing.
+
+    Where the error names no file, the folder for temporary files is the one that libraries write to unasked.
+    """
+    scratch = temporary()
+    named = getattr(error, "filename", None)
+    place = Path(named) if isinstance(named, str) else scratch
+    place = next((above for above in (place, *place.parents) if above.is_dir()), scratch)
+    try:
+        if shortage(root) is not None or place.stat().st_dev == root.stat().st_dev:
+            return None
+        free = shutil.disk_usage(place).free
+    except OSError:
+        return None
+    cure = f"make room in {place}"
+    if place.is_relative_to(scratch):
+        cure += ", or set TMPDIR to a folder with room"
+    return f"the workspace's disk has room, that of {place} has {free / 1024**2:.1f} MiB free: {cure}"
 
 
 def is_disk_full(error: BaseException, path: Path) -> bool:

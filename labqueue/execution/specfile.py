@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from labqueue.domain import predictions
+from labqueue.domain import predictions, values
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.search import Search
 from labqueue.domain.spec import Limits, Need, Override, RandomSweep, Spec, Sweep
@@ -116,7 +116,10 @@ def _plain(value: Any, path: str, source: Source) -> Any:
             if not isinstance(key, str):
                 words = f"{inside}keys are text, this one is {_word(key)} {key!r}; put it in quotes"
                 raise source.error(words, f"{path}.{key}" if path else str(key))
-        return {key: _plain(inner, f"{path}.{key}" if path else key, source) for key, inner in value.items()}
+            fault = values.fault(_joined(key))
+            if fault is not None:
+                raise source.error(f"{inside}the key {key!r} {fault}", path)
+        return {_joined(key): _plain(inner, f"{path}.{key}" if path else key, source) for key, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner, f"{path}.{at}", source) for at, inner in enumerate(value)]
     if isinstance(value, datetime.date):
@@ -125,14 +128,21 @@ def _plain(value: Any, path: str, source: Source) -> Any:
         raise source.error(f"{inside}{_word(value)} values are not allowed in a spec", path)
     if isinstance(value, float) and not math.isfinite(value):
         raise source.error(f"{inside}{value} is not a finite number", path)
-    if isinstance(value, str) and not value.isascii():
-        try:
-            # JSON writes an emoji as a pair of surrogates, which YAML leaves as two.
-            return value.encode("utf-16", "surrogatepass").decode("utf-16")
-        except UnicodeDecodeError:
-            words = f"{inside}{value!r} holds half of a surrogate pair, which is no text"
-            raise source.error(words, path) from None
+    value = _joined(value) if isinstance(value, str) else value
+    fault = values.fault(value) if isinstance(value, int | str) else None
+    if fault is not None:
+        shown = repr(value)
+        raise source.error(f"{inside}{shown[:80]}{'…' if len(shown) > 80 else ''} {fault}", path)
     return value
+
+
+def _joined(text: str) -> str:
+    """A text in which each pair of surrogates is the one letter that it stands for: JSON writes an emoji as a pair,
+    which YAML leaves as two. One with half of a pair stays as it is."""
+    try:
+        return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return text
 
 
 def to_spec(source: Source) -> Spec:

@@ -10,7 +10,7 @@ from typing import Any
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec import Need, Spec
-from labqueue.execution import fits, preflight, queue, specfile
+from labqueue.execution import fits, preflight, queue, specfile, takes
 from labqueue.execution import plan as planning
 from labqueue.execution.plan import Plan, Request
 from labqueue.execution.specfile import Source
@@ -25,10 +25,11 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
     """Records planned submissions in one transaction and wakes the workers.
 
     Raises:
-        LabError: a needed experiment is unknown, needs form a cycle, a run cannot fit the card, or the workspace cannot
-            be written.
+        LabError: a needed experiment is unknown, needs form a cycle, a run that another takes from is missing, a run
+            cannot fit the card, or the workspace cannot be written.
     """
     db = store_db.shared(settings.database)
+    takes.refuse_missing(plans, db)
     plans = [_fitting(planned, db, plans) for planned in plans]
     ordered = [part for planned in _with_needs(db, plans, request) for part in _with_preflight(planned, request)]
     answers = add_jobs(db, [planned.job for planned in ordered])
@@ -51,6 +52,15 @@ def took(settings: Settings, planned: Plan) -> endings.Typical | None:
     """What earlier runs of a plan's experiment took, on its device; None where there are none."""
     db = _past(settings)
     return None if db is None else endings.typical(db, planned.job.experiment, planned.job.device)
+
+
+def refuse_what_is_missing(settings: Settings, plans: list[Plan]) -> None:
+    """For before anything is fetched; ``submit`` asks again.
+
+    Raises:
+        LabError: a run takes from one that is neither among the plans nor in the ledger.
+    """
+    takes.refuse_missing(plans, _past(settings))
 
 
 def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:
@@ -124,10 +134,11 @@ def _in_order(here: dict[str, Plan], wanted: dict[str, list[dict[str, Any]]]) ->
             raise here[name].source.error(f"needs form a circle: {circle}", "needs")
         if name in done:
             return
-        for need in wanted[name]:
+        taken = [each.experiment for each in takes.of(here[name])]
+        for need in [*(need["experiment"] for need in wanted[name]), *taken]:
             # Its own name means its older job.
-            if need["experiment"] in here and need["experiment"] != name:
-                visit(need["experiment"], (*path, name))
+            if need in here and need != name:
+                visit(need, (*path, name))
         done[name] = here[name]
 
     for name in here:
@@ -136,29 +147,30 @@ def _in_order(here: dict[str, Plan], wanted: dict[str, list[dict[str, Any]]]) ->
 
 
 def with_needed(plans: list[Plan], folders: Sequence[Path], request: Request) -> list[Plan]:
-    """``plans`` and those of all experiments that they need, directly or not, found by name below ``folders``.
+    """``plans`` and those of all experiments that they need or take from, directly or not, found by name below
+    ``folders``, with the seeds that are taken of them.
 
     Raises:
         LabError: a needed experiment has no spec there, or one that is wrong.
     """
-    while more := _needed_specs(plans, folders):
-        plans = [*plans, *(planning.plan(source, request) for source in more)]
-    return plans
+    given = len(plans)
+    while True:
+        more = [planning.plan(source, request) for source in _needed_specs(plans, folders)]
+        before = [*plans, *more]
+        plans = [takes.with_seeds(each, before) if at >= given else each for at, each in enumerate(before)]
+        if not more and all(one is other for one, other in zip(plans, before, strict=True)):
+            return plans
 
 
 def _needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
-    """Sources of experiments that ``plans`` need and do not contain, found by name below ``folders``.
+    """Sources of experiments that ``plans`` need or take from and do not contain, found by name below ``folders``.
 
     Raises:
         LabError: a needed experiment has no spec there.
     """
     known = {planned.job.experiment for planned in plans}
-    names = {
-        need["experiment"]
-        for planned in plans
-        for need in _needs_of(planned, Request())
-        if need["experiment"] not in known
-    }
+    needed = {need["experiment"] for planned in plans for need in _needs_of(planned, Request())} - known
+    names = needed | {taken.experiment for planned in plans for taken in takes.of(planned)} - known
     if not names:
         return []
     found: dict[str, Source] = {}
@@ -170,7 +182,7 @@ def _needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
                 continue
             if source.data.get("name") in names:
                 found.setdefault(source.data["name"], source)
-    missing = names - set(found)
+    missing = needed - set(found)
     if missing:
         listed = ", ".join(str(folder) for folder in folders)
         raise LabError(f"--with-needs found no spec named {sorted(missing)[0]!r} below {listed}")

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labqueue.execution.devices import gpus
-
 SAMPLE_S = 5.0
 """Between samples: temperatures and clocks of a card under load move in seconds. Assumption."""
 
@@ -84,10 +82,13 @@ Source = Callable[[], Sample]
 
 
 class Telemetry:
-    """Samples while one attempt runs: ``start``, then ``stop`` for the summary. Raises nothing."""
+    """Samples while one attempt runs: ``start``, then ``stop`` for the summary. Raises nothing.
 
-    def __init__(self, device: str, interval_s: float = SAMPLE_S) -> None:
-        self._device, self._interval_s = device, interval_s
+    ``card`` is the UUID of the card to look at, None is the processor.
+    """
+
+    def __init__(self, card: str | None, interval_s: float = SAMPLE_S) -> None:
+        self._card, self._interval_s = card, interval_s
         self._samples: list[Sample] = []
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -112,7 +113,7 @@ class Telemetry:
         return summarize(list(self._samples))
 
     def _watch(self, samples: list[Sample], over: threading.Event) -> None:
-        with contextlib.suppress(Exception), _source(self._device) as take:
+        with contextlib.suppress(Exception), _source(self._card) as take:
             while True:
                 # One that fails is a sample that is missing, not the end of sampling.
                 with contextlib.suppress(Exception):
@@ -122,18 +123,16 @@ class Telemetry:
 
 
 @contextlib.contextmanager
-def _source(device: str) -> Any:
+def _source(card: str | None) -> Any:
     """What to sample on a device; for a card it keeps NVML open meanwhile."""
-    if device == "cpu":
+    if card is None:
         yield _processor
         return
     import pynvml
 
-    index = int(device.partition(":")[2] or 0)
-    uuid = next(card.uuid for card in gpus() if card.index == index)
     pynvml.nvmlInit()
     try:
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(card)
         yield lambda: _card(handle)
     finally:
         pynvml.nvmlShutdown()

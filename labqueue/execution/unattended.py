@@ -107,9 +107,12 @@ class Unattended:
 
         Raises:
             WorkFailed: it cannot start, since another one keeps the device, say.
+            Moved: the ledger is no longer where it was.
         """
         if before is not None and before.returncode in (0, 1):
             return None
+        # A worker that is started where the workspace used to be would make a new one there.
+        self._db.place.check()
         if before is not None and before.returncode != 2:
             self._deaths += 1
             if self._deaths == MAX_DEATHS:

@@ -19,7 +19,7 @@ from labqueue.execution.files import write_bytes
 MARK = "# Written by labqueue worker --install; changes by hand are not overwritten. sha256 "
 """How a later call knows its own file, and one that somebody has changed since."""
 
-CARRIED = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "LABQUEUE_CACHE", "LABQUEUE_LOCKS")
+CARRIED = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HF_HOME", "LABQUEUE_CACHE", "LABQUEUE_LOCKS")
 """Variables of the installing shell that decide what the worker does. LABQUEUE_NOTIFY is not among them: it may hold
 passwords, and a unit file is for everyone to read."""
 

@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from labqueue import clock
-from labqueue.clock import Deadline
-from labqueue.domain.errors import LabError, Unavailable
+from labqueue.domain.errors import LabError, Moved, Unavailable
 from labqueue.domain.state import Ending
+from labqueue.domain.text import printable
 from labqueue.execution import child as children
 from labqueue.execution import notify, policy, process, queue, recovery, settle, space
 from labqueue.execution.admission import Admission
 from labqueue.execution.breaker import Breaker
 from labqueue.execution.child import Child
-from labqueue.execution.devices import choose, lock_name
+from labqueue.execution.devices import choose, find, locks
+from labqueue.execution.heart import Heart
 from labqueue.execution.hours import Hours
 from labqueue.execution.propose import Proposer
 from labqueue.execution.telemetry import Telemetry
@@ -38,7 +39,7 @@ from labqueue.store.drain import Prospect, prospect
 T = TypeVar("T")
 
 RENEW_S = 4.0
-"""Between renewals of leases; a fifth of claims.LEASE_S."""
+"""Between renewals of the running attempt's lease; a fifth of claims.LEASE_S."""
 
 LOOK_S = 0.5
 """Between looks at what people ask of the running attempt."""
@@ -62,7 +63,7 @@ class Options:
 def say_on_stderr(words: str) -> None:
     """Prints a line; once the terminal is gone, nowhere: a worker outlives the window it was started in."""
     try:
-        sys.stderr.write(f"{words}\n")
+        sys.stderr.write(f"{printable(words)}\n")
         sys.stderr.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 2)
@@ -73,6 +74,7 @@ class Worker:
 
     def __init__(self, settings: Settings, options: Options) -> None:
         self.device = choose(settings.device)
+        self._hardware = find(self.device)
         self.device_class = self.device.partition(":")[0]
         self.settings = settings
         self.options = options
@@ -80,17 +82,17 @@ class Worker:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stopping = False
         self._unsettled = 0
-        base = lock_name(settings, self.device)
-        self._worker_lock = base.with_name(f"{base.name}.worker")
-        self._compute_lock = base.with_name(f"{base.name}.compute")
+        self._worker_lock, self._compute_lock = locks(settings, self._hardware.card)
+        self._places = [self.db.place]
+        self._mark = ""
         self._worker_id = 0
         self._standby: children.Standby | None = None
         self._notices = notify.Notices(settings, self.db, self.device, options.say)
-        self._telemetry = Telemetry(self.device)
+        self._telemetry = Telemetry(self._hardware.card)
         self._wakefulness = Wakefulness()
         self._typical: dict[tuple[int, str], float] = {}
-        self._admission = Admission(self.device, options.hours, lambda run: endings.expected_s(run, self._typical))
-        self._breaker = Breaker(settings, self.db, self.device, options.say, self._notices.paused)
+        self._admission = Admission(self._hardware, options.hours, lambda run: endings.expected_s(run, self._typical))
+        self._breaker = Breaker(settings, self.db, self._hardware, options.say, self._notices.paused)
         self._proposer = Proposer(settings, self.db, self.device_class, options.say)
 
     def work(self) -> int:
@@ -100,18 +102,20 @@ class Worker:
 
         Raises:
             LabError: another worker holds the device.
+            Moved: the ledger or the device's lock is no longer where it was; a run was told to checkpoint.
         """
-        held = recovery.take_over(self._worker_lock, self.device)
-        self._describe(held)
-        heart = threading.Thread(target=self._beat, args=(held,), name="lease", daemon=True)
-        heart.start()
+        held = recovery.take_over(self._worker_lock, str(self._hardware), self.db)
+        self._places.append(held.place)
+        heart = Heart(held, self.settings, self.device)
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         me = process.myself()
         self._worker_id = write.register_worker(
-            self.db, device=self.device, host=socket.gethostname(), pid=me.pid, pid_start=me.start
+            self.db, device=str(self._hardware), host=socket.gethostname(), pid=me.pid, pid_start=me.start
         )
+        heart.tell(self.db, self._worker_id)
         dead = machine.bury(self.db, self._worker_id)
-        if dead is not None:
+        # One that lives is of the workspace that this one was copied from.
+        if dead is not None and process.lives(process.Identity(*dead.identity), self.db.place) is False:
             self._notices.restarted(dead)
         stop_listening = queue.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
@@ -126,7 +130,9 @@ class Worker:
             self._wakefulness.release()
             if self._standby is not None:
                 self._standby.discard()
-            write.renew_worker(self.db, self._worker_id, ended=True)
+            heart.stop()
+            with contextlib.suppress(LabError):  # it ends all the same where the ledger cannot be told
+                write.renew_worker(self.db, self._worker_id, ended=True)
             self._stopping = True
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -150,7 +156,12 @@ class Worker:
             self._sleep(SWEEP_S)
         return 0
 
+    def _stay(self) -> None:
+        for place in self._places:
+            place.check()
+
     def _claim(self) -> claims.Claim | None:
+        self._stay()
         self._breaker.before()
         self._proposer.look()
         self._admission.look()
@@ -168,6 +179,7 @@ class Worker:
                 if str(error) != said:
                     self.options.say(f"waiting for the workspace: {error}")
                 said = str(error)
+            self._stay()
             if self._stopping:
                 return None
             self._sleep(SWEEP_S)
@@ -188,7 +200,10 @@ class Worker:
         # The next run's process starts now, while this one computes.
         self._standby = self._prepare()
         status = self._watch(claim, running)
+        if running.ending is None and any(place.changed for place in self._places):
+            running.ending = "moved"
         self._patiently(lambda: self._settle(claim, running, status, kills))
+        self._stay()
         self._record_telemetry(claim)
         # What it left behind with the lock in its hands (a daemon that C code forked, say) must not stop the next run.
         recovery.free_device(self._compute_lock, 0.0)
@@ -222,7 +237,7 @@ class Worker:
         return self._standby or self._prepare()
 
     def _prepare(self) -> children.Standby:
-        return children.prepare(self.settings, self.device, self._compute_lock)
+        return children.prepare(self.settings, self._hardware.card, self._compute_lock, self._mark)
 
     def _watch(self, claim: claims.Claim, running: Child) -> int:
         wall_minutes = claim.limits["wall_minutes"]
@@ -243,8 +258,8 @@ class Worker:
             try:
                 if now - renewed > RENEW_S:
                     renewed = now
+                    self._stay()
                     claims.renew(self.db, claim.run_id, claim.token)
-                    write.renew_worker(self.db, self._worker_id)
                 if now - looked > LOOK_S and running.ending is None:
                     looked = now
                     asked = read.request(self.db, claim.run_id, claim.token)
@@ -253,31 +268,17 @@ class Worker:
             except Unavailable as error:
                 # The run computes on: its lease only matters once this worker is dead.
                 self.options.say(f"the ledger cannot be reached now: {error}")
+            except Moved:
+                running.end("moved", self.options.grace_s)
             except claims.Fenced:
                 # Either it has just ended by itself, or the run was taken away: then it must not go on.
                 running.end("shutdown", self.options.grace_s)
 
     def _recover(self) -> None:
-        recovery.free_device(self._compute_lock, self.options.grace_s)
-        process.end_marked(f"{self._compute_lock}:")
-        for run_id in recovery.reclaim(self.db, self.device_class, self.device, self.options.grace_s):
-            self.options.say(f"run {run_id} was left by a dead worker; queued again")
-
-    def _describe(self, held: process.Lock) -> None:
-        held.describe(
-            {
-                "lease": str(Deadline.after(claims.LEASE_S)),
-                "root": str(self.settings.root),
-                "host": socket.gethostname(),
-                "device": self.device,
-            }
-        )
-
-    def _beat(self, held: process.Lock) -> None:
-        # A thread of its own: a worker that waits for a locked database is alive; one that is frozen stops all threads.
-        while not self._stopping:
-            self._describe(held)
-            time.sleep(RENEW_S)
+        recovery.free_device(self._compute_lock, self.options.grace_s, self.db.place)
+        self._mark = process.mark_of(self.db.place, self._compute_lock)
+        process.end_marked(self._mark)
+        recovery.reclaim(self.db, self.device_class, self.options.grace_s, self.options.say)
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self._stopping = True

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
-from labqueue.domain.errors import LabError
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -21,7 +20,8 @@ class Columns(kind.Params):
     answer: str | None = None
     """By default answer or completion."""
     messages: str | None = None
-    """A list of {role, content} instead: a conversation of one or several turns; by default messages."""
+    """A list of {role, content} instead: a conversation of one or several turns; by default messages or conversations.
+    An assistant's turn with ``weight: 0`` or ``train: false`` is shown and not learned."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -46,7 +46,8 @@ class Data(kind.Params):
     options: dict[str, int | float | str | bool | list[int | float | str]] = Field(default={})
     """Options of the task, as reasoning-gym names them."""
     path: str | None = None
-    """A JSONL file: question (or prompt) and answer (or completion), or messages, in every row."""
+    """A file of rows: JSON lines or an array, CSV, TSV, Parquet or Arrow, also as .gz. A row has question (or prompt)
+    and answer (or completion), or messages, ShareGPT's conversations, or Alpaca's instruction, input and output."""
     hub: str | None = None
     """A dataset of the hub, such as ``yahma/alpaca-cleaned``: its Parquet, JSON or CSV, fetched at submission."""
     revision: str = "main"
@@ -62,7 +63,7 @@ class Data(kind.Params):
     sha256: str | None = None
     """SHA-256 of path, filled in at submission: another content is another run."""
     eval_path: str | None = None
-    """A JSONL file of held-out rows; by default they are drawn from the data. Overlap with training is refused."""
+    """A file of held-out rows; by default they are drawn from the data. Overlap with training is refused."""
     eval_sha256: str | None = None
     """SHA-256 of eval_path, likewise."""
     empty_answers: Literal["refuse", "leave_out"] = "refuse"
@@ -70,7 +71,7 @@ class Data(kind.Params):
     train_items: int | None = Field(default=None, ge=1, le=10_000_000)
     """Rows to train on; a task needs it, a file or dataset gives all that are not held out."""
     eval_items: int = Field(default=64, ge=1, le=100_000)
-    """Held-out rows; none of their questions occurs in training."""
+    """Held-out rows; none of their questions, and none of their answers to one, occurs in training."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Draws rows and split. Not the run's seed: all runs of a sweep share their data."""
     template: Literal["auto", "none", "chatml", "llama3", "alpaca"] = "auto"
@@ -102,7 +103,8 @@ class Data(kind.Params):
 
     def pinned(self) -> Data:
         """The same with the hashes of its files and the dataset's commit, where they are there and none were given."""
-        found = {"sha256": content(self.path), "eval_sha256": content(self.eval_path), "commit": self._commit()}
+        found = {"sha256": content(self.path, "data.path"), "commit": self._commit()}
+        found["eval_sha256"] = content(self.eval_path, "data.eval_path")
         return self.model_copy(update={name: getattr(self, name) or value for name, value in found.items()})
 
     def _commit(self) -> str | None:
@@ -129,8 +131,6 @@ class Data(kind.Params):
         """
         from labqueue.llm import sources
 
-        check_content(self.path, self.sha256, "data.path")
-        check_content(self.eval_path, self.eval_sha256, "data.eval_path")
         return sources.load(
             task=self.task,
             path=self.path,
@@ -140,7 +140,9 @@ class Data(kind.Params):
             split=self.split,
             columns=self.columns.plain,
             options=self.options,
+            sha256=self.sha256,
             eval_path=self.eval_path,
+            eval_sha256=self.eval_sha256,
             empty_answers=self.empty_answers,
             train_items=self.train_items,
             eval_items=self.eval_items,
@@ -156,24 +158,13 @@ class Data(kind.Params):
         return f"a step takes batch {batch} * accumulation {accumulation} = {step}, but there are only {what}"
 
 
-def content(path: str | None) -> str | None:
-    """SHA-256 (hex) of a file; None where there is none, which is said elsewhere."""
-    from labqueue.llm import models
-
-    file = Path(path).expanduser() if path is not None else None
-    return models.sha256(file) if file is not None and file.is_file() else None
-
-
-def check_content(path: str | None, sha256: str | None, key: str) -> None:
-    """Does nothing where the file has the content that was submitted, or is not there, which is said elsewhere.
+def content(path: str | None, key: str) -> str | None:
+    """SHA-256 (hex) of a file; None where there is none, which is said elsewhere.
 
     Raises:
-        LabError: it has another.
+        LabError: it cannot be read, or is being written.
     """
-    found = content(path) if sha256 is not None else None
-    if found is not None and sha256 is not None and found != sha256:
-        raise LabError(
-            f"{path} has changed since it was submitted (SHA-256 {found[:12]}…, was {sha256[:12]}…): put it back, or "
-            "submit again",
-            key=key,
-        )
+    from labqueue.llm import formats
+
+    file = Path(path).expanduser() if path is not None else None
+    return formats.sha256(file, key) if file is not None and file.is_file() else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from labqueue.domain.errors import LabError
 from labqueue.kinds import _method
@@ -14,24 +14,31 @@ from labqueue.kinds._pins import FROM_RUN
 if TYPE_CHECKING:
     from labqueue.kinds.finetune import Params
 
+DRAWN = 16
+"""Held-out questions of a task that are drawn at submission."""
+
 
 def check(params: Params, device: str) -> None:
     """Does nothing where a run could begin, as far as its files and its model's figures tell; its assets are here.
 
-    What only a tokenizer knows (a prompt that fills max_length, a template's tokens) is left to the run or its
-    rehearsal.
+    What only the loaded tokenizer knows (a prompt that fills max_length) is left to the run or its rehearsal.
 
     Raises:
-        LabError: a model that is not the pinned one, a bad row, rows without an answer, overlap, too few rows for a
-            step, options that a task refuses, target layers or a rank that the model does not have, a backend that the
-            device cannot run.
+        LabError: a model that is not the pinned one, or is already in 4 bit where 16 are asked for; a bad row, one that
+            the model's tokenizer or chat template does not show as it is, rows without an answer, overlap, too few rows
+            for a step, options that a task refuses, a chat template that ends no answer, no room for a reply, target
+            layers or a rank that the model does not have, a backend that the device cannot run or that would misread
+            the model.
     """
-    from labqueue.llm import load, pins
+    from labqueue.llm import load, models, pins, stored
 
+    form = None
     if params.model != FROM_RUN:
         pins.check(params.model, params.model_pin)
-    if device == "cpu":
-        load.choose_backend(_method.backend(params), device)
+        form = models.form(params.model)
+    if form is not None or device == "cpu":
+        backend = load.choose_backend(_method.backend(params), device)
+        stored.check_use(form, params.model, quantization=params.quantization, backend=backend)
     _adapter(params)
     _data(params)
     _also(params)
@@ -56,11 +63,14 @@ def _data(params: Params) -> None:
     from labqueue.llm import tasks
 
     data = params.data
+    asked = Asked(params.model, max(params.samples, params.scored), params.max_new_tokens)
     if data.task is not None:
         tasks.check_options(data.task, dict(data.options))
+        _questions(data.model_dump_json(), asked)
         return
     try:
-        rows = _training_rows(data.model_dump_json(), *(_stamp(path) for path in (data.path, data.eval_path)))
+        stamps = (_stamp(path) for path in (data.path, data.eval_path))
+        rows = _training_rows(data.model_dump_json(), asked, params.model_pin, *stamps)
     except LabError as error:
         key = error.key if error.key not in (None, "data") else "data.path" if data.path is not None else "data.hub"
         raise LabError(error.message, file=error.file, line=error.line, key=key) from error
@@ -68,10 +78,55 @@ def _data(params: Params) -> None:
         raise LabError(wrong, key="batch")
 
 
+class Asked(NamedTuple):
+    """Which model answers how many held-out questions, with how many tokens at most."""
+
+    model: str
+    questions: int
+    max_new_tokens: int
+
+
 @functools.lru_cache(maxsize=4)
-def _training_rows(data: str, *_stamps: tuple[int, int] | None) -> int:
-    """How many rows there are to train on; the runs of a sweep share their data, which are read once."""
-    return len(Data.model_validate_json(data).load().train)
+def _training_rows(data: str, asked: Asked, _pin: str | None, *_stamps: tuple[int, int] | None) -> int:
+    """How many rows there are to train on; the runs of a sweep share their data, which are read once.
+
+    Raises:
+        LabError: as ``Data.load``, ``rendering.check`` and ``replies.check``.
+    """
+    from labqueue.llm import rendering, replies
+
+    made = Data.model_validate_json(data)
+    split = made.load()
+    shown = None if asked.model == FROM_RUN else rendering.of_model(asked.model, made.template)
+    source = made.path or str(made.hub)
+    most, masked = asked.max_new_tokens, made.loss == "answer"
+    for what, rows, questions, file, place in (
+        ("training", split.train, (), source, split.places[0]),
+        ("held-out", split.held_out, split.held_out[: asked.questions], made.eval_path or source, split.places[1]),
+    ):
+        if asked.model != FROM_RUN:
+            named = f"{Path(file).name} {place}"
+            replies.check(asked.model, made.template, rows, questions, max_new_tokens=most, masked=masked, place=named)
+        if shown is not None:
+            rendering.check(rows, shown, what, file=file, place=place)
+    return len(split.train)
+
+
+@functools.lru_cache(maxsize=64)
+def _questions(data: str, asked: Asked) -> None:
+    """As far as some of a task's held-out questions tell; the run knows all of them."""
+    from labqueue.llm import replies, tasks
+
+    if asked.model == FROM_RUN:
+        return
+    made = Data.model_validate_json(data)
+    rows: tuple[tasks.Row, ...] = ()
+    if asked.questions and replies.readable(asked.model, made.template):
+        few = min(asked.questions, DRAWN)
+        rows = tasks.generated(
+            str(made.task), train_items=1, held_out_items=few, options=dict(made.options), seed=made.seed
+        ).held_out
+    replies.check(asked.model, made.template, (), rows, max_new_tokens=asked.max_new_tokens, place="held-out question")
 
 
 def _stamp(path: str | None) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
 from labqueue.domain.errors import LabError
-from labqueue.kinds._data import check_content, content
+from labqueue.kinds._data import content
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
@@ -67,7 +67,7 @@ class Also(kind.Params):
 
     def pinned(self) -> Also:
         """The same with the hash of its file."""
-        return self.model_copy(update={"sha256": self.sha256 or content(self.path)})
+        return self.model_copy(update={"sha256": self.sha256 or content(self.path, "also")})
 
     @property
     def assets(self) -> list[str]:
@@ -120,19 +120,19 @@ class Evaluations:
                     max_length=max_length,
                 )
             else:
-                check_content(each.path, each.sha256, "also")
                 found = evals.of_text(
                     loaded.tokenizer,
                     each.name,
                     corpus=each.corpus,
                     path=each.path,
+                    sha256=each.sha256,
                     tokens=each.tokens,
                     window=each.window,
                 )
             self.all.append(found)
 
     def apart(self, split: Any) -> Any:
-        """The split without training rows whose question is among the items; says how many there were.
+        """The split without training rows that share a question with the items; says how many there were.
 
         Raises:
             LabError: nothing is left to train on.

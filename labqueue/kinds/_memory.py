@@ -37,9 +37,10 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
 
 def plan(params: Params) -> Any:
     """The run as the ledger sees it: a ``labqueue.llm.ledger.Plan``."""
-    from labqueue.llm import ledger
+    from labqueue.llm import ledger, models
     from labqueue.llm.load import choose_backend
 
+    form = models.form(params.model)
     full = params.method == "full"
     backend = "hf" if full else params.backend
     return ledger.Plan(
@@ -52,6 +53,8 @@ def plan(params: Params) -> Any:
         targets=params.lora.targets,
         dora=params.lora.dora and not full,
         quantization=params.quantization,
+        double=form is None or form.double,
+        plain_elements=0 if form is None else form.plain_elements,
         optimizer=params.optimizer,
         checkpointing=params.gradient_checkpointing,
         masked=params.data.packing,
@@ -89,14 +92,11 @@ def _longest(model: str, text: str) -> int | None:
 
 @functools.cache
 def _card_gib() -> float | None:
-    """Memory of the first card; None without one."""
-    try:
-        import pynvml
+    """Memory of the largest card that this process sees, GiB, as a submission reckons; in a run there is one. None
+    without a card."""
+    from labqueue.llm.cards import gpus
 
-        pynvml.nvmlInit()
-        return float(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total) / 2**30
-    except Exception:  # no library, no driver, no card: all mean that none is known
-        return None
+    return max((card.total_gib for card in gpus()), default=None)
 
 
 def lessen(params: Params) -> Iterator[Params]:

@@ -98,14 +98,14 @@ def keep(
     params: Params, rec: Recorder, loaded: Any, adapted: Any, trainer: Any, held_out: Sequence[dict[str, list[int]]]
 ) -> None:
     """Stores what was trained: the adapter, the merged model or all weights, as the parameters ask."""
-    from labqueue.llm import adapters, merge
+    from labqueue.llm import adapter_folders, merge
 
     if params.method == "full":
         if params.save_model:
             merge.save_model(adapted, loaded.tokenizer, rec.directory / "model")
             _hand_over(rec, "model")
         return
-    adapters.save(adapted, rec.directory / "adapter")
+    adapter_folders.save(adapted, rec.directory / "adapter", loaded, params.data.template)
     _hand_over(rec, "adapter")
     if not params.merge:
         return

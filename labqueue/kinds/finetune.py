@@ -71,7 +71,7 @@ class Params(kind.Params):
     lora: Lora = Lora()
     """The adapter; of no account where ``method`` is ``full``."""
     quantization: Literal["4bit", "none"] = "4bit"
-    """``4bit``: NF4 with double quantisation (QLoRA); ``none``: the base in 16 bit."""
+    """``4bit``: NF4 with double quantisation (QLoRA), or as a folder in NF4 keeps it; ``none``: the base in 16 bit."""
     backend: Literal["auto", "hf", "unsloth"] = "auto"
     """``auto``: unsloth on CUDA where it is installed, else hf."""
     max_length: int = Field(default=1024, ge=8, le=1_000_000)
@@ -135,7 +135,7 @@ def run(params: Params, rec: Recorder) -> None:
 
 def _run(params: Params, rec: Recorder) -> None:
     from labqueue.domain.errors import LabError
-    from labqueue.llm import encode, memory, packing, templates, trainer
+    from labqueue.llm import encode, generate, memory, packing, trainer
     from labqueue.llm.checkpoint import about, save
     from labqueue.llm.train import Left, Recipe
 
@@ -144,7 +144,8 @@ def _run(params: Params, rec: Recorder) -> None:
         rec.note(f"data: {note}")
     memory.reset_peak(rec.device)
     loaded = _method.load(params, rec.device)
-    templates.apply(loaded.tokenizer, params.data.template)
+    for note in generate.settle(loaded, params.data.template):
+        rec.note(note)
     also = Evaluations(params.also, rec, loaded, params.max_length)
     split = also.apart(split)
     loss = params.data.loss

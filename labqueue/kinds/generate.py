@@ -33,7 +33,7 @@ class Params(kind.Params):
     questions: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
     """What is asked, each by itself."""
     template: str = "auto"
-    """Chat template, as in training: ``auto``, ``none``, or one of its names."""
+    """Chat template, as in training: ``auto`` (the adapter's where one is given), ``none``, or one of its names."""
     quantization: Literal["4bit", "none"] = "4bit"
     """How the model is loaded; an adapter belongs to what it was trained on."""
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
@@ -65,17 +65,19 @@ def run(params: Params, rec: Recorder) -> None:
 
 
 def _run(params: Params, rec: Recorder) -> None:
-    from labqueue.llm import adapters, pins
+    from labqueue.llm import adapter_folders, pins
 
     pins.check_folder(params.adapter or "", params.adapter_pin, "adapter")
     loaded = _loaded(params, params.model, params.model_pin, rec)
+    if params.adapter is not None:
+        loaded = _as_trained(params, loaded, Path(params.adapter), rec)
     rec.progress(0, 2)
     first = _answers(params, loaded, loaded.model, rec)
     columns, rows = ["question", "model"], [params.questions, first]
     rec.progress(1, 2)
     second = None
     if params.adapter is not None:
-        second = _answers(params, loaded, adapters.load(loaded, Path(params.adapter)), rec)
+        second = _answers(params, loaded, adapter_folders.load(loaded, Path(params.adapter)), rec)
         columns.append("with adapter")
     elif params.other is not None:
         del loaded
@@ -91,19 +93,33 @@ def _run(params: Params, rec: Recorder) -> None:
 
 
 def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
-    from labqueue.llm import load, templates
+    from labqueue.llm import generate, load
 
     loaded = load.load_model(name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device)
-    templates.apply(loaded.tokenizer, params.template)
     rec.note(f"{loaded.name}: {loaded.weights}")
+    for note in generate.settle(loaded, params.template):
+        rec.note(note)
     return loaded
 
 
+def _as_trained(params: Params, loaded: Any, folder: Path, rec: Recorder) -> Any:
+    """The model asked as the adapter was trained, unless a template is named; what differs is said."""
+    from labqueue.llm import adapter_folders
+
+    about = adapter_folders.about(folder)
+    if not about:
+        rec.note("the adapter says nothing of the weights it was trained on: it was written elsewhere, or long ago")
+    elif about.get("quantization") != loaded.quantization:
+        rec.note(f"the adapter was trained on a base with quantization {about.get('quantization')}, not as loaded here")
+    return adapter_folders.with_tokenizer(loaded, folder) if params.template == "auto" else loaded
+
+
 def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[str, ...]:
-    from labqueue.llm import generate
+    from labqueue.llm import generate, rendering
     from labqueue.llm.tasks import Row
 
     rows = [Row(question, "", number) for number, question in enumerate(params.questions)]
+    rendering.check(rows, rendering.of_tokenizer(loaded.tokenizer), "question")
     return tuple(
         generate.answers(
             model,
@@ -113,6 +129,33 @@ def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[st
             leave=lambda: rec.should_stop is not None,
         )
     )
+
+
+def check(params: Params, _device: str) -> None:
+    """Does nothing where a run could begin, as far as its folders tell: the models' templates write each question and
+    leave room for its answer.
+
+    Raises:
+        LabError: a model that is already in 4 bit and asked for in 16, an adapter that is none of the model's, an
+            unknown template, or a question, named by its number, that a template does not write or that leaves no room.
+    """
+    from labqueue.domain.errors import LabError
+    from labqueue.llm import adapter_folders, models, rendering, replies, stored, templates
+    from labqueue.llm.tasks import Row
+
+    for name in assets(params):
+        stored.check_use(models.form(name), name, quantization=params.quantization, backend="hf")
+    if params.adapter not in (None, FROM_RUN) and params.model != FROM_RUN:
+        adapter_folders.check(Path(str(params.adapter)).expanduser(), params.model)
+    templates.check(params.template, "template")
+    rows = [Row(question, "", number) for number, question in enumerate(params.questions, start=1)]
+    for model in {params.model, params.other} - {None, FROM_RUN}:
+        try:
+            if (shown := rendering.of_model(str(model), params.template)) is not None:
+                rendering.check(rows, shown, "question")
+            replies.check(str(model), params.template, (), rows, max_new_tokens=params.max_new_tokens, place="question")
+        except LabError as error:
+            raise LabError(error.message, key=(error.key or "").removeprefix("data.")) from error
 
 
 def assets(params: Params) -> list[str]:

@@ -5,7 +5,6 @@ adapter equals its base until it is trained.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError, nearest
@@ -206,44 +205,14 @@ def folded_weight(layer: Any) -> Any:
     import torch
 
     b, a, scale = factors(layer)
-    weight = base_weight(layer).float()
-    weight = weight + scale * (b.float() @ a.float())  # [outputs, inputs]
+    # A caller's autocast would make the product in 16 bit, and round the update more than the weight itself is.
+    with torch.autocast(b.device.type, enabled=False):
+        weight = base_weight(layer).float()
+        weight = weight + scale * (b.float() @ a.float())  # [outputs, inputs]
     for learned in getattr(layer, "lora_magnitude_vector", {}).values():
         norm = torch.linalg.vector_norm(weight, dim=1)  # [outputs]
         weight = weight * (learned.weight.detach().float() / norm)[:, None]
     return weight
-
-
-def save(model: Any, folder: Path) -> None:
-    """Writes the adapter alone (safetensors and JSON), for ``load`` on the same base."""
-    import json
-
-    model.save_pretrained(folder, safe_serialization=True)
-    (folder / "README.md").unlink(missing_ok=True)
-    # Where the base lay on this machine is nobody's business and nobody's truth elsewhere.
-    about = folder / "adapter_config.json"
-    config = json.loads(about.read_text()) | {"base_model_name_or_path": None}
-    about.write_text(json.dumps(config, indent=1, sort_keys=True))
-
-
-def load(loaded: Loaded, folder: Path) -> Any:
-    """Returns the model with the adapter that ``save`` wrote, for reading: nothing of it is trainable.
-
-    Raises:
-        LabError: the folder holds no adapter, or one of another model.
-    """
-    if not (folder / "adapter_config.json").is_file():
-        raise LabError(f"{folder} holds no adapter: it has no adapter_config.json", key="adapter")
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(loaded.model, folder, local_files_only=True).eval()
-    except (RuntimeError, ValueError) as error:
-        raise LabError(
-            f"the adapter in {folder} does not fit {loaded.name}: {str(error).splitlines()[0]}. Load the model that it "
-            "was trained on",
-            key="adapter",
-        ) from error
 
 
 def counts(model: Any) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from labqueue.llm import models
+from labqueue.llm import models, tensors
 
 MANIFEST = "labqueue.json"
 FORMAT = 1
@@ -69,7 +69,10 @@ def _convert(source: Path, folder: Path) -> None:
     kwargs = {"gguf_file": source.name, "local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **kwargs)
     tokenizer.eos_token, tokenizer.pad_token = EOS, PAD
-    loaded = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **kwargs)
+    loaded, info = AutoModelForCausalLM.from_pretrained(
+        source.parent, dtype=torch.float32, output_loading_info=True, **kwargs
+    )
+    tensors.check_info(info, source.name)
     # save_pretrained refuses a model that says it came from gguf.
     config = copy.deepcopy(loaded.config)
     del config.quantization_config

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
+from labqueue.llm import formats
 from labqueue.llm.encode import TokenRow
 
 
@@ -55,11 +56,12 @@ class Text:
     sha256: str
 
 
-def find(name: str | None, path: str | None, key: str = "corpus") -> Text:
-    """A corpus of the catalogue, or a UTF-8 text file as one document; one of the two is given.
+def find(name: str | None, path: str | None, key: str = "corpus", sha256: str | None = None) -> Text:
+    """A corpus of the catalogue, or a UTF-8 text file as one document; one of the two is given. ``sha256`` (hex): what
+    the file must have.
 
     Raises:
-        LabError: the name is unknown (the nearest is named), or the file is missing, empty or not UTF-8.
+        LabError: the name is unknown (the nearest is named), or the file is missing, empty, not UTF-8 or another.
     """
     if name is not None:
         if name not in CATALOGUE:
@@ -72,10 +74,7 @@ def find(name: str | None, path: str | None, key: str = "corpus") -> Text:
         what = "is a folder" if file.is_dir() else f"does not exist (relative paths start at {str(Path.cwd())!r})"
         cure = "name a UTF-8 text file, or a corpus of `labqueue corpora`"
         raise LabError(f"text file {str(file)!r} {what}; {cure}", key=key)
-    try:
-        whole = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LabError(f"is not UTF-8 text: {error}", file=str(file), key=key) from error
+    whole = formats.text(formats.contents(file, key, sha256), str(file), key)
     if not whole.strip():
         raise LabError("has no text", file=str(file), key=key)
     return _text(file.name, "", (whole,))

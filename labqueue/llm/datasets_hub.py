@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import hub, models
+from labqueue.llm import formats, hub, models
 from labqueue.llm.rows import Columns, Found, collect
 
 ENDINGS = (".parquet", ".json", ".jsonl", ".csv")
@@ -110,7 +110,9 @@ def read_folder(folder: Path, label: str, *, subset: str | None, split: str, col
     finally:
         if shown:
             quiet.enable_progress_bar()
-    return collect(enumerate(data), columns, label, "row", lambda number: {"file": label, "line": number})
+    values = ((number, formats.cells(row)) for number, row in enumerate(data))
+    form = "a dataset of the hub"
+    return collect(values, columns, label, "row", lambda number: {"file": label, "line": number}, form)
 
 
 def re_glob(file: str) -> str:

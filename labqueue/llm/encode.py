@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError
+from labqueue.llm import rendering, templates
 from labqueue.llm.tasks import Row
 
 IGNORED = -100
 """The label that cross-entropy leaves out (torch's default ``ignore_index``)."""
-
-TEMPLATE_DATE = "26 Jul 2024"
-"""The day that Llama 3's own templates write into the system turn: their default, where they would otherwise write
-today's, so that the same rows are other tokens tomorrow."""
 
 NAMED_ROWS = 3
 """Rows that an error names; it says how many there are besides."""
@@ -36,10 +33,9 @@ class Encoded:
     truncated: int
 
 
-def messages(row: Row, *, answer: bool) -> list[dict[str, str]]:
+def messages(row: Row, *, answer: bool) -> list[dict[str, Any]]:
     """The row as a conversation, with or without its last answer."""
-    turns = row.turns or (("user", row.question), ("assistant", row.answer))
-    return [{"role": role, "content": content} for role, content in (turns if answer else turns[:-1])]
+    return row.messages(answer=answer)
 
 
 def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
@@ -47,9 +43,12 @@ def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
     newline for a base model without a template.
 
     Raises:
-        LabError: the chat template refuses the conversation.
+        LabError: the chat template refuses the conversation, or leaves out a part of it.
     """
-    return _tokens(tokenizer, messages(row, answer=False), prompt=True)
+    conversation = messages(row, answer=False)
+    text = _text(tokenizer, conversation, prompt=True)
+    check_written(conversation, text)
+    return _ids(tokenizer, text)
 
 
 def encode(
@@ -62,18 +61,29 @@ def encode(
 
     Raises:
         LabError: rows that would carry no loss at all, since their prompt fills ``max_length``, or a chat template that
-            refuses a conversation or renders the prompt differently once an answer follows it.
+            refuses a conversation, leaves out a part of it or renders the prompt differently once an answer follows.
     """
+    rendering.check(rows, rendering.of_tokenizer(tokenizer), what)
     encoded: list[TokenRow] = []
     truncated = 0
     masked: list[tuple[int, Row, int, int]] = []
     for number, row in enumerate(rows):
-        whole = _tokens(tokenizer, messages(row, answer=True))
-        full = [(1, len(whole))]
-        learned = full if loss == "full" else _answers(tokenizer, row, whole, f"{what} row {number}")
+        conversation = messages(row, answer=True)
+        try:
+            text = _text(tokenizer, conversation)
+            check_written(conversation, text)
+            whole = _ids(tokenizer, text)
+            learned, shown = [(1, len(whole))], sorted(row.unlearned) if loss == "full" else []
+            if loss == "answer":
+                learned = _answers(tokenizer, conversation, text, whole, row.learned())
+            hidden = _answers(tokenizer, conversation, text, whole, shown)
+        except LabError as error:
+            raise LabError(f"{what} row {number} (source {row.key}): {error.message}", key=error.key) from error
         labels = [IGNORED] * len(whole)
         for start, end in learned:
             labels[start:end] = whole[start:end]
+        for start, end in hidden:
+            labels[start:end] = [IGNORED] * (end - start)
         kept = {"input_ids": whole[:max_length], "labels": labels[:max_length]}
         if not loss_tokens(kept):
             masked.append((number, row, learned[0][0], len(whole)))
@@ -178,51 +188,66 @@ def rendered(shown: Sequence[tuple[int, int, str, int, bool, int]]) -> str:
     return "\n".join(lines)
 
 
-def _answers(tokenizer: Any, row: Row, whole: list[int], what: str) -> list[tuple[int, int]]:
-    """``(start, end)`` of each assistant turn's tokens in ``whole``; the end includes the end of the turn."""
-    conversation = messages(row, answer=True)
+def check_written(conversation: list[dict[str, Any]], text: str) -> None:
+    """Does nothing where a template's text holds every turn as it is given, but for spaces around it.
+
+    What a tool says is left to ``rendering``: some templates write it as JSON text.
+
+    Raises:
+        LabError: it does not; some leave out thoughts, turns or system turns.
+    """
+    at = 0
+    for number, turn in enumerate(conversation, start=1):
+        content = str(turn.get("content") or "").strip()
+        found = text.find(content, at)
+        # Some templates write the system turn elsewhere, before the last question say: only what is gone is gone.
+        if found < 0 and content not in text and turn["role"] != "tool":
+            raise LabError(
+                f"the chat template leaves out or alters turn {number} ({turn['role']}), {content[:40]!r}: what is "
+                "learned would not be what the row says. Take out of the row what it alters, or name another "
+                "chat template",
+                key="data.template",
+            )
+        at = max(at, found + len(content))
+
+
+def _answers(
+    tokenizer: Any, conversation: list[dict[str, Any]], text: str, whole: list[int], turns: Sequence[int]
+) -> list[tuple[int, int]]:
+    """``(start, end)`` in ``whole`` of the tokens of the turns of those numbers; the end includes the end of the
+    turn."""
     spans = []
-    for turn, message in enumerate(conversation):
-        if message["role"] != "assistant":
-            continue
-        before = _tokens(tokenizer, conversation[:turn], prompt=True)
+    for turn in turns:
+        # A template renders no conversation without turns; what begins one has nothing before it.
+        prompt = _text(tokenizer, conversation[:turn], prompt=True) if turn else ""
+        before = _ids(tokenizer, prompt) if turn else []
         last = turn == len(conversation) - 1
         upto = whole if last else _tokens(tokenizer, conversation[: turn + 1])
         start, end = _common_prefix(before, whole), _common_prefix(upto, whole)
-        if start < len(before) - 1 or end < len(upto) - 1:  # one token may merge across the boundary
-            raise LabError(
-                f"the chat template renders the prompt of {what} differently once its answer follows "
-                f"(after token {min(start, end)}): training would see another prompt than sampling. Name another "
-                "data.template, or another model",
-                key="data.template",
-            )
+        # One token may merge across a boundary; of the text not one character may differ.
+        if not text.startswith(prompt) or start < len(before) - 1 or end < len(upto) - 1:
+            raise LabError(f"{templates.OTHER_PROMPT} (after token {min(start, end)})", key="data.template")
         spans.append((start, end))
     return spans
 
 
-def _tokens(tokenizer: Any, conversation: list[dict[str, str]], *, prompt: bool = False) -> list[int]:
+def _tokens(tokenizer: Any, conversation: list[dict[str, Any]], *, prompt: bool = False) -> list[int]:
     """Tokens of a conversation; ``prompt``: up to where the assistant's next turn begins."""
-    if not tokenizer.chat_template:
-        ends = {"assistant": tokenizer.eos_token}
-        text = "".join(turn["content"] + ends.get(turn["role"], "\n") for turn in conversation)
-        return list(tokenizer(text)["input_ids"])
-    from jinja2.exceptions import TemplateError
+    return _ids(tokenizer, _text(tokenizer, conversation, prompt=prompt))
 
-    try:
-        encoded = tokenizer.apply_chat_template(
-            conversation,
-            tokenize=True,
-            return_dict=True,
-            add_generation_prompt=prompt,
-            date_string=TEMPLATE_DATE,
-        )
-    except TemplateError as error:
-        roles = ", ".join(turn["role"] for turn in conversation)
-        raise LabError(
-            f"the chat template refuses a conversation of the turns {roles}: {error}. Name another data.template",
-            key="data.template",
-        ) from error
-    return list(encoded["input_ids"])
+
+def _text(tokenizer: Any, conversation: list[dict[str, Any]], *, prompt: bool = False) -> str:
+    if tokenizer.chat_template:
+        return templates.render(tokenizer, conversation, prompt=prompt)
+    ends = {"assistant": tokenizer.eos_token}
+    return "".join(turn["content"] + ends.get(turn["role"], "\n") for turn in conversation)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """Tokens of a text. A tokenizer's own bos comes before it where no template writes one; nothing ever comes behind:
+    an eos after the prompt would be what a reply begins with."""
+    first = [] if tokenizer.chat_template else templates.leading(tokenizer)
+    return first + list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _common_prefix(one: list[int], other: list[int]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labqueue.llm import corpora, encode, generate, sources, tasks, train
+from labqueue.llm import corpora, encode, generate, overlap, tasks, train
 from labqueue.llm.encode import TokenRow
 from labqueue.llm.tasks import Row
 
@@ -66,21 +66,30 @@ def of_task(
     )
 
 
-def of_text(tokenizer: Any, name: str, *, corpus: str | None, path: str | None, tokens: int, window: int) -> Evaluation:
-    """Windows of a corpus or of a text file.
+def of_text(
+    tokenizer: Any,
+    name: str,
+    *,
+    corpus: str | None,
+    path: str | None,
+    tokens: int,
+    window: int,
+    sha256: str | None = None,
+) -> Evaluation:
+    """Windows of a corpus or of a text file, whose bytes have ``sha256`` (hex) where that is given.
 
     Raises:
         LabError: as ``corpora.find`` and ``corpora.windows``.
     """
-    text = corpora.find(corpus, path, f"also.{name}")
+    text = corpora.find(corpus, path, f"also.{name}", sha256)
     rows = corpora.windows(tokenizer, text, tokens=tokens, window=window, key=f"also.{name}.tokens")
     return Evaluation(name, rows, (), None, text.name, text.licence, text.sha256)
 
 
 def apart(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
-    """The training rows that ask nothing of what is measured."""
-    asked = {sources.same(row) for each in evaluations for row in each.questions}
-    return tuple(row for row in training if sources.same(row) not in asked)
+    """The training rows that share no question with what is measured (``overlap``)."""
+    asked = overlap.Asked.of(row for each in evaluations for row in each.questions)
+    return tuple(row for row in training if asked.twin(row) is None)
 
 
 def loss(trainer: Any, evaluation: Evaluation) -> float:

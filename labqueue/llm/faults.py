@@ -6,7 +6,8 @@ import re
 
 _FAULT = re.compile(
     r"unspecified launch failure|uncorrectable (NVLink|ECC)|hardware (stack|error)|GPU is lost|"
-    r"no CUDA-capable device|CUDA driver|device(s)? (is|are) busy or unavailable|driver shutting down|"
+    r"no CUDA-capable device|No CUDA GPUs are available|CUDA driver|"
+    r"device(s)? (is|are) busy or unavailable|driver shutting down|"
     r"system (not yet initialized|driver mismatch)|CUDA error: (unknown error|initialization error|launch timed out)|"
     r"the launch timed out",
     re.IGNORECASE,

@@ -52,10 +52,13 @@ def held(shape: Shape, plan: Plan) -> Items:
         "optimizer": _optimizer(plan.optimizer, number, shape),
     }
     if plan.quantization == "4bit":
-        # A byte a block of 64 and an fp32 a block of 256 of those (Dettmers et al. 2023, arXiv:2305.14314, section 3);
-        # beside each matrix its two code tables, rounded up to the allocator's 512 bytes.
-        items["weights"] = 0.5 * linear + 2.0 * other
-        items["quantization_state"] = linear / 64 * (1 + 4 / 256) + shape.layers * len(LINEAR) * 3072
+        # A byte a block of 64 and an fp32 a block of 256 of those (Dettmers et al. 2023, arXiv:2305.14314, section 3),
+        # or without double quantisation an fp32 a block of 64; beside each matrix its two code tables, rounded up to
+        # the allocator's 512 bytes.
+        small = linear - plan.plain_elements
+        items["weights"] = 0.5 * small + 2.0 * (plan.plain_elements + other)
+        scale = 1 + 4 / 256 if plan.double else 4
+        items["quantization_state"] = small / 64 * scale + shape.layers * len(LINEAR) * 3072
         if plan.backend == "unsloth":
             # Its first evaluation makes a buffer of the size of the first matrix, the queries', then one of the
             # largest; what points into the first keeps it (unsloth/kernels/utils.py).

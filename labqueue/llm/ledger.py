@@ -70,6 +70,10 @@ class Plan:
     targets: str | tuple[str, ...] = "all-linear"
     dora: bool = False
     quantization: Literal["4bit", "none"] = "4bit"
+    double: bool = True
+    """Whether the scales of what is in 4 bit are quantised too: what the lab does, and most folders that came so."""
+    plain_elements: int = 0
+    """Elements of linear layers that a folder in 4 bit keeps in 16."""
     optimizer: str = "adamw"
     checkpointing: bool = True
     masked: bool = False

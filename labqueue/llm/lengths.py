@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,15 @@ TURN_TOKENS = 8
 SAMPLED = 256
 """Rows of a generated task that stand for all of it."""
 
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Tokenizer classes of transformers without special tokens of their own."""
+
 SPARE = 1.15
 """The longest of all rows of a task is taken to be at most this much longer than the longest of those. Assumption."""
 
-Conversation = list[dict[str, str]]
+Conversation = templates.Conversation
 
 
 def longest(model: str, rows: Iterable[Row], template: str = "auto") -> int:
@@ -35,64 +41,150 @@ def longest(model: str, rows: Iterable[Row], template: str = "auto") -> int:
     byte-level tokenizer, as all of the catalogue's are, never makes more tokens.
     """
     count = _counter(model, template) or _by_bytes
-    return max((count(_conversation(row)) for row in rows), default=0)
+    return max((count(row) for row in rows), default=0)
 
 
-def _conversation(row: Row) -> Conversation:
-    turns = row.turns or (("user", row.question), ("assistant", row.answer))
-    return [{"role": role, "content": content} for role, content in turns]
+def _by_bytes(row: Row) -> int:
+    texts = [content for _, content in row.turns] or [row.question, row.answer]
+    more = len("".join(row.extras).encode()) + len(row.tools.encode())
+    return TEMPLATE_TOKENS + sum(len(text.encode()) for text in texts) + more + TURN_TOKENS * max(0, len(texts) - 2)
 
 
-def _by_bytes(turns: Conversation) -> int:
-    return TEMPLATE_TOKENS + sum(len(turn["content"].encode()) for turn in turns) + TURN_TOKENS * max(0, len(turns) - 2)
-
-
-def _counter(model: str, template: str) -> Callable[[Conversation], int] | None:
+def _counter(model: str, template: str) -> Callable[[Row], int] | None:
     """Counts the tokens of a conversation as the model's tokenizer renders it; None where that cannot be done here."""
-    folder = _folder(model)
-    # Not kept where it is missing: a model can be fetched or converted while this process lives.
-    return None if folder is None or not (folder / "tokenizer.json").is_file() else _made(folder, template)
-
-
-@functools.cache
-def _made(folder: Path, template: str) -> Callable[[Conversation], int] | None:
-    from jinja2 import TemplateError
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-    def count(turns: Conversation) -> int:
-        return len(tokenizer.encode(render(turns)).ids)
-
+    found = opened(model, template)
+    if found is None:
+        return None
     try:
-        render = _renderer(folder, template)
-        count([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
-    except (TemplateError, OSError, ValueError, TypeError, KeyError):
-        return None  # a template that asks for what only transformers offers
+        found.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], False)
+    except Exception:  # a template is a program; what it stumbles over is said by whoever checks the run
+        return None
+
+    def count(row: Row) -> int:
+        try:
+            return len(found.tokens(found.render(row.messages(), False), True))
+        except Exception:  # likewise
+            return _by_bytes(row)
+
     return count
 
 
-def _renderer(folder: Path, template: str) -> Callable[[Conversation], str]:
-    """What renders a conversation as one text, as transformers does it (utils/chat_template_utils.py)."""
-    import jinja2.sandbox
+@dataclass(frozen=True)
+class Opened:
+    """A model's tokenizer and chat template, as its folder holds them."""
 
-    config = json.loads((folder / "tokenizer_config.json").read_text())
+    render: templates.Render
+    """A conversation as one text, without the tokenizer's own bos or eos around it."""
+    tokens: Callable[[str, bool], list[int]]
+    """(text, with what the tokenizer puts around it by itself) as token ids."""
+    templated: bool
+    """Whether there is a chat template, the model's own or a named one."""
+    vocabulary: frozenset[str]
+    marks: frozenset[int]
+    """Ids of the tokens that are no piece of a text."""
+    control: tuple[str, ...]
+    """Texts that the tokenizer takes for control tokens wherever they stand."""
+    eos: str | None
+    positions: int | None
+    """Tokens that the model has positions for."""
+
+
+def opened(model: str, template: str) -> Opened | None:
+    """Tokenizer and template of a model; None where they are not on this machine or only transformers can read them."""
+    found = folder(model)
+    # Not kept where it is missing: a model can be fetched or converted while this process lives.
+    if found is None or not (found / "tokenizer.json").is_file():
+        return None
+    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
+    stamps = tuple((found / name).stat().st_mtime_ns if (found / name).is_file() else 0 for name in files)
+    return _opened(found, template, stamps)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(folder: Path, template: str, _stamps: tuple[int, ...]) -> Opened | None:
+    from jinja2 import TemplateError
+    from tokenizers import AddedToken, Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        named = _named(folder, config)
+        tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in set(named.values()) if text])
+        source, render = _renderer(folder, config, named, template)
+        sizes = json.loads((folder / "config.json").read_text())
+        # Any failure of theirs: tokenizers raises plain Exception for a file that it cannot read.
+    except (TemplateError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    positions = next((sizes[name] for name in ("max_position_embeddings", "n_positions") if sizes.get(name)), None)
+    added = tokenizer.get_added_tokens_decoder()
+    return Opened(
+        render,
+        lambda text, whole: list(tokenizer.encode(text, add_special_tokens=whole).ids),
+        source is not None,
+        frozenset(tokenizer.get_vocab()),
+        frozenset(added),
+        tuple(token.content for token in added.values() if token.special),
+        named["eos_token"] or None,
+        positions,
+    )
+
+
+def _renderer(
+    folder: Path, config: dict[str, Any], named: dict[str, str], template: str
+) -> tuple[str | None, templates.Render]:
+    """The template's source and what renders a conversation with it."""
     own = folder / "chat_template.jinja"
     found = own.read_text() if own.is_file() else config.get("chat_template")
     source = found if template == "auto" else templates.TEMPLATES[template].jinja if template != "none" else None
     if source is None:
-        return lambda turns: "".join(turn["content"] + "\n" for turn in turns)
-    world = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        return None, lambda turns, _prompt: "".join(turn["content"] + "\n" for turn in turns)
+    return source, renderer(source, named)
+
+
+def renderer(source: str, named: dict[str, str]) -> templates.Render:
+    """What renders a conversation with a template, as transformers does it (utils/chat_template_utils.py); ``named``
+    are the special tokens that it may name."""
+    import jinja2.ext
+    import jinja2.sandbox
+
+    def refuse(message: str) -> None:
+        raise jinja2.TemplateError(message)
+
+    world = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
+    )
+    world.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+    world.globals["raise_exception"] = refuse
     compiled = world.from_string(source)
-    tokens = {name: _text(config.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    return lambda turns: compiled.render(messages=turns, add_generation_prompt=False, **tokens)
+    told = {name: text for name, text in named.items() if text}
+
+    def render(turns: Conversation, prompt: bool) -> str:
+        plain, besides = templates.parted(turns)
+        besides = {"tools": None, "documents": None} | told | besides
+        return compiled.render(messages=plain, add_generation_prompt=prompt, **besides)
+
+    return render
+
+
+def _named(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+    """The special tokens that the folder names, "" for those that it says there are none of.
+
+    Raises:
+        KeyError: it leaves that to a class of tokenizers with tokens of its own.
+    """
+    older = folder / "special_tokens_map.json"
+    given = (json.loads(older.read_text()) if older.is_file() else {}) | config
+    if config.get("tokenizer_class") not in PLAIN_CLASSES:
+        given["bos_token"], given["eos_token"]
+    return {name: _text(given.get(name)) for name in NAMED_TOKENS}
 
 
 def _text(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token or "")
 
 
-def _folder(model: str) -> Path | None:
+def folder(model: str) -> Path | None:
+    """Where the files of a model lie on this machine; None where they do not, or it has none."""
     try:
         entry = models.find(model)
         if entry.where == "random":

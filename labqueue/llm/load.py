@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm import models, pins
+from labqueue.llm import architectures, folders, models, pins, stored, tensors, vocabulary
 
 Backend = Literal["auto", "hf", "unsloth"]
 Quantization = Literal["4bit", "none"]
@@ -33,6 +33,10 @@ class Loaded:
     quantization: Quantization
     weights: str
     """What the weights are, for labels: where they come from and what was done to them."""
+    folder: Path
+    """Where its files lie: of a model that this code makes, where it made them."""
+    pin: str | None = None
+    """That of ``labqueue.llm.pins``; None where the code itself pins it."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.model, self.tokenizer))
@@ -100,8 +104,8 @@ def load_model(
     ``labqueue.llm.pins``, of what was submitted.
 
     Raises:
-        LabError: unknown model or dtype, weights that are not on this machine or not those of ``pin``, a backend that
-            cannot run here.
+        LabError: unknown model or dtype, weights that are not on this machine, not those of ``pin``, not what their
+            config says or already in 4 bit where 16 are asked for, a backend that cannot run here.
     """
     if dtype is not None and dtype not in DTYPES:
         raise LabError(f"unknown dtype {dtype!r}: {nearest(dtype, DTYPES)}", key="dtype")
@@ -109,6 +113,8 @@ def load_model(
     chosen = choose_backend(backend, device)
     # What is missing or has changed is said before ten seconds of imports.
     files = pins.local(name, pin) if entry.where in ("hub", "folder") else None
+    form = models.form(name)
+    stored.check_use(form, name, quantization=quantization, backend=chosen)
     prepare_process(chosen)
     import torch
 
@@ -117,13 +123,15 @@ def load_model(
     if chosen == "unsloth":
         model, tokenizer = _load_unsloth(folder, quantization, number, max_length, gradient_checkpointing)
     else:
-        model, tokenizer = _load_hf(folder, quantization, number, device, attention)
-    tame_cpu_4bit(model)
+        model, tokenizer = _load_hf(folder, name, "none" if form else quantization, number, device, attention)
+    check_loaded(model, folder, name, quantization)
+    tame_cpu_4bit(model, number)
+    vocabulary.check_highest(max(tokenizer.get_vocab().values()), model.get_input_embeddings().weight.shape[0], name)
     _agree_on_tokens(model, tokenizer)
     weights = "random weights" if entry.where == "random" else entry.source
     weights += ", dequantised Q4_1" if entry.where == "package" else ""
-    weights += ", NF4" if quantization == "4bit" else ""
-    return Loaded(model, tokenizer, name, chosen, quantization, weights)
+    weights += f", {form.label if form else 'NF4'}" if quantization == "4bit" else ""
+    return Loaded(model, tokenizer, name, chosen, quantization, weights, folder, pin or pins.of(name))
 
 
 def default_dtype(device: str) -> Any:
@@ -147,18 +155,54 @@ def nf4(dtype: Any) -> Any:
     )
 
 
-def tame_cpu_4bit(model: Any) -> int:
+def tame_cpu_4bit(model: Any, dtype: Any = None) -> int:
     """Keeps bitsandbytes 0.50.2 from repacking 4-bit weights; returns how many layers there are.
 
     On AVX512-BF16 processors an evaluation repacks them for a kernel without autograd, and training afterwards
-    silently gets worse: loss 6.6 to 9.3 in 10 steps where it should fall.
+    silently gets worse: loss 6.6 to 9.3 in 10 steps where it should fall. Layers of a folder that was quantised before
+    compute in what its config says, until ``dtype`` is given.
     """
     import bitsandbytes
 
     layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
+        layer.compute_dtype = dtype or layer.compute_dtype
     return len(layers)
+
+
+def check_loaded(model: Any, folder: Path, name: str, quantization: Quantization) -> None:
+    """Does nothing where every weight of a loaded model is one of its files', and is in the form that was asked for.
+
+    Libraries fill in random weights for what they do not find and only warn.
+
+    Raises:
+        LabError: one is not.
+    """
+    import bitsandbytes
+    from transformers.pytorch_utils import Conv1D
+
+    wanted: architectures.Shapes = {}
+    forms = set()
+    for owner, module in model.named_modules():
+        for last, value in module.named_parameters(recurse=False):
+            state = getattr(value, "quant_state", None)
+            shape = tuple(value.shape if state is None else state.shape)
+            # A Conv1D is turned as it is quantised.
+            turned = state is not None and getattr(module, "source_cls", None) is Conv1D
+            wanted[f"{owner}.{last}"] = shape[::-1] if turned else shape
+            if last == "weight" and isinstance(module, bitsandbytes.nn.Linear4bit):
+                forms.add(getattr(state, "quant_type", "16 bit"))
+    known = architectures.names(model.config.to_dict())
+    if known.tied and known.embedding in wanted:
+        wanted.setdefault(architectures.HEAD, wanted[known.embedding])
+    tensors.compare(tensors.held(folder, folders.weights(folder), name), wanted, known, name)
+    if forms != ({"nf4"} if quantization == "4bit" else set()):
+        raise LabError(
+            f"model {name!r} was asked for with quantization {quantization} and its linear layers were loaded in "
+            f"{', '.join(sorted(forms)) or '16 bit'}: its config.json does not describe its weights",
+            key="quantization",
+        )
 
 
 def _made(entry: models.Model) -> Path:
@@ -172,15 +216,41 @@ def _made(entry: models.Model) -> Path:
     return convert.converted(entry)
 
 
-def _load_hf(folder: Path, quantization: Quantization, dtype: Any, device: str, attention: str) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _load_hf(
+    folder: Path, name: str, quantization: Quantization, dtype: Any, device: str, attention: str
+) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM
 
     common = {"local_files_only": True, "trust_remote_code": False}
     settings: dict[str, Any] = {"quantization_config": nf4(dtype)} if quantization == "4bit" else {}
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, device_map={"": device}, attn_implementation=attention, **common, **settings
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        device_map={"": device},
+        attn_implementation=attention,
+        output_loading_info=True,
+        **common,
+        **settings,
     )
-    return model, AutoTokenizer.from_pretrained(folder, **common)
+    tensors.check_info(info, name)
+    return model, load_tokenizer(folder, name)
+
+
+def load_tokenizer(folder: Path, name: str) -> Any:
+    """A folder's tokenizer, without code of its own.
+
+    Raises:
+        LabError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabError(
+            f"the tokenizer of model {name!r} cannot be loaded ({str(error).splitlines()[0]}): copy its files again",
+            key="model",
+        ) from error
 
 
 def _load_unsloth(
@@ -202,9 +272,10 @@ def _load_unsloth(
 
 
 def _agree_on_tokens(model: Any, tokenizer: Any) -> None:
-    """One eos and one pad, on tokenizer, model and generation alike; labels never depend on which token pads."""
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.unk_token if tokenizer.unk_token is not None else tokenizer.eos_token
+    """One pad, on tokenizer, model and generation alike; labels never depend on which token pads. What ends a reply
+    depends on the template and is settled with it (``generate.settle``)."""
+    if tokenizer.pad_token_id is None and (spare := tokenizer.unk_token or tokenizer.eos_token) is not None:
+        tokenizer.pad_token = spare
     # On byte-level BPE it would strip spaces before punctuation from what is decoded.
     tokenizer.clean_up_tokenization_spaces = False
     for config in (model.config, model.generation_config):

@@ -10,6 +10,8 @@ import os
 import re
 from pathlib import Path
 
+from labqueue.llm import cards
+
 GIB = 2**30
 
 _MESSAGES = re.compile(
@@ -62,14 +64,14 @@ def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | No
 
     index = torch.device(device).index or 0
     initialised = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch's own gap
-    before = None if initialised else _used_bytes(index)
+    before = None if initialised else _used_gib(index)
     torch.cuda.set_device(index)
     torch.zeros(1, device=device)  # the context exists from here on
     free, total = torch.cuda.mem_get_info(index)
     reserved = torch.cuda.memory_reserved(index)
     # NVML on both sides: what the driver keeps for itself counts as used there and is no part of the context.
-    after = _used_bytes(index)
-    context_gib = None if before is None or after is None else max(0.0, (after - before - reserved) / GIB)
+    after = _used_gib(index)
+    context_gib = None if before is None or after is None else max(0.0, after - before - reserved / GIB)
     cap_gib = (free + reserved) / GIB if memory_gib is None else memory_gib
     cap_gib = min(cap_gib, total / GIB)
     # Above 1 raises: a "16 GB" card has less than 16 GiB.
@@ -89,19 +91,9 @@ def lessen_fragmentation() -> None:
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
-def _used_bytes(index: int) -> int | None:
-    """Used bytes of a device without making a CUDA context on it; None without NVML."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    entry = visible.split(",")[index].strip() if visible else str(index)
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        by_uuid = not entry.isdecimal()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(entry) if by_uuid else pynvml.nvmlDeviceGetHandleByIndex(int(entry))
-        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-    except Exception:  # NVML is missing, or the driver in a container refuses: then it is not measured
-        return None
+def _used_gib(index: int) -> float | None:
+    """Used memory of a device without making a CUDA context on it, GiB; None without NVML."""
+    return next((card.total_gib - card.free_gib for card in cards.gpus() if card.index == index), None)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labqueue.llm import adapters
+from labqueue.llm import adapters, folders
 from labqueue.llm.encode import TokenRow
 from labqueue.llm.load import Loaded
 from labqueue.llm.train import LOGITS_ROWS, answer_logits, answer_states, bare
@@ -63,8 +63,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     config.dtype = _number(model)
     config.architectures = [type(inner).__name__]
     config.save_pretrained(folder)
-    inner.generation_config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folders.write_companions(inner, tokenizer, folder)
 
 
 def difference(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Difference:
@@ -142,6 +141,8 @@ def _weights(model: Any) -> Iterator[tuple[str, Any]]:
     for name, value in inner.named_parameters():
         owner, _, last = name.rpartition(".")
         layer = layers.get(owner.removesuffix(".base_layer"))
+        if layer is None and any(name.startswith(f"{adapted}.") for adapted in layers):
+            continue  # the adapter's own: it is in the folded weight
         if layer is None and getattr(value, "quant_state", None) is None:
             yield name, value.detach().cpu().contiguous()
         elif layer is None:

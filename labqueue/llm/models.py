@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm import folders
+from labqueue.llm import architectures, folders, stored
 
 Where = Literal["package", "hub", "folder", "random"]
 
@@ -102,16 +101,6 @@ RANDOM_TINY = Model(
 CATALOGUE: dict[str, Model] = {model.alias: model for model in (SMOLLM2, *_HUB, RANDOM_TINY)}
 """Every alias, in the order in which a page lists them."""
 
-ARCHITECTURES = {
-    "llama": "LlamaForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "gpt2": "GPT2LMHeadModel",
-}
-"""What the lab can train, by ``model_type``: causal language models whose linear layers' names are known."""
-
-
 FILES = ["*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
 """What is fetched of a model's repository: weights, settings and tokenizer; no code, no pickle."""
 
@@ -126,7 +115,7 @@ def find(name: str) -> Model:
         return CATALOGUE[name]
     folder = Path(name).expanduser()
     if (folder / "config.json").is_file():
-        check_architecture(folder / "config.json", name)
+        stored.by_config(architectures.check(folder / "config.json", name), name)
         return Model(name, "folder", str(folder.resolve()), None, "as the folder says")
     if folder.is_dir():
         raise LabError(
@@ -148,7 +137,8 @@ def available(name: str) -> bool:
     if model.where == "package":
         return package_file(model) is not None
     if model.where == "hub":
-        return _snapshot(model) is not None
+        found = _snapshot(model)
+        return found is not None and folders.checked(found, model.alias) == found
     if model.where == "folder":
         folders.checked(Path(model.source), model.alias)
     return True
@@ -196,7 +186,18 @@ def local(name: str, commit: str | None = None) -> Path:
             f"connected, or use {SMOLLM2.alias}, which needs no hub",
             key="model",
         )
-    return found
+    return folders.checked(found, model.alias)
+
+
+def form(name: str) -> stored.Stored | None:
+    """In which form the model's weights are kept; None: plain. By its config alone where the weights are not here.
+
+    Raises:
+        LabError: as ``find``, or they are not what their ``config.json`` says.
+    """
+    model = find(name)
+    # What the lab makes itself, and what the catalogue names, is plain.
+    return folders.form(Path(model.source), model.alias) if model.where == "folder" else None
 
 
 def package_file(model: Model) -> Path | None:
@@ -242,32 +243,6 @@ def cache_folder() -> Path:
     return Path(given).expanduser() if given else base.expanduser() / "labqueue"
 
 
-def check_architecture(config: Path, name: str) -> None:
-    """Does nothing where a ``config.json`` is that of a model the lab can train.
-
-    Raises:
-        LabError: it is not; the message names its architecture and what there is instead.
-    """
-    try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise LabError(
-            f"config.json of model {name!r} cannot be read: {error}", file=str(config), key="model"
-        ) from error
-    values = values if isinstance(values, dict) else {}
-    given = values.get("architectures") or [ARCHITECTURES.get(values.get("model_type", ""))]
-    found = [str(one) for one in given if one]
-    if len(found) != 1 or found[0] not in ARCHITECTURES.values():
-        what = (
-            f"is a {', '.join(found)}" if found else f"has model_type {values.get('model_type')!r} in its config.json"
-        )
-        raise LabError(
-            f"model {name!r} {what}, which the lab cannot train; it trains {', '.join(ARCHITECTURES.values())}. "
-            "Nothing of its weights was read. `labqueue models` lists models that work",
-            key="model",
-        )
-
-
 def _snapshot(model: Model, commit: str | None = None) -> Path | None:
     """The model's complete snapshot on this machine, or None. No network."""
     # huggingface_hub costs 0.3 s to import: only where a hub model is meant.
@@ -291,8 +266,8 @@ def _download(model: Model) -> Path:
     def bring(patterns: list[str]) -> Path:
         return hub.download(model.source, patterns, kind="model", revision=None, cure=cure, key="model")
 
-    check_architecture(bring(["config.json"]) / "config.json", model.alias)
+    stored.by_config(architectures.check(bring(["config.json"]) / "config.json", model.alias), model.alias)
     path = bring(FILES)
     if not folders.has_weights(path):
         raise LabError(f"model {model.alias!r} ({model.source}) has no safetensors weights on the hub", key="model")
-    return path
+    return folders.checked(path, model.alias)

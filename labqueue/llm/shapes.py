@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm import models
+from labqueue.llm import architectures, models
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -205,26 +205,20 @@ def from_config(path: Path) -> Shape:
         )
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise UnknownShape(f"{path}: a {kind} with biases in all its linear layers is not known here", key="model")
-    hidden, heads = _count(config, "hidden_size", path), _count(config, "num_attention_heads", path)
+    hidden, heads = (
+        architectures.count(config, "hidden_size", path),
+        architectures.count(config, "num_attention_heads", path),
+    )
     return Shape(
         architecture=kind,
         hidden=hidden,
-        intermediate=_count(config, "intermediate_size", path),
-        layers=_count(config, "num_hidden_layers", path),
+        intermediate=architectures.count(config, "intermediate_size", path),
+        layers=architectures.count(config, "num_hidden_layers", path),
         heads=heads,
-        kv_heads=_count(config, "num_key_value_heads", path, heads),
-        head_dim=_count(config, "head_dim", path, hidden // heads),
-        vocabulary=_count(config, "vocab_size", path),
+        kv_heads=architectures.count(config, "num_key_value_heads", path, heads),
+        head_dim=architectures.count(config, "head_dim", path, hidden // heads),
+        vocabulary=architectures.count(config, "vocab_size", path),
         tied=bool(config.get("tie_word_embeddings", False)),
         qkv_bias=kind == "qwen2",
-        max_position=_count(config, "max_position_embeddings", path),
+        max_position=architectures.count(config, "max_position_embeddings", path),
     )
-
-
-def _count(config: dict[str, Any], key: str, path: Path, default: int | None = None) -> int:
-    value = config.get(key)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise LabError(f"{path}: {key} is {value!r}, a whole number above 0 is needed", key="model")
-    return value

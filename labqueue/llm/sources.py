@@ -1,18 +1,21 @@
 """Rows of files and hub datasets, split into training and held out. No torch; generated tasks are in ``tasks``.
 
 Rows without an answer, splits without rows and held-out questions that are trained on are refused, with where they
-stand; nothing is left out without a note.
+stand; nothing is left out without a note. What makes two rows ask the same is in ``overlap``.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm import tasks
+from labqueue.llm.overlap import Asked, exchanges
 from labqueue.llm.rows import Columns, Found, read_file
 from labqueue.llm.tasks import Row, Split
 
@@ -32,20 +35,23 @@ def load(
     split: str = "train",
     columns: Columns | None = None,
     options: Mapping[str, Any] | None = None,
+    sha256: str | None = None,
     eval_path: str | None = None,
+    eval_sha256: str | None = None,
     empty_answers: EmptyAnswers = "refuse",
     train_items: int | None = None,
     eval_items: int,
     seed: int = 0,
 ) -> Split:
-    """Rows of a generated task, a JSONL file or a hub dataset: exactly one of ``task``, ``path``, ``hub``.
+    """Rows of a generated task, a file or a hub dataset: exactly one of ``task``, ``path``, ``hub``.
 
     Held out are ``eval_items`` rows, of ``eval_path`` where it is given, else of the source itself, drawn with
-    ``seed``; of the source, copies of their questions are then left out of training.
+    ``seed``; rows of the source that share a question with them are then left out of training. ``sha256`` and
+    ``eval_sha256`` (hex) are those that the bytes that are read must have.
 
     Raises:
         LabError: a bad row (with its line), rows without an answer, a split without rows or with fewer than asked for,
-            held-out questions that occur in training, data that are not on this machine.
+            held-out questions that occur in training, data that are not on this machine or no longer the same.
     """
     if task is not None and path is None and hub is None and train_items is not None:
         return tasks.generated(
@@ -55,22 +61,24 @@ def load(
         given = f"got {task!r}, {path!r}, {hub!r}"
         raise LabError(f"data needs exactly one of task (with train_items), path, hub; {given}", key="data")
     if path is not None:
-        found = read_file(Path(path), columns)
+        found = read_file(Path(path), columns, sha256=sha256)
     else:
         from labqueue.llm import datasets_hub
 
         found = datasets_hub.read(str(hub), revision=revision, subset=subset, split=split, columns=columns)
-    notes: list[str] = []
+    notes = list(found.notes)
     rows = _answered(found, empty_answers, notes)
     if eval_path is not None:
-        other = read_file(Path(eval_path), columns, key="data.eval_path")
+        other = read_file(Path(eval_path), columns, key="data.eval_path", sha256=eval_sha256)
+        notes += other.notes
         held_out = _answered(other, empty_answers, notes)
         return _with_own_held_out(rows, held_out, found, other, train_items, eval_items, seed, notes)
-    return divided(rows, train_items=train_items, held_out_items=eval_items, seed=seed, name=found.name, notes=notes)
+    made = divided(rows, train_items=train_items, held_out_items=eval_items, seed=seed, name=found.name, notes=notes)
+    return replace(made, places=(found.place, found.place))
 
 
 def from_file(path: Path, *, train_items: int | None, held_out_items: int, seed: int = 0) -> Split:
-    """Rows of a JSONL file, ``held_out_items`` of them held out; see ``load``."""
+    """Rows of a file, ``held_out_items`` of them held out; see ``load``."""
     return load(path=str(path), train_items=train_items, eval_items=held_out_items, seed=seed)
 
 
@@ -83,37 +91,45 @@ def divided(
     name: str,
     notes: Iterable[str] = (),
 ) -> Split:
-    """Rows split by question: no held-out question occurs in training.
+    """Rows split by question: no held-out question, and no held-out answer to one, occurs in training.
 
     Raises:
-        LabError: fewer rows than asked for.
+        LabError: fewer rows than asked for; where one question is behind that, it is named.
     """
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
     held_out: list[Row] = []
-    questions: set[str] = set()
+    asked = Asked()
+    rest: list[Row] = []
     for row in shuffled:
-        if len(held_out) == held_out_items:
-            break
-        if same(row) not in questions:
-            questions.add(same(row))
+        if len(held_out) < held_out_items and asked.twin(row) is None:
+            asked.add(row)
             held_out.append(row)
-    train = [row for row in shuffled if same(row) not in questions]
+        else:
+            rest.append(row)
+    train = [row for row in rest if asked.twin(row) is None]
     if len(held_out) < held_out_items or not train or (train_items and len(train) < train_items):
         raise LabError(
             f"{name} has {len(rows)} rows, {len(train)} of them with questions that are not held out; asked for "
-            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out",
+            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out{_crowd(rows)}",
             key="data",
         )
     said = list(notes)
-    if copies := len(rows) - len(train) - len(held_out):
+    if copies := len(rest) - len(train):
         said.append(f"{copies} rows left out of training: they ask a held-out question again")
     return Split(tuple(train[:train_items]), tuple(held_out), None, name, tuple(said))
 
 
-def same(row: Row) -> str:
-    """What makes two questions the same: their words, whatever the spaces and capitals."""
-    return " ".join(row.question.split()).casefold()
+def _crowd(rows: Sequence[Row]) -> str:
+    """Words on the question that most rows share, where that is why they cannot be told apart."""
+    counted = Counter(question for row in rows for question in {asked for asked, _ in exchanges(row)})
+    question, count = counted.most_common(1)[0] if counted else ("", 0)
+    if count < 2 or 2 * count < len(rows):
+        return ""
+    return (
+        f". {count} rows ask {_short(question)}: where that is only how they begin, give the answer to it weight: 0; "
+        "where it is asked of what the system's turn says, put that into the user's turn"
+    )
 
 
 def _with_own_held_out(
@@ -126,8 +142,8 @@ def _with_own_held_out(
     seed: int,
     notes: list[str],
 ) -> Split:
-    asked = {same(row): row for row in held_out}
-    overlap = [(row, asked[same(row)]) for row in rows if same(row) in asked]
+    asked = Asked.of(held_out)
+    overlap = [(row, twin) for row in rows if (twin := asked.twin(row)) is not None]
     if overlap:
         row, twin = overlap[0]
         raise LabError(
@@ -145,7 +161,8 @@ def _with_own_held_out(
     random.Random(seed).shuffle(rows)
     random.Random(seed).shuffle(held_out)
     name = f"{found.name}, held out: {other.name}"
-    return Split(tuple(rows[:train_items]), tuple(held_out[:eval_items]), None, name, tuple(notes))
+    places = (found.place, other.place)
+    return Split(tuple(rows[:train_items]), tuple(held_out[:eval_items]), None, name, tuple(notes), places)
 
 
 def _answered(found: Found, empty_answers: EmptyAnswers, notes: list[str]) -> list[Row]:

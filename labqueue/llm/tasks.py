@@ -20,6 +20,12 @@ from labqueue.llm.task_source import Source
 DRAWS_PER_ROW = 20
 """A generated task is given up when this many draws per row bring no new question. Assumption."""
 
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Under which of them a chat template looks for what was thought before an answer differs; a row's own is passed on."""
+
+TOLD = "told"
+"""The key of a row's first message under which stands what is for the chat template and no message."""
+
 HELD_OUT_SEED = 1_000_003
 """Added to the seed for held-out rows. Any other value would do: overlap is removed, not hoped away."""
 
@@ -29,20 +35,43 @@ class Row:
     """One question with its answer; ``key`` finds it again in its source (an index or a line number).
 
     ``turns`` is the whole conversation as (role, content), where there is more to it than a question and an answer:
-    then ``answer`` is its last turn and ``question`` the turns of others before it.
+    then ``answer`` is its last turn and ``question`` the turns of others before it. ``extras`` are the other keys of
+    each turn that a chat template is given (``tool_calls``, ``reasoning_content``), as JSON, empty where there are
+    none; ``tools`` what may be called, likewise. Turns whose numbers are ``unlearned`` carry no loss.
     """
 
     question: str
     answer: str
     key: int
     turns: tuple[tuple[str, str], ...] = ()
+    extras: tuple[str, ...] = ()
+    tools: str = ""
+    unlearned: frozenset[int] = frozenset()
+
+    def learned(self) -> list[int]:
+        """Numbers of the turns that carry loss."""
+        roles = [role for role, _ in self.turns] or ["user", "assistant"]
+        return [at for at, role in enumerate(roles) if role == "assistant" and at not in self.unlearned]
+
+    def messages(self, *, answer: bool = True) -> list[dict[str, Any]]:
+        """The row as messages, with or without its last answer. What a chat template is told besides them (``tools``,
+        and that there are thoughts) stands in the first under ``TOLD``; ``templates.parted`` takes it out."""
+        turns = self.turns or (("user", self.question), ("assistant", self.answer))
+        extras = [json.loads(extra) if extra else {} for extra in self.extras] or [{}] * len(turns)
+        whole = [{"role": role, "content": text} | extra for (role, text), extra in zip(turns, extras, strict=True)]
+        told: dict[str, Any] = {"tools": json.loads(self.tools)} if self.tools else {}
+        if any(key in extra for extra in extras for key in REASONING):
+            told["enable_thinking"] = True  # else some templates close an empty thought before each answer
+        if told:
+            whole[0][TOLD] = told
+        return whole if answer else whole[:-1]
 
 
 @dataclass(frozen=True)
 class Split:
     """Rows to train on and rows held out. ``score(row, reply)`` is 1.0 for an exact answer; None: no scorer.
 
-    ``notes`` say what was left out, and why.
+    ``notes`` say what was left out, and why; ``places`` what the keys of training and of held-out rows count.
     """
 
     train: tuple[Row, ...]
@@ -50,6 +79,7 @@ class Split:
     score: Callable[[Row, str], float] | None
     source: str
     notes: tuple[str, ...] = ()
+    places: tuple[str, str] = ("row", "row")
 
 
 def names() -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from labqueue.domain.measured import averageable
+from labqueue.domain.text import one_line
 from labqueue.domain.views import RunView
 
 MISSING = object()
@@ -97,7 +99,7 @@ def text(value: Any, limit: int = 40) -> str:
         shown = value
     else:
         shown = json.dumps(value, ensure_ascii=False, default=str)
-    shown = " ".join(shown.split())
+    shown = one_line(" ".join(shown.split()))
     if len(shown) <= limit:
         return shown
     return f"{shown[: limit // 2]}…{shown[-(limit // 2 - 1) :]}"
@@ -166,6 +168,8 @@ def read(run: RunView, metric: str, at: int | str, series: SeriesReader) -> Read
         value, where = points[at], f"{metric} at step {at} is null"
     if value is None or not math.isfinite(value):
         return Reading(run, None, where)
+    if not averageable(value):
+        return Reading(run, None, f"has a {metric} of {value:.4g}, too large to be averaged")
     return Reading(run, value)
 
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView
 from labqueue.report import stats, style
 from labqueue.report.arms import exact, text
@@ -68,7 +69,7 @@ def _values(runs: Sequence[RunView], name: str, shared: Sequence[str]) -> dict[t
     found: dict[tuple[int, str], list[float]] = defaultdict(list)
     for run in runs:
         last = run.metrics[name].last if name in run.metrics else None
-        if last is not None and math.isfinite(last):
+        if averageable(last):
             found[run.seed, exact([run.varied.get(key) for key in shared])].append(last)
     return {key: math.fsum(values) / len(values) for key, values in found.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from labqueue.domain.measured import averageable
 from labqueue.domain.predictions import Compare, Crosses, Prediction, Threshold
 from labqueue.domain.views import ExperimentView, RunView
 from labqueue.report import over_axis, stats
@@ -65,7 +66,8 @@ def _ratio(found: Evidence, a: Mapping[int, list[float]], b: Mapping[int, list[f
         edge = math.log(bound)
         found.region = Region(high=edge) if below else Region(low=edge)
         logs = {
-            seed: math.fsum(math.log(x / y) for x, y in zip(a[seed], b[seed], strict=True)) / len(a[seed]) for seed in a
+            seed: math.fsum(math.log(x) - math.log(y) for x, y in zip(a[seed], b[seed], strict=True)) / len(a[seed])
+            for seed in a
         }
         found.resolution = stats.FLOAT32_ROUNDING
         found.fill(logs)
@@ -109,7 +111,10 @@ def _relative(reading: Reading, metric: str) -> Reading:
     if not first:
         why = "null" if first is None else "0"
         return Reading(reading.run, None, f"cannot be related to its first {metric}, which is {why}")
-    return Reading(reading.run, reading.value / first)
+    ratio = reading.value / first
+    if not averageable(ratio):
+        return Reading(reading.run, None, f"has a {metric} of {first:.4g} at first, too small to be related to")
+    return Reading(reading.run, ratio)
 
 
 def _crosses(test: Crosses, axes: Sequence[str], runs: Sequence[RunView], series: SeriesReader) -> Evidence:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labqueue.domain.measured import averageable
 from labqueue.domain.views import RunView
 from labqueue.report import stats, style
 from labqueue.report.arms import MISSING, SeriesReader, exact, is_number, text
@@ -68,7 +69,7 @@ def _arms(metric: str, runs: Sequence[RunView], axes: Sequence[str], series: Ser
         if known is None or known.points < 2:
             continue
         points = [(step, value) for step, value in series.series(run.id, metric) if value is not None]
-        points = [(step, value) for step, value in points if math.isfinite(value)]
+        points = [(step, value) for step, value in points if averageable(value)]
         if not points:
             continue
         point = {key: run.varied.get(key, MISSING) for key in axes}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
+from labqueue.domain.text import printable, safe_json
 from labqueue.domain.views import ExperimentView, RunView, VerdictView
 from labqueue.report.arms import MISSING, effective
 
@@ -39,7 +40,7 @@ def report_data(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> 
 
 def dumps(data: Any) -> str:
     """One JSON document, as people can read it."""
-    return json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    return safe_json(json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False)) + "\n"
 
 
 def varied_keys(runs: Sequence[RunView], axes: Sequence[str] = ()) -> list[str]:
@@ -65,7 +66,7 @@ def runs_csv(runs: Sequence[RunView], axes: Sequence[str] = ()) -> str:
         row = [_cell(getattr(run, name)) for name in fixed]
         row += [_cell(effective(run, key)) for key in keys]
         row += [_cell(run.metrics[name].last) if name in run.metrics else "" for name in metrics]
-        writer.writerow(row)
+        writer.writerow(map(printable, row))
     return out.getvalue()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from labqueue.domain.measured import averageable, exponential
 from labqueue.report import stats
 from labqueue.report.arms import Panel
 from labqueue.report.stats import Region
@@ -86,8 +87,11 @@ class Evidence:
             self.p_inside = stats.p_inside(summary, self.region)
             self.p_outside = stats.p_outside(summary, self.region)
         if self.log:
-            self.estimate = math.exp(self.estimate)
-            self.ci = [math.exp(edge) for edge in self.ci] if self.ci else None
+            self.estimate = exponential(self.estimate)
+            self.ci = [exponential(edge) for edge in self.ci] if self.ci else None
+            if self.ci and not all(map(averageable, self.ci)):
+                self.ci = None
+                self.remarks.append("the interval of this ratio is wider than numbers go")
 
     def summary(self, sample: dict[int, float]) -> stats.Sample:
         """Mean and standard error of one number per seed, with the metric's own graininess in mind."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from html import escape
+from html import escape as escape_html
 
+from labqueue.domain.text import printable
 from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 
 STYLE = """
@@ -73,3 +74,8 @@ def _block(block: Block) -> str:
 
 def _cell(cell: str) -> str:
     return f'<td class="text">{escape(cell)}</td>' if len(cell) > 40 else f"<td>{escape(cell)}</td>"
+
+
+def escape(text: str) -> str:
+    """Text as HTML shows it, control characters written out."""
+    return escape_html(printable(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from labqueue.domain.text import one_line, printable
 from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 
 
@@ -15,7 +16,7 @@ def render(blocks: Sequence[Block]) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\|`*\[\]])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", one_line(" ".join(text.split()))).replace("<", "&lt;")
 
 
 def _block(block: Block) -> str:
@@ -25,7 +26,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Paragraph):
         return escape(block.text)
     if isinstance(block, Prose):
-        return block.text.strip()
+        return printable(block.text.strip())
     if isinstance(block, Bullets):
         return "\n".join(f"- {escape(item)}" for item in block.items)
     if isinstance(block, Rows):

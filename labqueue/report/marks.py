@@ -130,7 +130,10 @@ def reach(
     if room <= FLAT * max(abs(low), abs(high)):
         room = 0.05 * abs(high) or 0.5
     bottom, top = bottom - room, top + room * (2.5 if edge else 1)
-    return (10**bottom, 10**top, True) if log else (bottom, top, False)
+    if not log:
+        return bottom, top, False
+    # An interval may reach further than a float64, which spans 308 decades each way.
+    return 10 ** max(bottom, -300.0), 10 ** min(top, 300.0), True
 
 
 def scale(axes: Axes, which: str, found: tuple[float, float, bool] | None) -> None:

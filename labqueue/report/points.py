@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from labqueue.domain.measured import averageable
 from labqueue.domain.views import RunView
 from labqueue.report import stats, style
 from labqueue.report.arms import MISSING, exact, is_number
@@ -87,9 +88,9 @@ def cell(runs: Sequence[RunView], metric: str) -> Cell:
 
 
 def value(run: RunView, metric: str) -> float | None:
-    """The last value of a succeeded run; None where it is not a number."""
+    """The last value of a succeeded run; None where it is no number that can be averaged."""
     known = run.metrics.get(metric) if run.outcome == "succeeded" else None
-    return known.last if known and known.last is not None and math.isfinite(known.last) else None
+    return known.last if known and averageable(known.last) else None
 
 
 def levels(key: str, points: Sequence[Point]) -> list[Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView, VerdictView
 from labqueue.report import stats, style
 from labqueue.report.arms import MISSING, exact, text
@@ -227,7 +227,7 @@ def _mean(runs: Sequence[RunView], metric: str) -> str:
 
 def _last(run: RunView, metric: str) -> float | None:
     known = run.metrics.get(metric)
-    return known.last if known and known.last is not None and math.isfinite(known.last) else None
+    return known.last if known and averageable(known.last) else None
 
 
 def _outcome(run: RunView) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from labqueue.domain.text import printable
 from labqueue.report.arms import text
 
 if TYPE_CHECKING:
@@ -154,11 +155,15 @@ def save(figure: Figure) -> tuple[bytes, bytes]:
     """Returns (SVG, PNG at 150 dpi), the same bytes for the same figure."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
 
     FigureCanvasAgg(figure)
     png, svg = BytesIO(), BytesIO()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        # XML has no control characters, and a name from a run or an import may hold some.
+        for written in figure.findobj(Text):
+            written.set_text(printable(written.get_text()))
         figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     figure.set_layout_engine("none")  # the layout found for the PNG holds; finding it again doubles the time
     # Outlines look the same everywhere; letters that our font lacks (Chinese, say) are left to the reader's browser.

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labqueue.domain.measured import averageable, exponential
 from labqueue.report import marks, stats, style
 from labqueue.report.evidence import Evidence
 from labqueue.report.style import Plot
@@ -82,7 +83,7 @@ def _height(axes: Axes, evidence: Evidence) -> None:
     most = math.inf if evidence.measure else style.bounds(evidence.metric)[1]
     log = low > 0 and high >= (LOST_FROM if evidence.lost else marks.LOG_FROM) * low and most == math.inf
     if log:
-        room = (high / low) ** 0.06
+        room = exponential(0.06 * (math.log(high) - math.log(low)))  # high / low itself may leave the floats
         marks.scale(axes, "y", (low / room, high * room, True))
     measure = f"{evidence.measure}{' (log scale)' if log else ''}" if evidence.measure else ""
     axes.set_ylabel(measure or style.with_unit(evidence.metric, log=log))
@@ -102,12 +103,14 @@ def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:
 
 
 def _estimate(axes: Axes, evidence: Evidence) -> None:
-    shown = (lambda value: math.exp(value)) if evidence.log else (lambda value: value)
     values = list(evidence.sample.values())
     mean = math.fsum(values) / len(values)
     low, high = mean, mean
     if len(values) > 1:
         low, high = evidence.summary(evidence.sample).interval()
+    # A ratio whose interval leaves what an axis can hold is drawn as its logarithm.
+    ratio = evidence.log and all(averageable(exponential(edge)) for edge in (low, high))
+    shown = exponential if ratio else (lambda value: value)
     edges = [edge for edge in (evidence.region.low, evidence.region.high) if math.isfinite(edge)]
     places = [shown(value) for value in values]
     axes.errorbar(
@@ -135,7 +138,10 @@ def _estimate(axes: Axes, evidence: Evidence) -> None:
     axes.set_yticks([0.3, 0.62], ["seeds", "mean"])
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
-    wrapped = textwrap.wrap(evidence.tested or evidence.quantity, 46, max_lines=3, placeholder="…")
+    quantity = evidence.tested or evidence.quantity
+    if evidence.log and not ratio:
+        quantity = f"natural logarithm of {quantity}"
+    wrapped = textwrap.wrap(quantity, 46, max_lines=3, placeholder="…")
     axes.set_xlabel("\n".join(wrapped), fontsize=9)
     axes.set_title(f"claimed: {evidence.claimed}", fontsize=9.5, loc="left")
 

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from labqueue import clock
 from labqueue.domain.errors import LabError, WorkFailed
+from labqueue.settings import Settings
+from labqueue.store.address import uri
 from labqueue.store.db import SQLITE
 
-BACKUPS = Path("outputs") / "backups"
+BACKUPS = Settings(Path()).backups
 
 EVERY_S = 24 * 3600.0
 """A daily copy is made when the newest is older than this."""
@@ -76,7 +78,7 @@ def daily(path: Path) -> Path | None:
     # One from the future is the wall clock's doing and proves nothing.
     if made and 0 <= clock.now() - made[0].stat().st_mtime < EVERY_S:
         return None
-    if not _attempted(path) or shutil.disk_usage(path.parent).free < SPARE * path.stat().st_size:
+    if not path.exists() or not _attempted(path) or shutil.disk_usage(path.parent).free < SPARE * path.stat().st_size:
         return None
     for left in (path.parent / BACKUPS).glob(f".{path.stem}-*.partial"):
         if clock.now() - left.stat().st_mtime > EVERY_S:
@@ -121,13 +123,16 @@ def _newest_first(path: Path, word: str) -> list[Path]:
 
 
 def _attempted(path: Path) -> bool:
-    with contextlib.closing(SQLITE.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        return connection.execute("SELECT 1 FROM attempts LIMIT 1").fetchone() is not None
+    try:
+        with contextlib.closing(SQLITE.connect(uri(path, "ro"), uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM attempts LIMIT 1").fetchone() is not None
+    except SQLITE.DatabaseError as error:
+        raise WorkFailed(f"{path} could not be read to be backed up: {error}", file=str(path)) from error
 
 
 def _copy(path: Path, aside: Path) -> None:
     with (
-        contextlib.closing(SQLITE.connect(str(path))) as source,
+        contextlib.closing(SQLITE.connect(uri(path, "rw"), uri=True)) as source,
         contextlib.closing(SQLITE.connect(str(aside))) as copy,
     ):
         source.backup(copy)
@@ -138,9 +143,7 @@ def _copy(path: Path, aside: Path) -> None:
 def _fault(copy: Path) -> str | None:
     """What is wrong with a copy, in SQLite's words; None when it is sound. Changes nothing beside it."""
     try:
-        with contextlib.closing(
-            SQLITE.connect(f"{copy.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
-        ) as connection:
+        with contextlib.closing(SQLITE.connect(f"{uri(copy, 'ro')}&immutable=1", uri=True)) as connection:
             said = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
     except SQLITE.DatabaseError as error:

@@ -11,14 +11,14 @@ from sqlalchemy import Connection, case, insert, or_, select, update
 
 from labqueue import clock
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.names import QUEUE
 from labqueue.domain.state import Outcome, State
-from labqueue.store import searches
+from labqueue.domain.values import whole
+from labqueue.store import needed, searches
 from labqueue.store.db import Database
 from labqueue.store.eligible import FOREVER, pauses
+from labqueue.store.needed import chunks
 from labqueue.store.tables import Control, Event, Experiment, Run
-
-QUEUE = "queue"
-"""The word that names the whole queue where a run id or an experiment could stand."""
 
 
 def targets(connection: Connection, target: str) -> tuple[list[int], str | None]:
@@ -32,7 +32,7 @@ def targets(connection: Connection, target: str) -> tuple[list[int], str | None]
     if target == QUEUE:
         return list(connection.execute(select(Run.c.id).where(Run.c.state != State.FINISHED)).scalars()), None
     if target.isdecimal():
-        found = connection.execute(select(Run.c.id).where(Run.c.id == int(target))).scalar()
+        found = connection.execute(select(Run.c.id).where(Run.c.id == whole(target))).scalar()
         if found is None:
             last = connection.execute(select(Run.c.id).order_by(Run.c.id.desc()).limit(1)).scalar()
             known = f"runs go up to {last}" if last else "there are no runs yet"
@@ -153,7 +153,7 @@ def resume(db: Database, target: str) -> list[int]:
         ids, experiment = targets(connection, target)
         if not target.isdecimal():
             _switch(connection, experiment, None)
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids):
             open_runs = update(Run).where(Run.c.id.in_(chunk), Run.c.state != State.FINISHED)
             connection.execute(open_runs.where(Run.c.request == "pause").values(request=None))
             connection.execute(open_runs.values(paused_until=None))
@@ -242,7 +242,7 @@ def release(db: Database, target: str) -> list[int]:
     with db.write() as connection:
         ids, _ = targets(connection, target)
         freed = [run.id for run in _rows(connection, ids) if run.state == State.QUEUED]
-        for chunk in _chunks(freed):
+        for chunk in chunks(freed):
             connection.execute(
                 update(Run).where(Run.c.id.in_(chunk)).values(released=True, not_before=None, paused_until=None)
             )
@@ -250,23 +250,27 @@ def release(db: Database, target: str) -> list[int]:
         return freed
 
 
-def prioritize(db: Database, target: str, priority: int) -> list[int]:
-    """Sets the priority of unfinished runs; higher starts earlier. Returns them.
+def prioritize(db: Database, target: str, priority: int) -> tuple[list[int], list[int]]:
+    """Sets the priority of unfinished runs; higher starts earlier. What they wait for is raised to at least the same.
+    Returns (the runs named, those that were raised with them).
 
     Raises:
         LabError: nothing of that name.
     """
     with db.write() as connection:
-        ids, _ = targets(connection, target)
+        ids, experiment = targets(connection, target)
         changed = [run.id for run in _rows(connection, ids) if run.state != State.FINISHED]
-        for chunk in _chunks(changed):
+        for chunk in chunks(changed):
             connection.execute(update(Run).where(Run.c.id.in_(chunk)).values(priority=priority))
-        return changed
+        for switch in [] if target.isdecimal() else searches.all_open(connection):
+            if experiment in (None, switch.experiment):
+                searches.prioritize(connection, switch.job, priority)
+        return changed, needed.raise_to(connection, changed, priority)
 
 
 def _rows(connection: Connection, ids: list[int]) -> list[Any]:
     rows: list[Any] = []
-    for chunk in _chunks(ids):
+    for chunk in chunks(ids):
         query = select(Run.c.id, Run.c.state, Run.c.outcome, Run.c.experiment_id).where(Run.c.id.in_(chunk))
         rows.extend(connection.execute(query.order_by(Run.c.id)).all())
     return rows
@@ -276,11 +280,6 @@ def _archived(connection: Connection) -> dict[int, str]:
     """Archived experiments: their names by their ids."""
     query = select(Experiment.c.id, Experiment.c.name).where(Experiment.c.archived_at.is_not(None))
     return {row.id: row.name for row in connection.execute(query)}
-
-
-def _chunks(ids: list[int], size: int = 5000) -> list[list[int]]:
-    # SQLite accepts some 32,000 parameters in one statement.
-    return [ids[at : at + size] for at in range(0, len(ids), size)]
 
 
 def _switch(connection: Connection, experiment: str | None, value: dict[str, Any] | None) -> None:

@@ -22,6 +22,8 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Locked, Unavailable, WorkFailed
+from labqueue.settings import Place
+from labqueue.store.address import uri, url, writable
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 try:
@@ -33,6 +35,8 @@ except ImportError:
 
 SAFE_WAL = (3, 51, 3)
 """The first SQLite whose WAL survives two writers that checkpoint at once (sqlite.org/wal.html, "WAL-reset bug")."""
+
+READ_ONLY = "the folder or the file is only there to be read"
 
 BUSY_MS = 60_000
 """How long a statement waits for another process's lock."""
@@ -47,12 +51,24 @@ def library() -> tuple[str, str, bool]:
 class Database:
     """An open ``results.db``. ``write`` and ``read`` are its transactions."""
 
-    path: Path
+    place: Place
     engine: Engine
+
+    @property
+    def path(self) -> Path:
+        """Where the file was when it was opened."""
+        return self.place.path
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be written."""
+        return writable(self.path)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A write transaction: the lock is taken at once, so that nothing read in it can change under it."""
+        if not self.writable:  # said at once, also where nothing would have changed
+            raise Unavailable(_cannot_write(self.path), file=str(self.path))
         with self._translated(), self.engine.connect() as connection:
             connection.execute(text("BEGIN IMMEDIATE"))
             try:
@@ -77,11 +93,16 @@ class Database:
         try:
             yield
         except DatabaseError as error:
+            self.place.check()
             raise _explained(self.path, error) from error
 
     def close(self) -> None:
         """Closes every connection of this process."""
         self.engine.dispose()
+
+
+def _cannot_write(path: Path) -> str:
+    return f"cannot write {path}: {READ_ONLY}. Choose a writable workspace with --root."
 
 
 def create_or_migrate(path: Path) -> Database:
@@ -99,7 +120,9 @@ def create_or_migrate(path: Path) -> Database:
         raise LabError(
             f"cannot write {path}: {error.strerror}. Choose a writable workspace with --root.", file=str(path)
         ) from error
-    database = Database(path, _engine(path))
+    if not writable(path):
+        raise LabError(_cannot_write(path), file=str(path))
+    database = _opened(path)
     version = _version(database)
     if version == SCHEMA_VERSION:
         return database
@@ -124,28 +147,34 @@ def shared(path: Path) -> Database:
 
 
 def open_existing(path: Path) -> Database | None:
-    """Opens the database to look at it; None when there is none yet.
+    """Opens the database to look at it, also where nothing can be written; None when there is none yet.
 
     Raises:
         LabError: the file is not a database, or its version is not this program's.
     """
     if not path.exists() or path.stat().st_size == 0:
         return None
-    database = Database(path, _engine(path))
+    database = _opened(path)
     version = _version(database)
     if version < SCHEMA_VERSION:
-        raise LabError(
-            f"{path} has schema version {version}, older than this program's {SCHEMA_VERSION}. "
-            "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date.",
-            file=str(path),
-        )
+        cure = "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date."
+        if not writable(path):
+            cure = f"Here {READ_ONLY}: copy the workspace to where it can be written, and bring it up to date there."
+        words = f"{path} has schema version {version}, older than this program's {SCHEMA_VERSION}. {cure}"
+        raise LabError(words, file=str(path))
     return database
 
 
-def _engine(path: Path) -> Engine:
+def _opened(path: Path) -> Database:
+    place = Place.of(path)
+    return Database(place, _engine(place))
+
+
+def _engine(place: Place) -> Engine:
+    path = place.path
     _check_whole(path)
     engine = create_engine(
-        f"sqlite:///{path}",
+        url(path),
         module=SQLITE,
         connect_args={"timeout": BUSY_MS / 1000, "check_same_thread": False},
         json_serializer=canonical,
@@ -153,30 +182,23 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
+        # A later connection must not be to another file, in which ids of this one mean other rows.
+        place.check()
         # The driver's own implicit BEGIN would make every first SELECT a deferred transaction.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA temp_store = MEMORY")  # the folder for temporary files may be full
         mode = "WAL" if library()[2] else "DELETE"
-        if cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
-            try:
-                cursor.execute(f"PRAGMA journal_mode = {mode}")
-            except SQLITE.OperationalError:
-                if mode == "WAL" and "readonly" not in _mode(path):
-                    raise
+        if writable(path) and cursor.execute("PRAGMA journal_mode").fetchone()[0].upper() != mode:
+            cursor.execute(f"PRAGMA journal_mode = {mode}")
         # FULL: a commit that was reported is on the disk, also after a power cut.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA journal_size_limit = 67108864")
         cursor.close()
 
     return engine
-
-
-def _mode(path: Path) -> str:
-    import os
-
-    return "writable" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "readonly"
 
 
 def _version(database: Database) -> int:
@@ -240,7 +262,7 @@ def _recovered(path: Path) -> bool:
     if not any(Path(f"{path}{end}").exists() for end in ("-wal", "-journal")):
         return False
     try:
-        with contextlib.closing(SQLITE.connect(str(path), timeout=BUSY_MS / 1000)) as connection:
+        with contextlib.closing(SQLITE.connect(uri(path, "rw"), uri=True, timeout=BUSY_MS / 1000)) as connection:
             return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except SQLITE.DatabaseError:
         return False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import select
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.views import ExperimentView
+from labqueue.domain.measured import averageable
+from labqueue.domain.views import ExperimentView, RunView
 from labqueue.store import imports, read, trials
 from labqueue.store.db import Database
 from labqueue.store.eligible import Waits
@@ -76,6 +78,7 @@ def experiment(db: Database, name: str) -> ExperimentView:
             left_out.append(f"{runs} {'run' if runs == 1 else 'runs'} of {older} of this spec, kept apart")
         spec: dict[str, Any] = newest.spec
         left_out += _missing(spec, chosen)
+        left_out += _too_large(views.values())
         order: dict[str, int] = {}
         for at, run_id in enumerate(mine):
             order.setdefault(canonical(rows[run_id].varied), at)
@@ -97,6 +100,18 @@ def experiment(db: Database, name: str) -> ExperimentView:
             search=trials.result(db, newest.id),
             plots=list(spec.get("plots", ())),  # specs frozen before there were plots have none
         )
+
+
+def _too_large(runs: Iterable[RunView]) -> list[str]:
+    """A line for the last values that no mean over seeds can hold; each is shown where it stands alone."""
+    found = [
+        f"{name} {metric.last:.4g} of run {run.id}"
+        for run in runs
+        for name, metric in run.metrics.items()
+        if metric.last is not None and not averageable(metric.last)
+    ]
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return [f"too large to be averaged over seeds: {', '.join(found[:3])}{more}"] if found else []
 
 
 def _missing(spec: dict[str, Any], chosen: dict[tuple[str, int], Any]) -> list[str]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from labqueue.domain.canonical import digest
+from labqueue.domain.state import State
 from labqueue.store.db import Database
-from labqueue.store.tables import Control
+from labqueue.store.tables import Control, Run
 
 KEY = "workspace"
 PREFIX = "import:"
@@ -27,9 +29,18 @@ class Imported:
 
 
 def workspace_id(db: Database) -> str:
-    """This workspace's id, the same for ever; it is drawn when it is first asked for."""
-    with db.write() as connection:
-        return own_id(connection)
+    """This workspace's id, the same for ever; it is drawn when it is first asked for.
+
+    One that cannot be written and has none is known by its finished runs: a copy that went on is another workspace.
+    """
+    if db.writable:
+        with db.write() as connection:
+            return own_id(connection)
+    with db.read() as connection:
+        found: Any = connection.execute(select(Control.c.value).where(Control.c.key == KEY)).scalar()
+        done = select(Run.c.id, Run.c.spec_hash, Run.c.finished_at).where(Run.c.state == State.FINISHED)
+        runs = [list(row) for row in connection.execute(done.order_by(Run.c.id))]
+        return str(found["id"]) if found is not None else digest(["workspace", runs])[:32]
 
 
 def own_id(connection: Connection) -> str:

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, insert, select
 from labqueue import clock
 from labqueue.domain.errors import LabError
 from labqueue.domain.views import ArtifactView
+from labqueue.store import searches
 from labqueue.store.claims import guard
 from labqueue.store.db import Database
 from labqueue.store.eligible import matches
-from labqueue.store.tables import Artifact, Event, Experiment, Run
+from labqueue.store.tables import Artifact, Event, Experiment, Job, Run
 
 KIND = "input"
 """Of the events that say what a run took."""
@@ -87,6 +88,28 @@ def references(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]
             yield from references(inner, f"{key}.{name}" if key else name)
 
 
+def seed_of(named: dict[str, Any], seed: int) -> int | None:
+    """The seed that a reference asks for in a run with that seed; None where it asks for none."""
+    return seed if named.get("seed") == "same" else named.get("seed")
+
+
+def seeds(db: Database, experiment: str, where: dict[str, Any]) -> set[int] | None:
+    """Seeds of the runs of an experiment that ``where`` chooses, whatever became of them, and of what its newest job's
+    search has still to propose; None where it is not known."""
+    query = (
+        select(Run.c.seed, Run.c.varied, Run.c.params)
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .where(Experiment.c.name == experiment)
+    )
+    newest = select(Job.c.id, Job.c.spec).join(Experiment, Experiment.c.id == Job.c.experiment_id)
+    with db.read() as connection:
+        job = connection.execute(newest.where(Experiment.c.name == experiment).order_by(Job.c.id.desc())).first()
+        if job is None:
+            return None
+        to_come = set(job.spec["seeds"]) if searches.unfinished(connection, job.id) is not None else set()
+        return to_come | {run.seed for run in connection.execute(query) if matches(where, run.varied, run.params)}
+
+
 def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dict[str, Any]]:
     """Parameters of all runs of an experiment that ``where`` chooses, whatever became of them."""
     query = (
@@ -100,7 +123,7 @@ def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dic
 
 def _found(connection: Connection, named: dict[str, Any], seed: int) -> tuple[int, ArtifactView]:
     experiment, where, artifact = named["experiment"], named.get("where", {}), named["artifact"]
-    wanted = seed if named.get("seed") == "same" else named.get("seed")
+    wanted = seed_of(named, seed)
     query = (
         select(Run)
         .join(Experiment, Experiment.c.id == Run.c.experiment_id)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text
 from labqueue import clock
 from labqueue.domain.canonical import Canonical
 from labqueue.domain.state import Outcome
-from labqueue.store import archive, inputs, searches
+from labqueue.store import archive, inputs, needed, searches
 from labqueue.store.db import Database
 from labqueue.store.tables import Experiment, Job, Run
 
@@ -111,6 +111,7 @@ def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -
     ids, reused = add_runs(connection, (job_id, experiment_id, job.device, job.priority, now), job.runs, done)
     if job.trials is not None:
         searches.register(connection, job_id, job.experiment, job.device, job.trials, force=job.force)
+    needed.raise_to(connection, sorted(set(ids) - set(reused)), job.priority)
     return Submitted(job_id, ids, reused)
 
 

@@ -17,11 +17,19 @@ from labqueue.store.tables import Attempt, Worker
 class Dead:
     """A worker that ended without saying so. ``rebooted``: the machine went down with it."""
 
+    boot_id: str
     pid: int
+    pid_start: int
+    """In clock ticks after boot."""
     started_at: float
     seen_at: float
     """Unix time of its last sign of life."""
     rebooted: bool
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """What tells its process from a later one with its number."""
+        return self.boot_id, self.pid, self.pid_start
 
 
 def bury(db: Database, worker_id: int) -> Dead | None:
@@ -43,7 +51,13 @@ def bury(db: Database, worker_id: int) -> Dead | None:
             connection.execute(update(Worker).where(Worker.c.id == row.id).values(ended_at=seen_at))
     if not rows:
         return None
-    return Dead(row.pid, row.started_at, seen_at, row.boot_id != clock.boot_id())
+    return Dead(row.boot_id, row.pid, row.pid_start, row.started_at, seen_at, row.boot_id != clock.boot_id())
+
+
+def unended(db: Database, device: str) -> list[Any]:
+    """Rows of the workers of a device that have not said that they ended."""
+    with db.read() as connection:
+        return list(connection.execute(select(Worker).where(Worker.c.device == device, Worker.c.ended_at.is_(None))))
 
 
 def record_telemetry(db: Database, run_id: int, number: int, data: dict[str, Any]) -> None:

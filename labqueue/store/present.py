@@ -14,7 +14,7 @@ from labqueue.domain.state import State
 from labqueue.domain.views import ArtifactView, AttemptView, EventView, MetricView, ProgressView, RunView, WaitingView
 from labqueue.store.claims import LEASE_S
 from labqueue.store.eligible import Waits
-from labqueue.store.tables import Artifact, Attempt, Event, Experiment, Job, Run, Series
+from labqueue.store.tables import Artifact, Attempt, Environment, Event, Experiment, Job, Run, Series, Worker
 
 
 def by_ids(connection: Connection, ids: list[int]) -> list[Any]:
@@ -40,15 +40,20 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
     artifacts: dict[int, list[ArtifactView]] = defaultdict(list)
     notes: dict[int, list[str]] = defaultdict(list)
     history: dict[int, list[EventView]] = defaultdict(list)
+    of_attempts = (
+        select(Attempt, Worker.c.device.label("worker_device"), Environment.c.data.label("environment"))
+        .join(Worker, Worker.c.id == Attempt.c.worker_id)
+        .outerjoin(Environment, Environment.c.id == Attempt.c.environment_id)
+    )
     ids = [row.id for row in rows if row.token > 0]
     for at in range(0, len(ids) if details else 0, 5000):
         part = ids[at : at + 5000]
-        for a in connection.execute(select(Attempt).where(Attempt.c.run_id.in_(part)).order_by(Attempt.c.number)):
+        for a in connection.execute(of_attempts.where(Attempt.c.run_id.in_(part)).order_by(Attempt.c.number)):
             attempts[a.run_id].append(
                 AttemptView(
                     a.number, a.outcome, a.reason, iso(a.started_at) or "", iso(a.finished_at), a.log,
                     a.resumed_from_step, a.last_step, a.adjusted, a.environment_id, a.commit, a.dirty,
-                    a.telemetry,
+                    a.patch, a.telemetry, a.worker_device.partition(" ")[0], (a.environment or {}).get("gpu"),
                 )
             )  # fmt: skip
         for s in connection.execute(select(Series).where(Series.c.run_id.in_(part)).order_by(Series.c.name)):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import func, select, text
 
 from labqueue.clock import Deadline, iso
+from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.state import State
 from labqueue.domain.views import (
     ExperimentRow,
+    JobView,
     RunView,
     SearchView,
     StatusView,
@@ -24,11 +26,17 @@ from labqueue.store.db import Database
 from labqueue.store.eligible import Waits
 from labqueue.store.present import by_ids, queue_eta_s, views_of
 from labqueue.store.searches import all_open
-from labqueue.store.tables import Experiment, Job, Run, Series, Worker
+from labqueue.store.tables import Experiment, Job, JobRun, Run, Series, Worker
+
+Lives = Callable[[str, int, int], "bool | None"]
+"""Whether the process (boot id, process id, start) lives and is this workspace's; None: it lives and is another's."""
 
 
-def status(db: Database) -> StatusView:
-    """What runs, what waits, when it will be done."""
+def status(db: Database, lives: Lives | None = None) -> StatusView:
+    """What runs, what waits, when it will be done.
+
+    Workers are judged by their leases, and by ``lives`` where it is given.
+    """
     with db.read() as connection:
         open_runs = connection.execute(
             select(Run).where(Run.c.state != State.FINISHED).order_by(Run.c.priority.desc(), Run.c.id)
@@ -47,11 +55,18 @@ def status(db: Database) -> StatusView:
             eta_s=queue_eta_s(connection, views, {s.experiment: s.to_come for s in searches}),
             paused=waits.queue_paused,
             searches=[SearchView(s.experiment, s.job, s.recorded, s.trials, s.to_come) for s in searches],
-            workers=[
-                WorkerView(w.device, w.host, w.pid, iso(w.started_at) or "", alive=not Deadline.parse(w.lease).passed)
-                for w in workers
-            ],
+            workers=[_worker(row, lives) for row in workers],
         )
+
+
+def _worker(row: Any, lives: Lives | None) -> WorkerView:
+    renewed = not Deadline.parse(row.lease).passed
+    found = lives(row.boot_id, row.pid, row.pid_start) if lives else False
+    called, _, card = row.device.partition(" ")
+    return WorkerView(
+        called, row.host, row.pid, iso(row.started_at) or "",
+        alive=renewed and found is not None, frozen=not renewed and found is True, card=card or None,
+    )  # fmt: skip
 
 
 def run(db: Database, run_id: int) -> RunView:
@@ -129,6 +144,44 @@ def experiments(db: Database, *, archived: bool = False) -> list[ExperimentRow]:
                 )
             )
         return lines
+
+
+def jobs(db: Database, experiment: str | None) -> list[JobView]:
+    """The submissions of an experiment, or all, oldest first.
+
+    Raises:
+        LabError: there is no such experiment.
+    """
+    with db.read() as connection:
+        query = select(Job, Experiment.c.name).join(Experiment, Experiment.c.id == Job.c.experiment_id)
+        if experiment is not None:
+            names = set(connection.execute(select(Experiment.c.name)).scalars())
+            if experiment not in names:
+                raise LabError(f"there is no experiment {experiment!r}: {nearest(experiment, names)}")
+            query = query.where(Experiment.c.name == experiment)
+        counts = {
+            job: (runs, reused)
+            for job, runs, reused in connection.execute(
+                select(JobRun.c.job_id, func.count(), func.sum(JobRun.c.reused)).group_by(JobRun.c.job_id)
+            )
+        }
+        return [
+            JobView(
+                id=job.id,
+                experiment=job.name,
+                submitted_at=iso(job.created_at) or "",
+                profile=job.profile,
+                device=job.device,
+                priority=job.priority,
+                runs=counts.get(job.id, (0, 0))[0],
+                reused=int(counts.get(job.id, (0, 0))[1] or 0),
+                spec_version=job.spec_version,
+                commit=job.commit,
+                dirty=job.dirty,
+                predictions=list(job.spec["predictions"]),
+            )
+            for job in connection.execute(query.order_by(Job.c.id))
+        ]
 
 
 def series(db: Database, run_id: int, metric: str) -> list[tuple[int, float | None]]:

@@ -92,6 +92,13 @@ def unfinished(connection: Connection, job: int) -> str | None:
     return f"the search of {switch.experiment} has {switch.recorded} of {switch.trials} trials"
 
 
+def prioritize(connection: Connection, job: int, priority: int, *, only_up: bool = False) -> None:
+    """With which priority a search proposes more: its newest run says it, also when that has finished."""
+    newest = select(Run.c.id).where(Run.c.job_id == job).order_by(Run.c.id.desc()).limit(1).scalar_subquery()
+    change = update(Run).where(Run.c.id == newest).values(priority=priority)
+    connection.execute(change.where(Run.c.priority < priority) if only_up else change)
+
+
 def cancel(connection: Connection, experiment: str | None) -> None:
     """Ends the open searches of an experiment, or all of them, since a person has cancelled it."""
     for switch in all_open(connection):

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Connection, Table, select
 
+from labqueue.domain import values
 from labqueue.domain.errors import LabError
 from labqueue.domain.state import State
 from labqueue.store.tables import (
@@ -37,6 +38,9 @@ CHUNK = 5_000
 
 TEXT_LIMIT = 10_000_000
 """Characters of one text: more is no parameter, no reason and no patch."""
+
+YEAR_9999_S = 253_370_764_800
+"""Unix time after which no calendar can write a moment down."""
 
 _SPEC_KEYS = {"track": str, "kind": str, "hypothesis": str, "methodology": str, "questions": list, "predictions": list,
               "axes": list}  # fmt: skip
@@ -138,6 +142,9 @@ def check(bundle: Bundle) -> None:
             raise LabError(f"the plots of job {job['id']} are not what this lab writes")
         if not isinstance(job["needs"], list) or not all(isinstance(need, dict) for need in job["needs"]):
             raise LabError(f"the needs of job {job['id']} are not what this lab writes")
+    for attempt in bundle.tables["attempts"]:
+        if attempt["patch"] is not None and not re.fullmatch(r"outputs/patches/[0-9a-f]{16}\.patch", attempt["patch"]):
+            raise LabError(f"the patch of an attempt of run {attempt['run_id']} is {attempt['patch']!r:.80}, no patch")
     for run in bundle.tables["runs"]:
         if not all(isinstance(run[name], dict) for name in ("varied", "params", "limits")):
             raise LabError(f"the parameters of run {run['id']} are not what this lab writes")
@@ -170,7 +177,8 @@ def _check_row(table: Table, row: Row) -> None:
         if (
             (isinstance(value, str) and len(value) > TEXT_LIMIT)
             or (isinstance(value, float) and not math.isfinite(value))
-            or (isinstance(value, int) and abs(value) >= 2**63)
+            or (isinstance(value, int) and values.fault(value) is not None)
+            or (name.endswith("_at") and not 0 <= value < YEAR_9999_S)
         ):
             raise LabError(f"{name} in a row of {table.name} is out of all bounds")
 

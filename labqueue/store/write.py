@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, text, update
 
 from labqueue import clock
 from labqueue.domain.canonical import digest
+from labqueue.domain.values import written
 from labqueue.store import series
 from labqueue.store.claims import LEASE_S, guard
 from labqueue.store.db import Database
@@ -171,7 +172,7 @@ def drop_checkpoint(db: Database, run_id: int, token: int, step: int, reason: st
 def log_event(db: Database, kind: str, words: str, run_id: int | None = None) -> None:
     """Adds a sentence to the history."""
     with db.write() as connection:
-        connection.execute(insert(Event).values(at=clock.now(), run_id=run_id, kind=kind, text=words))
+        connection.execute(insert(Event).values(at=clock.now(), run_id=run_id, kind=kind, text=written(words)))
 
 
 def set_control(db: Database, key: str, value: dict[str, Any] | None) -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+import unicodedata
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +32,21 @@ assert len(LONG) == 10_000
 ODD = "Größe 模型 🦙 é"
 """Two bytes, three bytes, four bytes, and a letter with its accent beside it."""
 
+HOSTILE = "a\x1b[2J\x9b1m\nb\u202ec\x00"
+"""Clears a terminal, in two codings, breaks a row, turns the direction of writing, and is no XML."""
+
+RATIO = {
+    "id": "a_is_smaller",
+    "claim": "a is below a half of b",
+    "compare": {"metric": "value", "a": {"arm": "a"}, "b": {"arm": "b"}, "ratio_below": 0.5},
+}
+
+BEST = {
+    "id": "best",
+    "claim": f"{HOSTILE} wins",
+    "best_at": {"metric": "value", "over": "arm", "values": [HOSTILE]},
+}
+
 PREDICTION = {
     "id": "a_is_lower",
     "claim": f"a liegt unter b: {ODD}",
@@ -34,8 +56,9 @@ PREDICTION = {
 
 def record(db: Database, name: str, points: list[dict[str, Any]], seeds: Sequence[int] = (0, 1), **fields: Any) -> int:
     """Submits an experiment; returns how many runs it has."""
+    predictions = fields.pop("predictions", [PREDICTION])
     new = job(name, points, seeds, **fields)
-    about = {"hypothesis": f"{ODD}.", "predictions": [PREDICTION], "axes": list(points[0]), "questions": ["Q1"]}
+    about = {"hypothesis": f"{ODD}.", "predictions": predictions, "axes": list(points[0]), "questions": ["Q1"]}
     new.spec.update(about)
     add_jobs(db, [new])
     return len(points) * len(seeds)
@@ -80,6 +103,12 @@ def lab_of_odd(tmp_path_factory: pytest.TempPathFactory) -> Lab:
             executed(db, points=[("value", 1, value)])
     record(db, "repeated", ARMS, force=True)
     control.cancel(db, "repeated")
+    for _ in range(record(db, "huge", ARMS)):
+        executed(db, points=[("value", 1, 1.7e308), ("value", 2, 1.7e308)])
+    for at in range(record(db, "tiny_ratio", ARMS, predictions=[RATIO])):
+        executed(db, points=[("value", step, (1e-100, 1e90, 1e90, 1e-100)[at]) for step in (1, 2)])
+    for at in range(record(db, "hostile", [{"arm": HOSTILE}, {"arm": "plain"}], predictions=[BEST])):
+        executed(db, points=[("value", step, at + 1.0 / step) for step in (1, 2)], reason=f"it said {HOSTILE}")
     record(db, "still_waits", ARMS)
     db.close()
     return lab
@@ -87,7 +116,7 @@ def lab_of_odd(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 EXPERIMENTS = (
     "none_finished", "one_run", "all_nan", "mixed", "versions", "lengths", "long_values", "not_ascii",
-    "not_ascii_drawn", "repeated", "still_waits",
+    "not_ascii_drawn", "repeated", "still_waits", "huge", "tiny_ratio", "hostile",
 )  # fmt: skip
 
 
@@ -196,3 +225,72 @@ def test_of_runs_of_one_sweep_point_and_seed_the_newest_that_succeeded_counts_an
     assert "further runs of these sweep points and seeds: 4 cancelled, 4 succeeded (the newest that succeeded" in text
     document = call(lab_of_odd, "report", "repeated", "--json").json
     assert [run["metrics"]["value"]["last"] for run in document["runs"]] == [1.0] * 4
+
+
+def test_a_value_too_large_to_average_is_shown_alone_and_has_no_mean(lab_of_odd: Lab) -> None:
+    verdict, text = said(lab_of_odd, "huge")
+    assert (verdict["verdict"], verdict["estimate"]) == ("inconclusive", None)
+    assert "too large to be averaged" in verdict["why"]
+    assert "1.7e+308" in text
+    document = call(lab_of_odd, "report", "huge", "--json").json
+    assert [run["metrics"]["value"]["last"] for run in document["runs"]] == [1.7e308] * 4
+    assert any("too large to be averaged over seeds" in words for words in document["left_out"])
+    compared = call(lab_of_odd, "compare", "huge", "mixed", "--json")
+    assert compared.code == 0, compared.err
+    assert all(row["difference"] is None for row in compared.json["metrics"])
+
+
+def test_a_ratio_beyond_the_largest_float_has_no_interval_and_still_a_figure(lab_of_odd: Lab) -> None:
+    verdict, _ = said(lab_of_odd, "tiny_ratio")
+    assert verdict["estimate"] == pytest.approx(1.0)
+    assert verdict["ci"] is None
+    assert call(lab_of_odd, "report", "tiny_ratio").code == 0
+
+
+def test_names_that_steer_a_terminal_reach_neither_it_nor_a_page_nor_a_figure(lab_of_odd: Lab) -> None:
+    lab = lab_of_odd
+    run = call(lab, "report", "hostile", "--json").json["runs"][0]
+    assert run["varied"]["arm"] == HOSTILE, "the data are whole"
+    for words in (["report", "hostile"], ["report", "hostile", "--markdown"], ["report", "hostile", "--csv"],
+                  ["report", "hostile", "--html"], ["report", "hostile", "--json"], ["show", run["id"]],
+                  ["runs", "hostile"], ["compare", run["id"], run["id"] + 1], ["jobs", "hostile"]):  # fmt: skip
+        answer = call(lab, *words)
+        assert answer.code == 0, answer.err
+        assert not [c for c in answer.out if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t"], words
+    figures = list((lab.settings.experiment("hostile") / "report" / "plots").glob("*.svg"))
+    assert any(figure.name == "verdict_best.svg" for figure in figures)
+    for figure in figures:
+        ET.parse(figure)
+
+
+def test_a_terminal_without_our_letters_gets_plain_ones(lab_of_odd: Lab) -> None:
+    for words in (["report", "not_ascii"], ["runs"], ["report", "not_ascii", "--json"], ["show", "1", "--json"]):
+        answer = subprocess.run(
+            [sys.executable, "-m", "labqueue", *words],
+            env=lab_of_odd.environment(PYTHONIOENCODING="latin-1"),
+            capture_output=True,
+            check=False,
+        )
+        assert (answer.returncode, answer.stderr) == (0, b"")
+        out = answer.stdout.decode("latin-1")
+        if "--json" in words:
+            json.loads(out)
+        else:
+            assert "?" not in out
+
+
+def test_a_reader_that_leaves_early_costs_no_file_and_is_no_failure(lab_of_odd: Lab) -> None:
+    written = lab_of_odd.settings.experiment("lengths") / "report"
+    shutil.rmtree(written, ignore_errors=True)
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run(
+        [sys.executable, "-m", "labqueue", "report", "lengths"],
+        env=lab_of_odd.environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (0, b"")
+    assert (written / "report.html").stat().st_size > 1000

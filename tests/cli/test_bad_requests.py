@@ -53,12 +53,12 @@ def test_a_wrong_option_of_submit_is_refused(lab: Lab, words: tuple[str, ...]) -
     assert rows(lab) == {}
 
 
-LOOKS = ("status", "queue", "report", "report x", "show 1", "metrics 1 value", "logs 1", "compare 1 2")
+LOOKS = ("report x", "show 1", "metrics 1 value", "logs 1", "compare 1 2")
 CONTROLS = ("cancel x", "pause queue", "resume queue", "retry x", "release 1", "prioritize x 3")
 
 
 @pytest.mark.parametrize("command", LOOKS + CONTROLS)
-def test_an_empty_workspace_says_how_to_fill_it(lab: Lab, command: str) -> None:
+def test_what_is_asked_of_an_empty_workspace_says_how_to_fill_it(lab: Lab, command: str) -> None:
     error = refused(call(lab, *command.split(), "--json"))
     assert "no results.db" in error["message"]
     assert str(lab.root) in error["message"]

@@ -112,7 +112,8 @@ def test_damage_in_the_middle_that_a_command_meets_ends_it_with_status_1_and_nam
 
 def test_an_empty_file_is_an_empty_workspace(lab: Lab) -> None:
     lab.settings.database.touch()
-    assert "no results.db" in refused(call(lab, "status", "--json"))["message"]
+    assert "nothing has been submitted" in call(lab, "status").out
+    assert "no results.db" in refused(call(lab, "show", 1, "--json"))["message"]
     assert call(lab, "submit", lab.spec("drill"), "--profile", "cpu", "--json").json["runs"] == [1]
 
 

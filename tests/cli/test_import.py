@@ -168,6 +168,39 @@ def test_models_can_be_left_behind_and_the_run_says_which(there: Lab, here: Lab)
 
 
 @pytest.mark.parametrize("way", ["folder", "tar"])
+def test_the_changes_with_which_a_run_ran_come_along_where_their_file_is_whole(there: Lab, here: Lab, way: str) -> None:
+    from labqueue.execution.patches import file_name
+
+    there.settings.patches.mkdir()
+    names = [f"outputs/patches/{file_name(content)}" for content in (b"whole", b"damaged")]
+    for name in names:
+        (there.root / name).write_bytes(b"whole")
+    with there.db.write() as connection:
+        for number, name in enumerate(names, 1):
+            connection.exec_driver_sql("UPDATE attempts SET patch = ? WHERE run_id = ?", (name, number))
+    assert call(here, "import", there.root if way == "folder" else exported(there)).code == 0
+    assert [view(here, run).attempts[0].patch for run in (1, 2)] == names
+    assert [(here.root / name).exists() for name in names] == [True, False]
+    assert (here.root / names[0]).read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("way", ["folder", "tar"])
+def test_runs_of_an_older_lab_under_a_name_that_means_something_else_here_are_refused_and_the_others_come(
+    there: Lab, here: Lab, way: str
+) -> None:
+    submitted(there.db, "queue")
+    executed(there.db)
+    executed(there.db)
+    answer = call(here, "import", there.root if way == "folder" else exported(there), "--json")
+    assert answer.code == 1
+    assert answer.json["runs"] == {"1": 1, "2": 2, "3": 3}
+    (words,) = answer.json["refused"].values()
+    assert "'queue'" in words
+    assert "'queue_1'" in words
+    assert [row.experiment for row in read.experiments(here.db)] == ["shared"]
+
+
+@pytest.mark.parametrize("way", ["folder", "tar"])
 def test_a_run_whose_artifact_does_not_hold_is_refused_and_the_others_come(there: Lab, here: Lab, way: str) -> None:
     (there.settings.run("shared", 1) / "adapter" / "deep" / "weights").write_bytes(b"\x01" * 1000)
     answer = call(here, "import", there.root if way == "folder" else exported(there), "--json")
@@ -282,6 +315,7 @@ DAMAGED: dict[str, tuple[Callable[[str, bytes], bytes | None], str]] = {
     "needs that are none": (setting("jobs", "needs", [1]), "needs of job 1"),
     "a point that is none": (ledger_with(points), "which cannot be"),
     "half a letter": (setting("runs", "reason", "\ud800"), "contradict themselves"),
+    "a patch elsewhere": (setting("attempts", "patch", "outputs/patches/../../x.patch"), "no patch"),
     "twice the same": (setting("artifacts", "name", "same"), "contradict themselves"),
 }  # fmt: skip
 

@@ -65,7 +65,8 @@ def complaints(path: Path) -> list[str]:
 
 def test_the_unit_starts_this_worker_and_keeps_it_up(lab: Lab, tmp_path: Path) -> None:
     options = ("--memory-gib", "14.5", "--grace", "12", "--between", "22:00-08:00")
-    answer, (path,) = install(lab, tmp_path / "config", *options, CUDA_VISIBLE_DEVICES="1", LABQUEUE_NOTIFY="json://pw")
+    variables = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "LABQUEUE_NOTIFY": "json://pw"}
+    answer, (path,) = install(lab, tmp_path / "config", *options, **variables)
     assert (answer.code, answer.err) == (0, "")
     assert path.parent == tmp_path / "config" / "systemd" / "user"
     assert path.name.startswith("labqueue-")
@@ -84,7 +85,7 @@ def test_the_unit_starts_this_worker_and_keeps_it_up(lab: Lab, tmp_path: Path) -
         *(["always"], ["mixed"], ["continue"], ["0"], ["default.target"], [str(lab.root)])
     ]
     assert int(found["Nice"][0]) > 0
-    assert "CUDA_VISIBLE_DEVICES=1" in found["Environment"]
+    assert {"CUDA_VISIBLE_DEVICES=1", "CUDA_DEVICE_ORDER=PCI_BUS_ID"} <= set(found["Environment"])
     assert "json://pw" not in path.read_text() + answer.out
     assert "labqueue.toml" in answer.out
     for words_shown in ("systemctl --user daemon-reload", f"enable --now {path.name}", "loginctl enable-linger"):

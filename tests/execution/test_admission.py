@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from labqueue.execution.admission import CONTEXT_GIB, available_gib, refusal_on_card
-from labqueue.execution.devices import Gpu
+from labqueue.llm.cards import Gpu
 from tests.conftest import Lab, wait_until
 
 

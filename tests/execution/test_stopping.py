@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from labqueue.execution import process, settle
+from labqueue.execution.child import prepare, start
+from labqueue.store import claims, write
 from tests.commands import call
 from tests.conftest import Lab, wait_until
 
@@ -65,6 +68,38 @@ def stop(worker: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[i
     worker.send_signal(number)
     _, said = worker.communicate(timeout=30)
     return worker.returncode, said
+
+
+def test_a_process_told_to_stop_before_it_has_read_what_it_is_to_do_leaves_its_run_queued(lab: Lab) -> None:
+    run = submitted(lab, "drill")
+    me = process.myself()
+    worker = write.register_worker(lab.db, device="cpu", host="here", pid=me.pid, pid_start=me.start)
+    claim = claims.claim(lab.db, device="cpu", worker_id=worker)
+    assert claim is not None
+    (lab.root / "locks").mkdir()
+    waiting = prepare(lab.settings, "cpu", lab.root / "locks" / "cpu.compute")
+    pid = waiting.process.pid
+    wait_until(lambda: _catches(pid, signal.SIGTERM))
+    os.kill(pid, signal.SIGSTOP)
+    running = start(waiting, run, claim.token, lab.root / "log.txt")
+    running.end("shutdown", 30.0)
+    os.kill(pid, signal.SIGCONT)
+    reader, writer = os.pipe()
+    status = running.wait(reader, 30.0)
+    assert status is not None
+    settle.settle(lab.db, claim, running, status, oom_kills_before=None, device="cpu", grace_s=30.0)
+    os.close(reader)
+    os.close(writer)
+    view = show(lab, run)
+    assert (view["state"], view["outcome"]) == ("queued", None), view["reason"]
+    assert [attempt["outcome"] for attempt in view["attempts"]] == ["interrupted"]
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal of its own (proc(5), SigCgt)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigCgt"))
+    return bool(mask >> (number - 1) & 1)
 
 
 def test_a_worker_told_to_stop_checkpoints_requeues_and_the_next_goes_on(lab: Lab) -> None:

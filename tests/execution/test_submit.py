@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands import call, rows
+from tests.commands import call, refused, rows
 from tests.conftest import Lab
 
 QUICK = {"steps": 3, "step_s": 0, "checkpoint_every": 2}
@@ -117,6 +117,106 @@ def test_a_dry_run_says_what_time_and_disk_earlier_runs_took_and_nothing_where_t
     assert run["estimated_wall_s"] == pytest.approx(sum(each["wall_s"] for each in done) / 2)
     assert run["estimated_bytes"] == sum(a["bytes"] for each in done for a in each["artifacts"]) / 2
     assert "if each takes what the 2 earlier runs of it did" in call(lab, *words).out
+
+
+def chain(lab: Lab, seeds: list[int], **second: Any) -> Path:
+    """``b`` takes of ``a`` what a run of its own seed left, and ``a`` likewise of ``z``; returns the spec of ``b``."""
+    folder = lab.root / "jobs"
+    folder.mkdir(exist_ok=True)
+    takes = {name: {"from_run": {"experiment": name, "seed": "same", "artifact": "none"}} for name in ("a", "z")}
+    specs = {
+        "z": {"seeds": [0]},
+        "a": {"seeds": seeds, "needs": ["z"], "params": {**QUICK, "ledger": takes["z"]}},
+        "b": {"needs": ["a"], "params": {**QUICK, "ledger": takes["a"]}, **second},
+    }
+    for name, fields in specs.items():
+        (folder / f"{name}.yaml").write_text(json.dumps({"name": name, "kind": "drill", "params": QUICK, **fields}))
+    return folder / "b.yaml"
+
+
+def queued(lab: Lab) -> list[dict[str, Any]]:
+    """What waits, in the order in which it will run."""
+    found: list[dict[str, Any]] = call(lab, "status", "--json").json["queued"]
+    return found
+
+
+def test_priority_and_seeds_pass_on_to_all_that_is_needed(lab: Lab) -> None:
+    answer = submit(lab, chain(lab, [0, 1]), "--with-needs", "--priority", "10", "--seeds", "0,1,2")
+    assert {job["experiment"]: len(job["runs"]) for job in answer["jobs"]} == {"z": 3, "a": 3, "b": 3}
+    assert {run["priority"] for run in queued(lab)} == {10}
+    assert [run["experiment"] for run in queued(lab)] == ["z"] * 3 + ["a"] * 3 + ["b"] * 3
+    for name in ("z", "a", "b"):
+        assert sorted(run["seed"] for run in queued(lab) if run["experiment"] == name) == [0, 1, 2]
+
+
+def test_seeds_that_are_needed_come_beside_those_of_the_spec(lab: Lab) -> None:
+    answer = submit(lab, chain(lab, [5, 6]), "--with-needs", "--seeds", "1,5")
+    assert {job["experiment"]: len(job["runs"]) for job in answer["jobs"]} == {"z": 4, "a": 3, "b": 2}
+    assert [run["seed"] for run in queued(lab) if run["experiment"] == "a"] == [5, 6, 1]
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_seed_that_the_other_experiment_has_not_is_refused_at_submission(lab: Lab, dry: tuple[str, ...]) -> None:
+    spec = chain(lab, [0, 1])
+    first, second = spec.with_name("z.yaml"), spec.with_name("a.yaml")
+    error = refused(call(lab, "submit", second, first, *dry, "--profile", "cpu", "--json"))
+    assert "takes artifact 'none' of experiment 'z' with seed 1, which has only 0" in error["message"]
+    assert (error["file"], error["key"]) == (str(second), "params.ledger")
+    assert rows(lab) == {}
+    submit(lab, first, "--seeds", "0,1")
+    submit(lab, second)
+    before = rows(lab)
+    words = ("submit", spec, "--seeds", "0,1,2", *dry, "--profile", "cpu", "--json")
+    error = refused(call(lab, *words))
+    assert "experiment 'a' with seed 2, which has only 0, 1" in error["message"]
+    assert "--with-needs" in error["message"]
+    assert rows(lab) == before
+    assert call(lab, *words, "--with-needs").code == 0
+
+
+@pytest.mark.parametrize(("where", "fits"), [({"steps": 3}, True), ({"steps": 99}, False)])
+def test_a_point_that_the_other_experiment_has_not_is_refused_at_submission(
+    lab: Lab, where: dict[str, int], fits: bool
+) -> None:
+    submit(lab, lab.spec("source", params=QUICK))
+    reference = {"from_run": {"experiment": "source", "where": where, "artifact": "none"}}
+    spec = lab.spec("drill", params={**QUICK, "ledger": reference})
+    answer = call(lab, "submit", spec, "--profile", "cpu", "--json")
+    assert (answer.code == 0) == fits
+    if not fits:
+        assert 'where {"steps":99}, which no run of it is' in refused(answer)["message"]
+
+
+def priorities(lab: Lab) -> dict[tuple[str, int], int]:
+    return {(run["experiment"], run["seed"]): run["priority"] for run in queued(lab)}
+
+
+def test_what_is_needed_is_raised_with_what_needs_it_and_never_lowered(lab: Lab) -> None:
+    """Also when it was submitted long before, and when the need stands in a parameter alone."""
+    spec = chain(lab, [0, 1], needs=[])
+    submit(lab, spec.with_name("z.yaml"), "--seeds", "0,1", "--priority", "-3")
+    submit(lab, spec.with_name("a.yaml"))
+    assert set(priorities(lab).values()) == {0}, "raised by what needs it"
+    submit(lab, spec, "--seeds", "1", "--priority", "4")
+    waiting = {("a", 1): 4, ("z", 0): 4, ("z", 1): 4, ("a", 0): 0}
+    assert priorities(lab) == {**waiting, ("b", 1): 4}
+    answer = call(lab, "prioritize", "b", 7, "--json").json
+    assert [len(answer[word]) for word in ("prioritized", "raised")] == [1, 3]
+    raised = {run: 7 if priority else 0 for run, priority in waiting.items()}
+    assert priorities(lab) == {**raised, ("b", 1): 7}
+    assert call(lab, "prioritize", "b", 1, "--json").json["raised"] == []
+    assert priorities(lab) == {**raised, ("b", 1): 1}
+    assert "raised what they wait for: 3 runs" in call(lab, "prioritize", "b", 9).out
+
+
+def test_a_rehearsal_is_raised_with_the_runs_of_its_own_shape(lab: Lab) -> None:
+    spec = lab.spec("drill", params=QUICK, sweep={"grid": {"allocate_mib": [1, 2]}})
+    submit(lab, spec, "--preflight")
+    sweep, rehearsals = (
+        [run["id"] for run in queued(lab) if run["experiment"] == name] for name in ("drill", "drill_preflight")
+    )
+    assert len(rehearsals) == len(sweep) == 2
+    assert call(lab, "prioritize", sweep[1], 20, "--json").json["raised"] == rehearsals[1:]
 
 
 def test_its_own_name_as_a_need_means_the_older_job(lab: Lab) -> None:

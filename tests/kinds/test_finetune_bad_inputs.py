@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ def asked(count: int, first: int = 0, answer: str = "7") -> list[dict[str, str]]
     return [{"question": f"what is {number}", "answer": answer} for number in range(first, first + count)]
 
 
+ANSWER = {"role": "assistant", "content": "a"}
+CALLED = [{"role": "user", "content": "q"}, ANSWER | {"tool_calls": [{"name": "weather"}]}]
+
 FILES: dict[str, list[Any]] = {
     "good": asked(20),
     "empty": [],
@@ -43,6 +47,11 @@ FILES: dict[str, list[Any]] = {
     "twin": [{"question": "WHAT  is 3", "answer": "3"}, *asked(5, 50)],
     "columns": [*asked(3), {"q": "a", "a": "b"}],
     "number": [{"question": "1+1", "answer": 2}],
+    "control": [*asked(19), *asked(1, 30, "<|im_start|>system")],
+    "held": [*asked(5, 60), *asked(1, 70, "<|im_end|>")],
+    "tools": [*asked(19), {"messages": CALLED, "tools": [{"name": "weather"}]}],
+    "weight": [*asked(19), {"messages": [{"role": "user", "content": "q"}, ANSWER | {"weight": 0.5}]}],
+    "surrogate": [*asked(19), {"question": "q", "answer": "\ud83d"}],
 }
 
 
@@ -72,6 +81,11 @@ def refused(lab: Lab, *words: str | Path) -> str:
         ("good", {}, 17, "a step takes batch 17 * accumulation 1 = 17, but there are only 16 training rows"),
         ("columns", {}, 2, "columns.jsonl:4: needs exactly one of question or prompt; found q, a."),
         ("number", {}, 2, "number.jsonl:1: answer must be text, got 2"),
+        ("control", {}, 2, "control.jsonl:20: the text '<|im_start|>' in it would become a control token"),
+        ("good", {"eval_path": "held", "eval_items": 6}, 2, "held.jsonl:6: the text '<|im_end|>' in it"),
+        ("tools", {}, 2, "tools.jsonl:20: the chat template leaves out tools. Name another data.template"),
+        ("weight", {}, 2, "weight.jsonl:20: weight is 1 (learned) or 0 (shown only), got 0.5"),
+        ("surrogate", {}, 2, "surrogate.jsonl:20: answer has \\ud83d at character 0, half of a pair"),
     ],
 )
 def test_a_file_that_cannot_be_learned_from_is_refused_at_submission(
@@ -200,3 +214,37 @@ def test_a_queued_run_does_not_train_on_what_its_file_became(tmp_path: Path) -> 
     written(tmp_path, "rows", FILES["twin"])
     with pytest.raises(UserError, match=r"rows.jsonl has changed since it was submitted .*: put it back, or submit"):
         finetune.run(queued, MemoryRecorder(tmp_path / "run"))
+
+
+def _settings(file: str, **changes: Any) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return write
+
+
+def _enlarged(folder: Path) -> None:
+    words = tiny.tokenizer()
+    words.add_tokens(["<tool>", "</tool>"])
+    words.save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_settings("config.json", num_hidden_layers=3), "of 30 tensors 9 are missing (model.layers.2."),
+        (_settings("config.json", quantization_config={"quant_method": "gptq"}), "is already quantised (gptq), which"),
+        (_settings("tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}), "needs code of its own"),
+        (_settings("tokenizer.json", model=3), "tokenizer.json of model"),
+        (_enlarged, "has tokens up to number 260, its embedding only 259 rows (vocab_size), 0 to 258"),
+        (_settings("tokenizer_config.json", added_tokens_decoder={"259": {"content": "<x>"}}), "up to number 259, its"),
+    ],
+)
+def test_a_model_folder_whose_parts_do_not_belong_together_is_refused(
+    lab: Lab, change: Callable[[Path], None], reason: str
+) -> None:
+    folder = lab.root / "model"
+    shutil.copytree(tiny.folder(), folder)
+    change(folder)
+    assert reason in refused(lab, lab.spec("spec", kind="finetune", params=PLAIN | {"model": str(folder)}))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import load, merge
+from labqueue.llm import adapters, load, merge
 from labqueue.llm.train import held_out_loss
 from tests.llm.conftest import RECIPE, Bench
 from tests.llm.test_train import mean_by_hand
@@ -54,12 +54,25 @@ def test_a_merged_model_loads_and_its_stated_difference_is_the_one_found_by_hand
     assert stated.logit_max == pytest.approx(float(gap.max()), **close)
     assert stated.logit_mean == pytest.approx(float(gap.mean()), **close)
     assert stated.rows == 5
+    alone = merge.difference(made.trainer, made.held_out, 1)  # of the oracle's own shapes, and so of its rounding
+    assert (alone.logit_max, alone.logit_mean) == pytest.approx((float(gap.max()), float(gap.mean())), abs=2e-6)
     if dtype == "float32":
         assert stated.logit_max < 1e-4
         loss = mean_by_hand(merged.model, made.held_out)
         assert stated.loss_after == pytest.approx(loss, abs=1e-5)
         assert stated.loss_before == pytest.approx(held_out_loss(made.trainer, made.held_out, 2), abs=1e-6)
     assert merge.difference(made.trainer, made.held_out, 2) == stated, "measuring twice differs"
+
+
+def test_a_weight_is_folded_in_full_precision_whatever_its_caller_computes_in(bench: Build) -> None:
+    import torch
+
+    made = bench(FAST, quantization="4bit", dtype="bfloat16")
+    made.trainer.train()
+    for _, layer in adapters.lora_layers(made.adapted):
+        folded = adapters.folded_weight(layer)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(adapters.folded_weight(layer), folded)
 
 
 def test_a_merged_models_loss_is_far_from_the_untrained_ones(bench: Build, tmp_path: Path) -> None:
@@ -115,6 +128,47 @@ def test_transposed_layers_are_merged_as_they_are_kept(bench: Build, tmp_path: P
         gap = (answer_logits(merged.model, made.held_out) - answer_logits(made.adapted, made.held_out)).abs().max()
         assert float(gap) < 1e-4
         assert merge.difference(made.trainer, made.held_out, 2).logit_max < 1e-4
+
+
+@pytest.mark.parametrize(("tied", "quantization", "lora"), [(True, "4bit", {}), (False, "none", {"dora": True})])
+def test_a_merged_folder_holds_the_models_own_tensors_and_nothing_else(
+    bench: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool, quantization: str, lora: dict[str, Any]
+) -> None:
+    import gguf
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from labqueue.llm import models, templates, tiny
+
+    monkeypatch.setattr(merge, "SHARD_BYTES", 2**31 if tied else 50_000)
+    base, merged = tmp_path / "base", tmp_path / "merged"
+    tiny.write(base)
+    if not tied:
+        config = LlamaConfig.from_pretrained(base, tie_word_embeddings=False)
+        LlamaForCausalLM(config).save_pretrained(base)
+    # Many models come with settings that generation would pass over, and save_pretrained refuses.
+    ships = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": [0, 1]}
+    (base / "generation_config.json").write_text(json.dumps(ships))
+    made = bench(FAST, model=str(base), quantization=quantization, lora=lora)
+    templates.apply(made.loaded.tokenizer, "chatml")
+    made.trainer.train()
+    merge.merge(made.loaded, made.adapted, merged)
+
+    named = {name for file in merged.glob("*.safetensors") for name in load_file(file)}
+    assert named == set(load_file(base / "model.safetensors"))
+    assert ("lm_head.weight" in named) != tied
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    assert all(known.get_name(name, try_suffixes=(".weight",)) for name in named), "what a conversion to GGUF looks up"
+    opened, info = AutoModelForCausalLM.from_pretrained(merged, output_loading_info=True)
+    assert not any(info.values()), info
+    assert models.available(str(merged))
+    words = AutoTokenizer.from_pretrained(merged)
+    assert (words.chat_template, words.eos_token) == (templates.CHATML.jinja, "<|im_end|>")
+    assert words.eos_token_id in opened.generation_config.eos_token_id
+    assert set(ships["eos_token_id"]) < set(opened.generation_config.eos_token_id)
+    assert opened.generation_config.temperature == ships["temperature"]
+    for file in merged.iterdir():
+        assert str(base).encode() not in file.read_bytes(), file.name
 
 
 @pytest.mark.gpu

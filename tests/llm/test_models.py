@@ -17,20 +17,20 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import models, templates
+from labqueue.llm import architectures, models, templates, tiny
 
 
-@pytest.mark.parametrize("architecture", models.ARCHITECTURES.values())
+@pytest.mark.parametrize("architecture", architectures.ARCHITECTURES.values())
 def test_a_folder_of_every_architecture_that_the_lab_trains_is_a_model(tmp_path: Path, architecture: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
     assert models.find(str(tmp_path)).where == "folder"
 
 
-@pytest.mark.parametrize("kind", models.ARCHITECTURES)
+@pytest.mark.parametrize("kind", architectures.ARCHITECTURES)
 def test_transformers_loads_each_of_them_as_a_causal_language_model(kind: str) -> None:
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    assert AutoModelForCausalLM._model_mapping[CONFIG_MAPPING[kind]].__name__ == models.ARCHITECTURES[kind]
+    assert AutoModelForCausalLM._model_mapping[CONFIG_MAPPING[kind]].__name__ == architectures.ARCHITECTURES[kind]
 
 
 @pytest.mark.parametrize(
@@ -152,15 +152,10 @@ def test_an_architecture_that_cannot_be_trained_is_refused_before_its_weights_ar
 
 
 def test_a_model_that_can_be_trained_is_brought_whole_and_is_there_without_the_hub_afterwards(tmp_path: Path) -> None:
-    config = {"architectures": ["Qwen2ForCausalLM"]}
-    files = {
-        "config.json": json.dumps(config).encode(),
-        "model.safetensors": b"x" * 100,
-        "code.py": b"raise SystemExit",
-    }
-    hub = Hub(files)
+    whole = {path.name: path.read_bytes() for path in tiny.folder().iterdir()}
+    hub = Hub(whole | {"code.py": b"raise SystemExit"})
     assert fetched("qwen2.5-0.5b-instruct", tmp_path, HF_ENDPOINT=hub.endpoint) == ""
-    assert set(hub.asked) == {"config.json", "model.safetensors"}
+    assert set(hub.asked) == whole.keys()
     assert fetched("qwen2.5-0.5b-instruct", tmp_path, HF_HUB_OFFLINE="1") == ""
 
 

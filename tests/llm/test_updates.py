@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import adapters, load
+from labqueue.llm import adapter_folders, adapters, load
 from labqueue.llm.updates import Meter, Update
 from tests.llm.conftest import RECIPE, Bench
 
@@ -87,10 +87,10 @@ def test_measuring_changes_neither_weights_nor_random_numbers(bench: Build, tmp_
     import torch
 
     made = bench(quantization="4bit", lora={"dora": True})
-    adapters.save(made.adapted, tmp_path / "before")
+    adapter_folders.save(made.adapted, tmp_path / "before", made.loaded)
     state = torch.random.get_rng_state()
     Meter(made.adapted).measure()
     assert torch.equal(torch.random.get_rng_state(), state)
-    adapters.save(made.adapted, tmp_path / "after")
+    adapter_folders.save(made.adapted, tmp_path / "after", made.loaded)
     name = "adapter_model.safetensors"
     assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()

@@ -113,10 +113,10 @@ def test_retry_of_what_failed_leaves_what_a_person_cancelled(db: Database) -> No
 
 def test_priorities_can_be_changed_until_a_run_has_finished(db: Database) -> None:
     submitted(db, points=[{"steps": 1}, {"steps": 2}])
-    assert control.prioritize(db, "2", 9) == [2]
+    assert control.prioritize(db, "2", 9) == ([2], [])
     assert [view.id for view in read.status(db).queued] == [2, 1], "the queue is shown in its order"
     assert executed(db).run_id == 2
-    assert control.prioritize(db, "drill", 5) == [1]
+    assert control.prioritize(db, "drill", 5) == ([1], [])
 
 
 ACCEPTED = ["failed", "diverged"]

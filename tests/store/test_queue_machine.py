@@ -42,6 +42,24 @@ requests = st.sampled_from([None, None, "cancel", "pause", "cancel, pause"])
 targets = st.tuples(st.sampled_from(["run", "run", "experiment", "queue"]), some)
 
 
+def pulled(model: Model, runs: list[Any], priority: int) -> list[int]:
+    """Gives all that the runs wait for, directly or not, at least their priority; returns what was lower."""
+    lower, seen, frontier = [], {run.id for run in runs}, list(runs)
+    while frontier:
+        run = frontier.pop()
+        if run.state == "finished" or run.released:
+            continue
+        behind = [model.runs[i] for job, _ in model.jobs[run.job][2] for i in model.jobs[job][1]]
+        for needed in behind:
+            if needed.id not in seen:
+                seen.add(needed.id)
+                frontier.append(needed)
+                if needed.state != "finished" and needed.priority < priority:
+                    needed.priority = priority
+                    lower.append(needed.id)
+    return sorted(lower)
+
+
 class Queue(RuleBasedStateMachine):
     """The store's own doors on one side of each rule, the model on the other."""
 
@@ -110,6 +128,7 @@ class Queue(RuleBasedStateMachine):
         made = submitted(self.db, experiment, sweep, device=device, priority=priority, force=force, needs=frozen)
         self.model.submit(experiment, device, priority, range(1, points + 1), needs, force)
         assert made.runs == self.model.jobs[made.job][1]
+        pulled(self.model, [run for run in self.model.runs.values() if run.job == made.job], priority)
 
     @rule(named=targets)
     def cancel(self, named: tuple[str, int]) -> None:
@@ -180,9 +199,10 @@ class Queue(RuleBasedStateMachine):
     def prioritize(self, named: tuple[str, int], priority: int) -> None:
         word, runs, _ = self.target(named)
         changed = [run for run in runs if run.state != "finished"]
-        assert control.prioritize(self.db, word, priority) == [run.id for run in changed]
         for run in changed:
             run.priority = priority
+        raised = pulled(self.model, changed, priority)
+        assert control.prioritize(self.db, word, priority) == ([run.id for run in changed], raised)
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 30.0, 400.0]))
     def time_passes(self, seconds: float) -> None:
@@ -265,7 +285,7 @@ class Queue(RuleBasedStateMachine):
     def worker_dies(self, device: str) -> None:
         """And the next one takes back what it left."""
         left = [run for run in self.of_state("running") if run.what[1] == device]
-        assert sorted(recovery.reclaim(self.db, device, device, 0.0)) == [run.id for run in left]
+        assert sorted(recovery.reclaim(self.db, device, 0.0)) == [run.id for run in left]
         self.workers[device] = worker(self.db, device)
         for run in left:
             cancelled = run.request == "cancel"

@@ -90,6 +90,20 @@ def test_a_recorded_trial_has_the_priority_that_a_person_gave_the_search(db: Dat
     assert read.run(db, run).priority == 7
 
 
+@pytest.mark.parametrize("way", ["named", "needed by what is submitted", "needed by what is named"])
+def test_the_priority_of_a_search_between_two_trials_is_that_of_its_next_one(db: Database, way: str) -> None:
+    job = searched(db, FIRST, trials=3).job
+    drained(db)
+    if way == "named":
+        control.prioritize(db, "searched", 7)
+    else:
+        priority = 7 if way == "needed by what is submitted" else 0
+        submitted(db, "dependent", needs=needing(db, "searched", accept=[]), priority=priority)
+        control.prioritize(db, "dependent", 7)
+    (run,) = trials.record(db, job, 2, runs_at({"distance": 0.5})) or []
+    assert read.run(db, run).priority == 7
+
+
 def test_a_search_that_is_not_complete_is_not_done_for_what_needs_it(db: Database) -> None:
     job = searched(db, FIRST, trials=3).job
     submitted(db, "dependent", needs=needing(db, "searched", accept=[]))

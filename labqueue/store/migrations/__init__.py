@@ -15,6 +15,7 @@ def upgrade(path: Path, version: int) -> None:
 
     backup.take(path, f"v{version}")
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    # The parser of this setting takes a percent sign for the begin of a variable.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["path"] = path
     command.upgrade(config, f"{SCHEMA_VERSION:04d}")

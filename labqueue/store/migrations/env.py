@@ -3,10 +3,11 @@
 from alembic import context
 from sqlalchemy import create_engine, event, text
 
+from labqueue.store.address import url
 from labqueue.store.db import SQLITE
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
-engine = create_engine(f"sqlite:///{context.config.attributes['path']}", module=SQLITE)
+engine = create_engine(url(context.config.attributes["path"]), module=SQLITE)
 
 
 @event.listens_for(engine, "connect")
