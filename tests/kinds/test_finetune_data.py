@@ -147,7 +147,7 @@ def test_what_was_left_out_and_where_rows_come_from_is_noted(tmp_path: Path) -> 
             {"batch": 2, "accumulation": 2},
             r"batch 2 \* accumulation 2 = 4, but there are only 1 packed sequences of 8 training rows",
         ),
-        ({"path": "ten.jsonl", "template": "llama3"}, {}, r"'llama3' needs <\|begin_of_text\|>"),
+        ({"path": "ten.jsonl", "template": "llama3"}, {}, r"'llama3' needs the tokens <\|begin_of_text\|>"),
         (
             {"hub": "nobody/nothing"},
             {},
