@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds import _method
+from labqueue.kinds import _host, _method
 from labqueue.kinds._data import Data
 from labqueue.kinds._pins import FROM_RUN
 
@@ -23,11 +23,12 @@ def check(params: Params, device: str) -> None:
 
     Raises:
         LabError: a model that is not the pinned one, a bad row, rows without an answer, overlap, too few rows for a
-            step, options that a task refuses, target layers or a rank that the model does not have, a backend that the
-            device cannot run.
+            step, options that a task refuses, target layers or a rank that the model does not have, a backend or a type
+            of number that the device cannot run, a computer without the processor or the memory.
     """
     from labqueue.llm import load, pins
 
+    _host.check(params, device)
     if params.model != FROM_RUN:
         pins.check(params.model, params.model_pin)
     if device == "cpu":

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
-from labqueue.kinds import _pins
+from labqueue.kinds import _host, _pins
+from labqueue.kinds._host import Dtype
 from labqueue.kinds._pins import FROM_RUN, Pin
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Params(kind.Params):
     """Chat template, as in training: ``auto``, ``none``, or one of its names."""
     quantization: Literal["4bit", "none"] = "4bit"
     """How the model is loaded; an adapter belongs to what it was trained on."""
+    dtype: Dtype = "auto"
+    """Type of number that is computed in, as in training."""
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
     """Tokens of an answer at most."""
 
@@ -93,9 +96,11 @@ def _run(params: Params, rec: Recorder) -> None:
 def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
     from labqueue.llm import load, templates
 
-    loaded = load.load_model(name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device)
+    loaded = load.load_model(
+        name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device, dtype=params.dtype
+    )
     templates.apply(loaded.tokenizer, params.template)
-    rec.note(f"{loaded.name}: {loaded.weights}")
+    rec.note(f"{loaded.name}: {loaded.weights}; computed in {loaded.dtype}")
     return loaded
 
 
@@ -113,6 +118,20 @@ def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[st
             leave=lambda: rec.should_stop is not None,
         )
     )
+
+
+def resolved(params: Params, device: str) -> Params:
+    """With the type that this computer computes in."""
+    return params.model_copy(update={"dtype": _host.decided(params.dtype, device)})
+
+
+def check(_params: Params, device: str) -> None:
+    """Does nothing where this computer's processor can answer.
+
+    Raises:
+        LabError: it has no AVX2.
+    """
+    _host.check_processor(device)
 
 
 def assets(params: Params) -> list[str]:
