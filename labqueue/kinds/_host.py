@@ -92,7 +92,10 @@ def _plan(params: Params) -> tuple[Any, Any] | None:
 
     if params.model == "from_run":
         return None
+    targets = params.lora.targets
+    if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part
+        targets = tuple(target.rpartition(".")[2] for target in targets)
     try:
-        return shapes.shape_of(params.model), replace(_memory.plan(params), backend="hf")
+        return shapes.shape_of(params.model), replace(_memory.plan(params), backend="hf", targets=targets)
     except LabError:
         return None
