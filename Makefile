@@ -34,6 +34,7 @@ bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python benchmarks/own.py
 	$(RUN) python -m benchmarks.verdicts
 	$(RUN) python benchmarks/reading.py
+	$(RUN) python benchmarks/neighbours.py
 
 chaos: $(STAMP)  ## The slow proof that nothing is ever lost: kills at every point, storms, full disks (about an hour)
 	LABQUEUE_EXPLORE=3000 $(RUN) pytest -m hypothesis
@@ -45,5 +46,7 @@ clean:  ## Remove what was built; results and outputs stay
 
 $(STAMP): pyproject.toml
 	@command -v $(UV) >/dev/null || { python3 -m venv .uv && .uv/bin/pip install --quiet uv; }
-	$(UV) sync --quiet
+	@echo "Installing into .venv: about 3 GB to download where uv has not cached them (torch and CUDA's libraries), 6 GB on disk."
+	@echo "The small model comes with the packages; nothing else is downloaded."
+	$(UV) sync
 	@touch $@

@@ -42,6 +42,7 @@ def doctor(ctx: click.Context, own_root: str | None, as_json: bool, notify: bool
         _sqlite(),
         *_workspace(settings(own_root).root),
         _memory(),
+        _processor(),
         *_packages(),
         *_gpu(),
         _notifications(settings(own_root), test=notify),
@@ -103,9 +104,26 @@ def _workspace(root: Path) -> list[Finding]:
 
 
 def _memory() -> Finding:
-    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    from labqueue.llm import compute
+
+    gib = compute.memory_gib()
     cure = "" if gib >= 8 else "models above some 500 million parameters will not load"
     return Finding("memory", "ok" if gib >= 8 else "warn", f"{gib:.1f} GiB, {os.cpu_count()} cores", cure)
+
+
+def _processor() -> Finding:
+    """What runs on the CPU compute in, and how fast both types are here."""
+    from labqueue.domain.errors import LabError
+    from labqueue.llm import compute
+
+    try:
+        chosen, found, cores = compute.cpu_dtype(), compute.speeds(), compute.cores()
+    except LabError as error:
+        return Finding("processor", "bad", platform.machine(), str(error))
+    threads = os.environ.get("OMP_NUM_THREADS")
+    used = f"{cores} core{'s' * (cores != 1)}" + (f", OMP_NUM_THREADS {threads}" if threads else "")
+    speeds = f"bfloat16 {found.bfloat16:,.0f}, float32 {found.float32:,.0f} GFLOP/s a core"
+    return Finding("processor", "ok", f"computes in {chosen} ({speeds}); {used} for a run")
 
 
 def _notifications(chosen: Settings, *, test: bool) -> Finding:

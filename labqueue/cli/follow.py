@@ -1,26 +1,35 @@
-"""``submit --run``: a worker drains the queue while this process shows how far it is."""
+"""``submit --run``: a worker drains the queue while this process shows how far it is and how long it will take."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from labqueue.cli.render import duration, varied
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from labqueue.domain.views import RunView
     from labqueue.execution.plan import Plan
     from labqueue.settings import Settings
     from labqueue.store.db import Database
 
 LOOK_S = 0.5
+"""Between looks at the ledger."""
+
+TOLD_S = 30.0
+"""Between two lines of progress where there is no terminal to draw on."""
 
 LAST_LINES = 20
 """What is kept of the worker's words, for when it cannot go on."""
@@ -29,10 +38,17 @@ READ_S = 5.0
 """How long its last words are waited for once it has ended. Assumption: they are in the pipe already."""
 
 
-def drain_and_report(settings: Settings, plans: list[Plan], *, quiet: bool) -> int:
-    """Drains the queue with a worker process of its own, then prints the reports; returns the worker's status."""
+def drain_and_report(
+    settings: Settings, plans: list[Plan], expected_s: Mapping[int, float | None], *, quiet: bool
+) -> int:
+    """Drains the queue with a worker process of its own, then prints the reports; returns the worker's status.
+
+    ``expected_s`` are the runs that are to be executed, with the seconds that each is predicted to take.
+    """
     from labqueue.store.db import open_existing
 
+    if not quiet and expected_s:
+        click.echo(announced(expected_s), err=True)
     device = "cpu" if all(planned.job.device == "cpu" for planned in plans) else "auto"
     command = [sys.executable, "-m", "labqueue", "worker", "--drain", "--device", device, "--root", str(settings.root)]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
@@ -46,7 +62,7 @@ def drain_and_report(settings: Settings, plans: list[Plan], *, quiet: bool) -> i
         if quiet:
             worker.wait()
         else:
-            _show(db, worker, {planned.job.experiment for planned in plans})
+            _show(db, worker, {planned.job.experiment for planned in plans}, expected_s)
     except KeyboardInterrupt:
         click.echo("stopping: the running attempt checkpoints and is queued again …", err=True)
         worker.send_signal(signal.SIGTERM)
@@ -67,45 +83,119 @@ def drain_and_report(settings: Settings, plans: list[Plan], *, quiet: bool) -> i
     return int(worker.returncode)
 
 
-def _show(db: Database, worker: subprocess.Popen[str], experiments: set[str]) -> None:
+def announced(expected_s: Mapping[int, float | None]) -> str:
+    """How long the runs will take, before the first of them begins."""
+    known = [seconds for seconds in expected_s.values() if seconds is not None]
+    runs = "1 run" if len(expected_s) == 1 else f"{len(expected_s)} runs"
+    if len(known) < len(expected_s):
+        return f"{runs} to execute; how long they take is known once the first has ended"
+    each = f", {duration(statistics.fmean(known))} each" if len(known) > 1 else ""
+    return f"{runs} to execute: about {duration(sum(known))} on this computer{each}"
+
+
+def left_s(views: Sequence[RunView], expected_s: Mapping[int, float | None]) -> float | None:
+    """Seconds until all of ``views`` have ended: by those that have succeeded here, else as predicted; None where a
+    run is of unknown length."""
+    took = [v.wall_s for v in views if v.id in expected_s and v.outcome == "succeeded" and v.wall_s is not None]
+    if not took:  # the pace of the first says more of this hour than a prediction
+        took = [(v.wall_s or 0.0) + v.eta_s for v in views if v.state == "running" and v.eta_s is not None]
+    typical = statistics.fmean(took) if took else None
+    left = 0.0
+    for view in views:
+        if view.state == "finished":
+            continue
+        whole = typical if typical is not None else expected_s.get(view.id)
+        by_steps = view.eta_s if view.state == "running" else None
+        if whole is None and by_steps is None:
+            return None
+        rest = max(0.0, (whole or 0.0) - (view.wall_s or 0.0))
+        # Steps know nothing of what comes after the last of them, and a whole run's time nothing of this one's pace.
+        left += max(rest, by_steps or 0.0)
+    return left
+
+
+class _Told:
+    """What of the runs has been shown already."""
+
+    def __init__(self, db: Database, experiments: set[str], expected_s: Mapping[int, float | None]) -> None:
+        self._db, self._experiments, self._expected_s = db, experiments, expected_s
+        self._ended: set[int] = set()
+        self.running: RunView | None = None
+        self.done = self.of = 0
+        self.words = ""
+
+    def look(self) -> list[str]:
+        """Reads the ledger; returns a line for each run that has ended since."""
+        from labqueue.store import read
+
+        views = [view for name in self._experiments for view in read.find(self._db, name)]
+        ended = [view for view in views if view.state == "finished"]
+        lines = []
+        for view in ended:
+            if view.id not in self._ended:
+                self._ended.add(view.id)
+                if view.id in self._expected_s or (view.finished_at and _recent(view.finished_at)):
+                    words = f"run {view.id} ({view.experiment}, {varied(view.varied)}, seed {view.seed})"
+                    lines.append(f"{words}: {view.outcome} in {duration(view.wall_s)}")
+        self.done, self.of = len(ended), len(views)
+        left = left_s(views, self._expected_s)
+        self.words = f"{self.done}/{self.of}" + ("" if left is None else f", about {duration(left)} left")
+        self.running = next((view for view in views if view.state == "running"), None)
+        return lines
+
+    def current(self) -> tuple[str, str, int, int | None]:
+        """(run, how far it is, steps done, steps in all) of the run that computes."""
+        view = self.running
+        if view is None:
+            return "", "starting the worker", 0, None
+        done, total = (view.progress.done, view.progress.total) if view.progress else (0, None)
+        words = f"step {done}/{total}" if total else "loading"
+        return f"run {view.id}: {varied(view.varied)} seed {view.seed}", words, done, total
+
+
+def _show(
+    db: Database, worker: subprocess.Popen[str], experiments: set[str], expected_s: Mapping[int, float | None]
+) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(highlight=False, stderr=True)
+    told = _Told(db, experiments, expected_s)
+    for finished in _bars(console, told, worker) if console.is_terminal else _lines(told, worker):
+        console.print(finished, markup=False, soft_wrap=True)
+
+
+def _lines(told: _Told, worker: subprocess.Popen[str]) -> Iterator[str]:
+    """A line for each run that ends, and one of progress now and then."""
+    said_at = time.monotonic() - TOLD_S
+    while _goes_on(worker):
+        yield from told.look()
+        if time.monotonic() - said_at >= TOLD_S:
+            said_at = time.monotonic()
+            name, how, _, _ = told.current()
+            yield f"{told.words}: {f'{name}, ' if name else ''}{how}"
+    yield from told.look()
+
+
+def _bars(console: Console, told: _Told, worker: subprocess.Popen[str]) -> Iterator[str]:
+    """Two bars, of all runs and of the one that computes, and a line for each run that ends."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bars:
-        everything = bars.add_task("all runs", total=None, words="")
-        current = bars.add_task("", total=None, words="", visible=False)
-        told: set[int] = set()
-        while worker.poll() is None:
-            _update(db, bars, everything, current, told, experiments)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(LOOK_S)
-        _update(db, bars, everything, current, told, experiments)
+    with Progress(*columns, console=console, transient=True) as drawn:
+        everything, current = (drawn.add_task(name, total=None, words="") for name in ("all runs", ""))
+        while _goes_on(worker):
+            yield from told.look()
+            name, how, done, total = told.current()
+            drawn.update(everything, total=told.of, completed=told.done, words=told.words)
+            drawn.update(current, description=name, total=total, completed=done, words=how)
+        yield from told.look()
 
 
-def _update(db: Database, bars: Any, everything: Any, current: Any, told: set[int], experiments: set[str]) -> None:
-    from labqueue.store import read
-
-    status = read.status(db)
-    views = [view for name in experiments for view in read.find(db, name)]
-    ended = [view for view in views if view.state == "finished"]
-    for view in ended:
-        if view.id not in told:
-            told.add(view.id)
-            if view.finished_at and _recent(view.finished_at):
-                words = f"run {view.id} ({view.experiment}, {varied(view.varied)}, seed {view.seed})"
-                bars.console.print(f"{words}: {view.outcome} in {duration(view.wall_s)}", markup=False)
-    left = f"{len(ended)}/{len(views)}, {duration(status.eta_s)} left" if status.eta_s else f"{len(ended)}/{len(views)}"
-    bars.update(everything, total=len(views), completed=len(ended), words=left)
-    if status.running:
-        view = status.running[0]
-        done, total = (view.progress.done, view.progress.total) if view.progress else (0, None)
-        words = f"step {done}/{total}" if total else "starting"
-        name = f"run {view.id}: {varied(view.varied)} seed {view.seed}"
-        bars.update(current, visible=True, description=name, total=total, completed=done, words=words)
-    else:
-        bars.update(current, visible=False)
+def _goes_on(worker: subprocess.Popen[str]) -> bool:
+    """Waits a little; whether the worker is still there."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.wait(LOOK_S)
+    return worker.poll() is None
 
 
 _STARTED = time.time()

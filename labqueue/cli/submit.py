@@ -85,10 +85,12 @@ def submit(
         if dry_run:
             submitting.refuse_what_cannot_begin(plans, unfetched=True)
             assessed = submitting.assessed(chosen, plans)
-            _dry_run(assessed, [submitting.took(chosen, planned) for planned in plans], as_json)
+            took = [submitting.took(chosen, planned) for planned in plans]
+            _dry_run(assessed, took, [submitting.expected_s(chosen, planned) for planned in plans], as_json)
             return
         submitting.refuse_what_cannot_fit(chosen, plans)
         plans = submitting.prepare(plans, _tell)
+        expected = [submitting.expected_s(chosen, planned) for planned in plans] if run_now else []
         answers = submitting.submit(chosen, plans, request)
     documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
     if as_json:
@@ -100,7 +102,13 @@ def submit(
     if run_now:
         from labqueue.cli.follow import drain_and_report
 
-        ctx.exit(drain_and_report(chosen, plans, quiet=as_json))
+        fresh = {
+            run: seconds
+            for answer, each in zip(answers, expected, strict=True)
+            for run, seconds in zip(answer.runs, each, strict=True)
+            if run not in set(answer.reused)
+        }
+        ctx.exit(drain_and_report(chosen, plans, fresh, quiet=as_json))
 
 
 def _document(planned: Plan, answer: Submitted) -> dict[str, Any]:
@@ -137,7 +145,12 @@ def _span(ids: list[int]) -> str:
     return "runs " + ", ".join(map(str, ids[:8])) + ("…" if len(ids) > 8 else "")
 
 
-def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], took: list[Typical | None], as_json: bool) -> None:
+def _dry_run(
+    assessed: list[tuple[Plan, list[Verdict]]],
+    took: list[Typical | None],
+    expected: list[list[float | None]],
+    as_json: bool,
+) -> None:
     documents = [
         {
             "schema": 1,
@@ -151,20 +164,20 @@ def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], took: list[Typical | No
                     "params": run.params.value,
                     "estimated_memory_gib": run.estimated_memory_gib,
                     "fits": verdict.fits,
-                    "estimated_wall_s": like.wall_s if like else None,
+                    "estimated_wall_s": seconds,
                     "estimated_bytes": like.bytes if like else None,
                 }
-                for run, verdict in zip(planned.job.runs, verdicts, strict=True)
+                for run, verdict, seconds in zip(planned.job.runs, verdicts, each, strict=True)
             ],
         }
-        for (planned, verdicts), like in zip(assessed, took, strict=True)
+        for (planned, verdicts), like, each in zip(assessed, took, expected, strict=True)
     ]
     if as_json:
         dump(documents[0] if len(documents) == 1 else {"schema": 1, "experiments": documents})
         return
     from labqueue.cli.render import table
 
-    for (planned, verdicts), like in zip(assessed, took, strict=True):
+    for (planned, verdicts), like, each in zip(assessed, took, expected, strict=True):
         runs = planned.job.runs
         keys = list(dict.fromkeys(key for run in runs for key in run.varied.value))
         told = {True: "fits", False: "does not fit", None: None}
@@ -180,14 +193,17 @@ def _dry_run(assessed: list[tuple[Plan, list[Verdict]]], took: list[Typical | No
         table(["seed", *keys, "estimated GiB", "memory"], rows[:200])
         if len(rows) > 200:
             click.echo(f"… and {len(rows) - 200} more")
-        click.echo(_cost(len(rows), like))
+        click.echo(_cost(len(rows), like, each))
 
 
-def _cost(runs: int, like: Typical | None) -> str:
-    """Time and disk of all runs, by what earlier runs of the experiment took."""
+def _cost(runs: int, like: Typical | None, expected: list[float | None]) -> str:
+    """Time and disk of all runs, by what earlier runs of the experiment took, else by this computer's speed."""
     from labqueue.cli.render import duration
 
     if like is None:
+        known = [seconds for seconds in expected if seconds is not None]
+        if len(known) == runs:
+            return f"about {duration(sum(known))} in all, by this computer's speed; disk is not known"
         return "time and disk are not known: no run of this experiment has succeeded here on this device"
     time = "" if like.wall_s is None else f"{duration(runs * like.wall_s)} and "
     earlier = "1 earlier run" if like.runs == 1 else f"the {like.runs} earlier runs"

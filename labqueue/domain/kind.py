@@ -10,8 +10,11 @@ set; ``run(params, rec)`` does the work and sees the world through the recorder 
 - ``assets(params) -> list[str]``: names of models and data that must be on this machine before the night;
 - ``pinned(params) -> Params``: the same with the content of the files that it names, as hashes: asked at submission,
   so that another content is another run;
+- ``resolved(params, device) -> Params``: the same with what depends on this computer decided (what ``auto`` means on
+  its processor, say): asked at submission, so that every attempt computes alike, on another computer too;
 - ``check(params, device)``: raises LabError where a run could not begin, as far as files, models' figures and the
   device tell (``cpu`` or ``cuda``); asked at submission, once the assets are here; cheap, without torch;
+- ``expected_s(params, device) -> float | None``: predicted seconds of a run on this computer;
 - ``estimate(params, device) -> dict[str, float] | None``: predicted peak memory by item, GiB.
 """
 
@@ -182,6 +185,11 @@ class Kind:
         pin = getattr(self.module, "pinned", None)
         return cast("Params", pin(params)) if pin else params
 
+    def resolved(self, params: Params, device: str) -> Params:
+        """The same parameters with what depends on this computer decided; unchanged where nothing does."""
+        decide = getattr(self.module, "resolved", None)
+        return cast("Params", decide(params, device)) if decide else params
+
     def check(self, params: Params, device: str) -> None:
         """Does nothing where a run of these could begin, as far as it can be known before.
 
@@ -191,6 +199,11 @@ class Kind:
         look = getattr(self.module, "check", None)
         if look:
             look(params, device)
+
+    def expected_s(self, params: Params, device: str) -> float | None:
+        """Predicted seconds of a run on this computer; None when the kind cannot say."""
+        predict = getattr(self.module, "expected_s", None)
+        return cast("float | None", predict(params, device)) if predict else None
 
     def estimate(self, params: Params, device: str) -> dict[str, float] | None:
         """Predicted peak device memory by item, GiB; None when the kind cannot say."""

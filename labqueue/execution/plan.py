@@ -93,9 +93,10 @@ def plan(source: Source, request: Request) -> Plan:
     except LabError as error:
         key = error.key or "sweep"
         raise _blamed(source, request, key.removeprefix("sweep.grid.")).error(error.message, key) from error
-    valid = _validate(plans, kind, source, request, profile)
+    valid = _validate(plans, kind, source, request, profile, device)
     if searching:
-        ends = _validate(expand(resolved, list(searching.ends(proposed[0]))), kind, source, request, profile)
+        more = expand(resolved, list(searching.ends(proposed[0])))
+        ends = _validate(more, kind, source, request, profile, device)
         resolved = _with_content(resolved, [*valid, *ends])
     predicted.check(resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source)
     varied = [Canonical.of(run.varied) for run in plans]
@@ -138,7 +139,7 @@ def runs_of(spec: Spec, point: dict[str, Any], device: str) -> list[NewRun]:
     """
     kind = kinds.get(spec.kind)
     plans = expand(spec, [point])
-    valid = _validate(plans, kind, Source(f"experiment {spec.name}", {}, {}), Request(), "")
+    valid = _validate(plans, kind, Source(f"experiment {spec.name}", {}, {}), Request(), "", device)
     return _new_runs(spec, plans, [Canonical.of(plan.varied) for plan in plans], valid, kind, device)
 
 
@@ -208,10 +209,12 @@ class _Valid(NamedTuple):
     plain: Canonical
     """The same as plain values, references in their places again."""
     asked: Params
-    """Before the content of what they name was pinned."""
+    """Before the content of what they name was pinned and what depends on this computer was decided."""
 
 
-def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request, profile: str) -> list[_Valid]:
+def _validate(
+    plans: list[RunPlan], kind: Kind, source: Source, request: Request, profile: str, device: str
+) -> list[_Valid]:
     """What each run's parameters become; seeds of one sweep point share it."""
     validated: dict[str, _Valid] = {}
     answers = []
@@ -226,7 +229,7 @@ def _validate(plans: list[RunPlan], kind: Kind, source: Source, request: Request
                 as_asked = kind.params.model_validate_json(asked)
             except ValidationError as error:
                 raise _at_origin(error, run, kind, source, request, profile) from error
-            params = kind.pinned(as_asked)
+            params = kind.resolved(kind.pinned(as_asked), device)
             plain = params.model_dump(mode="json")
             if refers:
                 plain = references.restored(plain, run.params)

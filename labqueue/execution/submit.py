@@ -63,6 +63,18 @@ def refuse_what_is_missing(settings: Settings, plans: list[Plan]) -> None:
     takes.refuse_missing(plans, _past(settings))
 
 
+def expected_s(settings: Settings, planned: Plan) -> list[float | None]:
+    """Seconds that each run of a plan will take: by earlier ones of its experiment, else as its kind predicts."""
+    like = took(settings, planned)
+    if like is not None and like.wall_s is not None:
+        return [like.wall_s] * len(planned.params)
+    known: dict[str, float | None] = {}
+    for run, params in zip(planned.job.runs, planned.params, strict=True):
+        if run.params.text not in known:
+            known[run.params.text] = planned.kind.expected_s(params, planned.job.device)
+    return [known[run.params.text] for run in planned.job.runs]
+
+
 def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:
     """For before anything is fetched; ``submit`` asks again.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds import _method
+from labqueue.kinds import _host, _method
 from labqueue.kinds._data import Data
 from labqueue.kinds._pins import FROM_RUN
 
@@ -27,11 +27,12 @@ def check(params: Params, device: str) -> None:
         LabError: a model that is not the pinned one, or is already in 4 bit where 16 are asked for; a bad row, one that
             the model's tokenizer or chat template does not show as it is, rows without an answer, overlap, too few rows
             for a step, options that a task refuses, a chat template that ends no answer, no room for a reply, target
-            layers or a rank that the model does not have, a backend that the device cannot run or that would misread
-            the model.
+            layers or a rank that the model does not have, a backend or type of number that the device cannot
+            run or that would misread the model, a computer without the processor or the memory.
     """
     from labqueue.llm import load, models, pins, stored
 
+    _host.check(params, device)
     form = None
     if params.model != FROM_RUN:
         pins.check(params.model, params.model_pin)

@@ -52,7 +52,7 @@ def measures_updates(params: Params) -> bool:
 
 
 def load(params: Params, device: str) -> Any:
-    """The model as the method needs it: fp32 master weights for ``full``, the device's 16-bit type otherwise."""
+    """The model as the method needs it: fp32 master weights for ``full``, else in the type that it computes in."""
     from labqueue.llm import load
 
     return load.load_model(
@@ -61,7 +61,7 @@ def load(params: Params, device: str) -> Any:
         backend=backend(params),
         quantization=params.quantization,
         device=device,
-        dtype="float32" if params.method == "full" else None,
+        dtype="float32" if params.method == "full" else params.dtype,
         max_length=params.max_length,
         gradient_checkpointing=params.gradient_checkpointing,
     )

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
-from labqueue.kinds import _evaluation, _method, _pins
+from labqueue.kinds import _evaluation, _host, _method, _pins
 from labqueue.kinds._data import Data
 from labqueue.kinds._early import check  # noqa: F401  # of this kind: the lab looks for it here
 from labqueue.kinds._evaluation import Also, Evaluations
+from labqueue.kinds._host import Dtype, expected_s  # noqa: F401  # of this kind: the lab looks for it here
 from labqueue.kinds._lora import Lora
 from labqueue.kinds._memory import estimate, lessen  # noqa: F401  # of this kind: the lab looks for them here
 from labqueue.kinds._pins import Pin
@@ -72,6 +73,9 @@ class Params(kind.Params):
     """The adapter; of no account where ``method`` is ``full``."""
     quantization: Literal["4bit", "none"] = "4bit"
     """``4bit``: NF4 with double quantisation (QLoRA), or as a folder in NF4 keeps it; ``none``: the base in 16 bit."""
+    dtype: Dtype = "auto"
+    """Type of number that is computed in. ``auto``: on a CPU what it multiplies faster, written down at submission; on
+    a GPU 16 bit."""
     backend: Literal["auto", "hf", "unsloth"] = "auto"
     """``auto``: unsloth on CUDA where it is installed, else hf."""
     max_length: int = Field(default=1024, ge=8, le=1_000_000)
@@ -209,7 +213,7 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
     from labqueue.llm import adapters, encode, trainer
 
     named = "" if loaded.weights.startswith(loaded.name) else f"{loaded.name}: "  # a folder's source is its path
-    rec.note(f"{named}{loaded.weights}; backend {loaded.backend}")
+    rec.note(f"{named}{loaded.weights}; backend {loaded.backend}; computed in {trainer.computes_in(made)}")
     config = trainer.held_config(made)
     config["lora"] = adapters.held_config(adapted)
     rec.artifact("trainer_config", artifacts.Json(data=config))
@@ -222,6 +226,12 @@ def pinned(params: Params) -> Params:
     """With the content of its model and of what it trains and measures on."""
     found = {"model_pin": _pins.model(params.model, params.model_pin), "data": params.data.pinned()}
     return params.model_copy(update=found | {"also": tuple(each.pinned() for each in params.also)})
+
+
+def resolved(params: Params, device: str) -> Params:
+    """With the type that this computer computes in; full fine-tuning on a CPU computes in its weights' float32."""
+    full = params.method == "full" and device == "cpu" and params.dtype == "auto"
+    return params.model_copy(update={"dtype": "float32" if full else _host.decided(params.dtype, device)})
 
 
 def assets(params: Params) -> list[str]:

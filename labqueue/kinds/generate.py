@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
-from labqueue.kinds import _pins
+from labqueue.kinds import _host, _pins
+from labqueue.kinds._host import Dtype
 from labqueue.kinds._pins import FROM_RUN, Pin
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Params(kind.Params):
     """Chat template, as in training: ``auto`` (the adapter's where one is given), ``none``, or one of its names."""
     quantization: Literal["4bit", "none"] = "4bit"
     """How the model is loaded; an adapter belongs to what it was trained on."""
+    dtype: Dtype = "auto"
+    """Type of number that is computed in, as in training."""
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
     """Tokens of an answer at most."""
 
@@ -95,8 +98,10 @@ def _run(params: Params, rec: Recorder) -> None:
 def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
     from labqueue.llm import generate, load
 
-    loaded = load.load_model(name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device)
-    rec.note(f"{loaded.name}: {loaded.weights}")
+    loaded = load.load_model(
+        name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device, dtype=params.dtype
+    )
+    rec.note(f"{loaded.name}: {loaded.weights}; computed in {loaded.dtype}")
     for note in generate.settle(loaded, params.template):
         rec.note(note)
     return loaded
@@ -131,18 +136,25 @@ def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[st
     )
 
 
-def check(params: Params, _device: str) -> None:
+def resolved(params: Params, device: str) -> Params:
+    """With the type that this computer computes in."""
+    return params.model_copy(update={"dtype": _host.decided(params.dtype, device)})
+
+
+def check(params: Params, device: str) -> None:
     """Does nothing where a run could begin, as far as its folders tell: the models' templates write each question and
     leave room for its answer.
 
     Raises:
         LabError: a model that is already in 4 bit and asked for in 16, an adapter that is none of the model's, an
-            unknown template, or a question, named by its number, that a template does not write or that leaves no room.
+            unknown template, or a question, named by its number, that a template does not write or that leaves no room;
+            a processor without AVX2.
     """
     from labqueue.domain.errors import LabError
     from labqueue.llm import adapter_folders, models, rendering, replies, stored, templates
     from labqueue.llm.tasks import Row
 
+    _host.check_processor(device)
     for name in assets(params):
         stored.check_use(models.form(name), name, quantization=params.quantization, backend="hf")
     if params.adapter not in (None, FROM_RUN) and params.model != FROM_RUN:

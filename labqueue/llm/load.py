@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm import architectures, folders, models, pins, stored, tensors, vocabulary
+from labqueue.llm import architectures, compute, folders, models, pins, stored, tensors, vocabulary
 
 Backend = Literal["auto", "hf", "unsloth"]
 Quantization = Literal["4bit", "none"]
@@ -33,6 +33,8 @@ class Loaded:
     quantization: Quantization
     weights: str
     """What the weights are, for labels: where they come from and what was done to them."""
+    dtype: str
+    """What it was loaded in: ``bfloat16``, ``float16`` or ``float32``."""
     folder: Path
     """Where its files lie: of a model that this code makes, where it made them."""
     pin: str | None = None
@@ -67,10 +69,7 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
     importing it first supplied.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads deadlock in forked loaders
-    # OpenMP threads spin while they wait for each other, and on a core that another job shares the spinning is what
-    # runs. A step of the small model on 2 cores, idle / beside one busy process: libgomp's default 0.87 s / 9 s,
-    # 3000 spins 0.92 s / 2.9 s, none (OMP_WAIT_POLICY=PASSIVE) 1.8 s / 1.6 s. Read when torch is first imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    compute.prepare_threads()
     os.environ["HF_HUB_OFFLINE"] = "1"  # assets are fetched before the night
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     if backend == "unsloth":
@@ -99,14 +98,18 @@ def load_model(
     """Loads a model of the catalogue, or of a folder, for training or reading.
 
     ``quantization`` "4bit" is NF4 with double quantisation, computing in ``dtype`` (Dettmers et al. 2023,
-    arXiv:2305.14314); norms, embeddings and head stay in ``dtype``. ``dtype`` None is bfloat16 where the device
-    computes in it, else float16. ``attention`` "eager" is what weights can be read from. ``pin`` is that of
-    ``labqueue.llm.pins``, of what was submitted.
+    arXiv:2305.14314); norms, embeddings and head stay in ``dtype``. ``dtype`` None or "auto" is what the device is fast
+    in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``. ``attention`` "eager" is what
+    weights can be read from. ``pin`` is that of ``labqueue.llm.pins``, of what was submitted.
 
     Raises:
         LabError: unknown model or dtype, weights that are not on this machine, not those of ``pin``, not what their
-            config says or already in 4 bit where 16 are asked for, a backend that cannot run here.
+            config says or already in 4 bit where 16 are asked for, a backend or a
+            processor that cannot run here.
     """
+    if device == "cpu":
+        compute.check_processor()
+    dtype = None if dtype == "auto" else dtype
     if dtype is not None and dtype not in DTYPES:
         raise LabError(f"unknown dtype {dtype!r}: {nearest(dtype, DTYPES)}", key="dtype")
     entry = models.find(name)
@@ -131,16 +134,26 @@ def load_model(
     weights = "random weights" if entry.where == "random" else entry.source
     weights += ", dequantised Q4_1" if entry.where == "package" else ""
     weights += f", {form.label if form else 'NF4'}" if quantization == "4bit" else ""
-    return Loaded(model, tokenizer, name, chosen, quantization, weights, folder, pin or pins.of(name))
+    return Loaded(
+        model,
+        tokenizer,
+        name,
+        chosen,
+        quantization,
+        weights,
+        str(number).removeprefix("torch."),
+        folder,
+        pin or pins.of(name),
+    )
 
 
 def default_dtype(device: str) -> Any:
-    """bfloat16, or float16 on a GPU that has no bfloat16."""
+    """On a GPU bfloat16, or float16 where it has no bfloat16; on a CPU what its processor is faster in."""
     import torch
 
-    if device.startswith("cuda") and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
+    if not device.startswith("cuda"):
+        return getattr(torch, compute.cpu_dtype())
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def nf4(dtype: Any) -> Any:

@@ -107,6 +107,11 @@ def check_held(trainer: Any, asked: dict[str, Any], recipe: Recipe, rows: int) -
         raise ConfigDrift("the trainer does not hold what it was asked for: " + "; ".join(wrong))
 
 
+def computes_in(trainer: Any) -> str:
+    """The type of number of its products, as the trainer holds it."""
+    return "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else "float32"
+
+
 def held_config(trainer: Any) -> dict[str, Any]:
     """Every setting that the trainer really holds, as JSON values, without paths and tokens."""
     values = trainer.args.to_dict()

@@ -19,6 +19,9 @@ from labqueue.domain.views import RunView
 
 MISSING = object()
 
+COMPUTED_IN = "dtype"
+"""The parameter that says in which type of number a run computes: runs of several are not pooled without a word."""
+
 
 class SeriesReader(Protocol):
     """Reads one metric of one run where its summary is not enough."""
@@ -199,6 +202,9 @@ def collect(arms: Mapping[str, Sequence[Reading]], named: set[str], axes: Sequen
     if tied:
         panel.problems.append(f"{', '.join(tied)} changes together with {', '.join(sorted(named))}")
     matched = [key for key in others if key not in tied]
+    types = sorted({str(kind) for run in involved if (kind := effective(run, COMPUTED_IN)) is not MISSING})
+    if len(types) > 1 and COMPUTED_IN not in named:
+        panel.problems.append(f"runs computed in {' and in '.join(types)} are pooled")
     table: dict[str, dict[tuple[int, str], list[Reading]]] = {}
     for name, readings in arms.items():
         cells = table.setdefault(name, {})

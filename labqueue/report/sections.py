@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView, VerdictView
 from labqueue.report import stats, style
-from labqueue.report.arms import MISSING, exact, text
+from labqueue.report.arms import COMPUTED_IN, MISSING, effective, exact, text
 from labqueue.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 from labqueue.report.costs import memory_and_time
 from labqueue.report.data import varied_keys
@@ -172,11 +172,12 @@ def _left_out(experiment: ExperimentView) -> list[Block]:
 
 
 def _provenance(experiment: ExperimentView) -> list[Block]:
-    groups: dict[tuple[str, str, str], list[RunView]] = {}
+    groups: dict[tuple[str, str, str, str], list[RunView]] = {}
     for run in experiment.runs:
         unclean = {True: " + changes or files that are not in it", False: "", None: " (state of the tree unknown)"}
         commit = f"{run.commit[:12]}{unclean[run.dirty]}" if run.commit else "unknown"
-        groups.setdefault((commit, run.profile, run.device), []).append(run)
+        computed_in = text(effective(run, COMPUTED_IN))  # on a GPU "auto": 16 bit, as the card has it
+        groups.setdefault((commit, run.profile, run.device, computed_in), []).append(run)
     rows = [[*key, spans(runs)] for key, runs in groups.items()]
     note = (
         f"Job {experiment.job}, spec version {experiment.spec_version[:12]}. Each run's spec hash is in runs.csv, its "
@@ -184,7 +185,7 @@ def _provenance(experiment: ExperimentView) -> list[Block]:
     )
     blocks: list[Block] = [Heading("Provenance"), Paragraph(note)]
     if rows:
-        blocks.append(Rows(["commit", "profile", "device", "runs"], rows))
+        blocks.append(Rows(["commit", "profile", "device", "computed in", "runs"], rows))
     adjusted = [
         f"run {run.id}, attempt {attempt.number}: adjusted {text(attempt.adjusted, 200)}"
         for run in experiment.runs

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+from labqueue.cli.follow import announced, left_s
+from labqueue.domain.views import ProgressView
 from tests import own_kinds
 from tests.commands import call
 from tests.conftest import Lab
+from tests.report.factories import make_run
 
 PIPE_BYTES = 65_536
 """What a pipe holds before its writer stands still: pipe(7)."""
@@ -41,3 +47,37 @@ def test_what_kept_the_worker_from_starting_is_said(lab: Lab) -> None:
     finally:
         worker.kill()
         worker.communicate(timeout=30)
+
+
+def test_a_pipe_is_told_how_far_it_is_and_of_every_run_that_ends(lab: Lab) -> None:
+    path = lab.spec(params={"steps": 3, "step_s": 0}, seeds=[0, 1])
+    answer = lab.run("submit", path, "--profile", "cpu", "--run")
+    assert answer.code == 0, answer.err
+    lines = answer.err.splitlines()
+    assert lines[0] == "2 runs to execute; how long they take is known once the first has ended"
+    assert re.match(r"[012]/2.*: ", lines[1])
+    ended = [line for line in lines if re.match(r"run \d+ \(drill_test, .*seed \d\): succeeded in ", line)]
+    assert len(ended) == 2
+    again = lab.run("submit", path, "--profile", "cpu", "--run")
+    assert "to execute" not in again.err, "what is reused is not awaited"
+
+
+def test_what_is_announced_is_the_sum_of_what_is_predicted() -> None:
+    assert announced({1: 30.0, 2: 45.0, 3: 45.0}) == "3 runs to execute: about 2 min 00 s on this computer, 40.0 s each"
+    assert announced({1: 30.0}) == "1 run to execute: about 30.0 s on this computer"
+    assert "known once the first has ended" in announced({1: 30.0, 2: None})
+
+
+def test_time_left_goes_by_what_was_predicted_then_by_the_first_runs_pace_then_by_those_that_ended() -> None:
+    expected = {1: 40.0, 2: 40.0, 3: 40.0}
+    queued = [make_run(number, outcome=None) for number in (1, 2, 3)]
+    assert left_s(queued, expected) == 120.0
+    starting = replace(queued[0], state="running", wall_s=10.0)
+    assert left_s([starting, *queued[1:]], expected) == 110.0
+    computing = replace(starting, wall_s=30.0, eta_s=50.0, progress=ProgressView(3, 12))
+    assert left_s([computing, *queued[1:]], expected) == 50.0 + 2 * 80.0
+    ended = make_run(1, wall_s=70.0)
+    assert left_s([ended, *queued[1:]], expected) == 140.0
+    assert left_s([ended, replace(computing, id=2, wall_s=20.0, eta_s=10.0), queued[2]], expected) == 50.0 + 70.0
+    assert left_s(queued, {1: 40.0, 2: 40.0, 3: None}) is None
+    assert left_s([ended], expected) == 0.0

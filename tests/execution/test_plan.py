@@ -54,3 +54,23 @@ def test_a_point_that_a_figure_is_to_leave_out_and_that_there_is_not_is_found_at
     with pytest.raises(LabError, match=r"without \{\"steps\":4\}.*no sweep point") as found:
         planning.plan(specfile.parse(text, "spec.yaml"), planning.Request(profile="cpu"))
     assert found.value.line == 7
+
+
+def test_the_type_that_this_computer_computes_in_is_decided_at_submission_and_is_part_of_what_a_run_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = {"model": "random-tiny", "data": {"task": "chain_sum", "train_items": 64, "eval_items": 4}}
+
+    def hashed(dtype: str, here: str) -> tuple[str, str, str]:
+        monkeypatch.setenv("LABQUEUE_CPU_DTYPE", here)
+        job = plan(kind="finetune", params={**params, "dtype": dtype}).job
+        return job.runs[0].params.value["dtype"], job.runs[0].spec_hash, job.spec_version
+
+    auto, other = hashed("auto", "float32"), hashed("auto", "bfloat16")
+    assert (auto[0], other[0]) == ("float32", "bfloat16")
+    assert auto[1] != other[1], "one is not reused for the other"
+    assert auto[2] != other[2], "nor pooled with it"
+    assert hashed("float32", "bfloat16") == auto
+    search = {"trials": 3, "metric": "eval_loss", "space": {"learning_rate": {"uniform": [0.001, 0.01]}}}
+    found = plan(kind="finetune", params=params, sweep={"search": search})
+    assert found.job.spec["params"]["dtype"] == "bfloat16", "its later points compute as its first"

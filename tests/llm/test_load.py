@@ -58,16 +58,20 @@ def test_unsloth_by_name_needs_a_gpu() -> None:
         load.choose_backend("unsloth", "cpu")
 
 
-def test_4bit_is_nf4_with_double_quantisation_and_no_cpu_repacking() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_4bit_is_nf4_with_double_quantisation_and_no_cpu_repacking(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     import bitsandbytes
     import torch
 
-    model, tokenizer = load.load_model("random-tiny")
+    monkeypatch.setenv("LABQUEUE_CPU_DTYPE", dtype)
+    loaded = load.load_model("random-tiny")
+    model, tokenizer = loaded
+    assert loaded.dtype == dtype
     layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
     assert len(layers) == 2 * 7
     for layer in layers:
         state = layer.weight.quant_state
-        assert (state.quant_type, state.nested, layer.compute_dtype) == ("nf4", True, torch.bfloat16)
+        assert (state.quant_type, state.nested, layer.compute_dtype) == ("nf4", True, getattr(torch, dtype))
         assert layer.support_avx512bf16_for_cpu is False
     assert tokenizer.pad_token_id == model.config.pad_token_id == 0
 

@@ -318,3 +318,12 @@ def test_runs_of_one_commit_are_one_line_of_provenance():
     assert lines[2].endswith(f"| {spans(view.runs)} |")
     assert spans(view.runs) == "1–6"
     assert spans([*view.runs[:2], *view.runs[3:4]]) == "1–2, 4"
+
+
+def test_provenance_tells_runs_by_the_type_of_number_that_they_compute_in():
+    losses = {"eval_loss": 1.0}
+    view, series = sweep({"dtype": ["bfloat16", "float32"]}, range(2), lambda _point, _seed: losses)
+    text = compose(view, series, plots=False).markdown().split("## Provenance")[1].split("## ")[0]
+    head, _, *lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert head.endswith("| device | computed in | runs |")
+    assert [line.split("|")[4].strip() for line in lines] == ["bfloat16", "float32"]

@@ -126,6 +126,21 @@ def test_pairs_match_on_every_other_varied_key_and_n_counts_seeds():
     assert "mean over 3 sweep points" in found.why
 
 
+def test_runs_of_two_types_of_number_are_never_pooled_without_a_word():
+    def make(point, seed):
+        return {"loss": 1 + 0.1 * (point["rank"] == 64) + 0.003 * seed * point["rank"]}
+
+    both = ["bfloat16", "float32"]
+    view, series = sweep({"rank": [16, 64], "dtype": both}, range(3), make, [compare(difference_below=0)])
+    assert "runs computed in bfloat16 and in float32 are pooled" in judge(view, series)[0].why
+    one, of_one = sweep({"rank": [16, 64], "dtype": both[:1]}, range(3), make, [compare(difference_below=0)])
+    assert "pooled" not in judge(one, of_one)[0].why
+    named = {**compare(difference_below=0)}
+    named["compare"] = {**named["compare"], "a": {"rank": 16, "dtype": both[0]}, "b": {"rank": 64, "dtype": both[0]}}
+    told, of_named = sweep({"rank": [16, 64], "dtype": both}, range(3), make, [named])
+    assert "pooled" not in judge(told, of_named)[0].why
+
+
 def test_keys_that_move_together_are_said_and_do_not_prevent_pairing():
     runs = [
         make_run(2 * seed + i, {"rank": rank, "alpha": 2 * rank}, seed, {"loss": 1 + i + 0.01 * seed * seed * (i + 1)})
