@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
@@ -68,14 +69,14 @@ def delete(ctx: click.Context, experiment: str, yes: bool, own_root: str | None,
     if as_json:
         dump({"schema": 1, "deleted": experiment, "jobs": gone.jobs, "runs": gone.runs, "left": left})
     else:
-        click.echo(f"deleted {_words(gone)}")
+        echo(f"deleted {_words(gone)}")
         for words in left:
-            click.echo(f"left: {words}")
+            echo(f"left: {words}")
     folder = chosen.experiment(experiment)
     with contextlib.suppress(OSError):
         folder.rmdir()
     if folder.is_dir() and not as_json:
-        click.echo(f"kept: {', '.join(sorted(path.name for path in folder.iterdir())[:8])} in {folder}")
+        echo(f"kept: {', '.join(sorted(path.name for path in folder.iterdir())[:8])} in {folder}")
     ctx.exit(1 if left else 0)
 
 
@@ -106,4 +107,4 @@ def _say(word: str, experiments: Sequence[str], as_json: bool) -> None:
     if as_json:
         dump({"schema": 1, word: list(experiments)})
     else:
-        click.echo(f"{word} {', '.join(experiments)}")
+        echo(f"{word} {', '.join(experiments)}")

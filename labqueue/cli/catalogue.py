@@ -24,9 +24,9 @@ def kinds(name: str | None, as_json: bool) -> None:
         return
     if not name:
         table(["kind", "about"], [[k.name, k.about] for k in chosen])
-        click.echo("`labqueue kinds NAME` lists the parameters of one")
+        echo("`labqueue kinds NAME` lists the parameters of one")
         return
-    click.echo(f"{chosen[0].name}: {chosen[0].about}")
+    echo(f"{chosen[0].name}: {chosen[0].about}")
     schema = chosen[0].params.model_json_schema()
     table(["key", "type", "default", "about"], _rows(schema, schema.get("$defs", {}), ""))
 
@@ -103,7 +103,7 @@ def corpora(as_json: bool) -> None:
         dump({"schema": 1, "corpora": rows, "not_offered": refused})
         return
     _print("corpora", rows, as_json)
-    click.echo("\nTasks of reasoning-gym that are not offered:")
+    echo("\nTasks of reasoning-gym that are not offered:")
     _print("not offered", refused, as_json)
 
 

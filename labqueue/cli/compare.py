@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labqueue.cli.common import dump, json_option, ledger, root_option
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 from labqueue.domain.values import whole
 
@@ -46,9 +47,9 @@ def compare(targets: tuple[str, ...], output: Path | None, own_root: str | None,
     from labqueue.report import markdown
     from labqueue.report.blocks import Figure
 
-    click.echo(markdown.render([block for block in blocks if not isinstance(block, Figure)]), nl=False)
+    echo(markdown.render([block for block in blocks if not isinstance(block, Figure)]), nl=False)
     if output is not None:
-        click.echo(f"written to {output}", err=True)
+        echo(f"written to {output}", err=True)
 
 
 def _runs(db: Database, ids: Sequence[str], output: Path | None) -> Compared:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from labqueue.cli.common import PRIORITY, dump, json_option, ledger, root_option, settings
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 
 LONGEST_S = 100 * 365.25 * 86_400
@@ -21,7 +22,7 @@ def _answer(as_json: bool, words: str, **ids: list[int]) -> None:
     if as_json:
         dump({"schema": 1, **ids})
     else:
-        click.echo(words)
+        echo(words)
 
 
 def _count(ids: list[int]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.cli.render import echo
 from labqueue.settings import Settings
 
 NEEDED = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "accelerate", "huey", "sqlalchemy")
@@ -55,9 +56,9 @@ def doctor(ctx: click.Context, own_root: str | None, as_json: bool, notify: bool
         colours = {"ok": "green", "warn": "yellow", "bad": "red"}
         for finding in findings:
             click.secho(f"{finding.state:<5}", fg=colours[finding.state], nl=False)
-            click.echo(f"{finding.what:<22}{finding.found}")
+            echo(f"{finding.what:<22}{finding.found}")
             if finding.cure:
-                click.echo(f"     → {finding.cure}")
+                echo(f"     → {finding.cure}")
     ctx.exit(1 if bad else 0)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labqueue.cli.common import at_root, dump, jobs_folder, json_option, root_option, settings
-from labqueue.cli.render import table, varied
+from labqueue.cli.render import echo, table, varied
 from labqueue.domain.errors import LabError, nearest
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> N
         dump(document)
         return
     _items(verdict.items_gib or {}, found.total_gib, found.context_gib)
-    click.echo(_words(verdict))
+    echo(_words(verdict))
 
 
 def _told(verdict: Any) -> dict[str, Any]:
@@ -160,11 +160,9 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
     )
     if any(row["total_gib"] is not None for row in rows):
         largest = max(firsts, key=lambda point: firsts[point]["total_gib"] or 0.0)
-        click.echo(f"the largest{f', {largest},' if largest else ''} is {fits.itemised(firsts[largest]['items_gib'])}")
+        echo(f"the largest{f', {largest},' if largest else ''} is {fits.itemised(firsts[largest]['items_gib'])}")
     for line in words:
-        click.echo(line)
+        echo(line)
     if all(row["total_gib"] is None for row in rows):
         where = "on a CPU" if planned.job.device == "cpu" else "of these runs"
-        click.echo(
-            f"kind {planned.kind.name!r} cannot predict its memory {where}; every run's peak is measured and reported"
-        )
+        echo(f"kind {planned.kind.name!r} cannot predict its memory {where}; every run's peak is measured and reported")

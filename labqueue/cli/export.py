@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 import click
 
 from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError, nearest
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def _to_archive(db: Database, chosen: Settings, names: Sequence[str], file: Path
     if as_json:
         dump({"schema": 1, "file": str(file), "experiments": names, "runs": packed.runs, "left_out": packed.left_out})
         return
-    click.echo(f"wrote {file}: {len(packed.runs)} runs of {', '.join(names)}, {packed.bytes:,} bytes")
+    echo(f"wrote {file}: {len(packed.runs)} runs of {', '.join(names)}, {packed.bytes:,} bytes")
     for words in packed.left_out:
-        click.echo(f"left out: {words}")
+        echo(f"left out: {words}")
 
 
 def _to_mlflow(
@@ -95,11 +96,11 @@ def _to_mlflow(
         dump({"schema": 1, "mlflow": target, "experiments": written})
         return
     for name, count in written.items():
-        click.echo(f"{name}: {count} runs {'new ' if is_uri else ''}in {target}")
+        echo(f"{name}: {count} runs {'new ' if is_uri else ''}in {target}")
     if not is_uri:
         source, store = shlex.quote(str(folder)), shlex.quote(f"sqlite:///{quote(str(folder))}/mlflow.db")
-        click.echo(f"MLflow before 3.13:  mlflow ui --backend-store-uri {source}")
-        click.echo(
+        echo(f"MLflow before 3.13:  mlflow ui --backend-store-uri {source}")
+        echo(
             f"MLflow from 3.13 on: mlflow migrate-filestore --source {source} --target {store}, "
             f"then mlflow ui --backend-store-uri {store}"
         )
@@ -125,13 +126,13 @@ def import_(ctx: click.Context, source: Path, own_root: str | None, as_json: boo
         dump({"schema": 1, "workspace": found.workspace, "runs": found.runs, "known": found.known,
               "refused": found.refused})  # fmt: skip
     else:
-        click.echo(
+        echo(
             f"from workspace {found.workspace[:12]}: {len(found.runs)} runs new, {len(found.known)} known already, "
             f"{len(found.refused)} refused"
         )
         moved = [f"{theirs} → {ours}" for theirs, ours in found.runs.items() if theirs != ours]
         if moved:
-            click.echo(f"new ids: {', '.join(moved[:20])}{' …' if len(moved) > 20 else ''}")
+            echo(f"new ids: {', '.join(moved[:20])}{' …' if len(moved) > 20 else ''}")
         for words in found.refused.values():
-            click.echo(f"refused: {words}", err=True)
+            echo(f"refused: {words}", err=True)
     ctx.exit(1 if found.refused else 0)

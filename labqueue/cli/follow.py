@@ -13,9 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
-from labqueue.cli.render import duration, varied
+from labqueue.cli.render import duration, echo, varied
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +46,7 @@ def drain_and_report(
     from labqueue.store.db import open_existing
 
     if not quiet and expected_s:
-        click.echo(announced(expected_s), err=True)
+        echo(announced(expected_s), err=True)
     device = "cpu" if all(planned.job.device == "cpu" for planned in plans) else "auto"
     command = [sys.executable, "-m", "labqueue", "worker", "--drain", "--device", device, "--root", str(settings.root)]
     worker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
@@ -64,7 +62,7 @@ def drain_and_report(
         else:
             _show(db, worker, {planned.job.experiment for planned in plans}, expected_s)
     except KeyboardInterrupt:
-        click.echo("stopping: the running attempt checkpoints and is queued again …", err=True)
+        echo("stopping: the running attempt checkpoints and is queued again …", err=True)
         worker.send_signal(signal.SIGTERM)
         worker.wait()
         raise
@@ -73,7 +71,7 @@ def drain_and_report(
     reader.join(READ_S)
     # 0 and 1 are of the runs, which tell it themselves; whatever else ended the worker only it can tell.
     if worker.returncode not in (0, 1):
-        click.echo("".join(said), err=True, nl=False)
+        echo("".join(said), err=True, nl=False)
     if not quiet:
         for planned in plans:
             subprocess.run(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.render import echo
 
 if TYPE_CHECKING:
     from labqueue.execution.retention import Item
@@ -74,17 +75,17 @@ def _line(item: Item, removed: bool, spared: str | None) -> _Line:
 
 def _show(lines: list[_Line], by_sort: dict[str, dict[str, int]], total: dict[str, int], *, applied: bool) -> None:
     if not lines:
-        click.echo("nothing may go")
+        echo("nothing may go")
         return
     for line in lines:
-        click.echo(f"{size(line.bytes):>10}  {line.path}: {line.why}")
+        echo(f"{size(line.bytes):>10}  {line.path}: {line.why}")
         if line.spared is not None:
-            click.echo(f"{'':>10}  still there: {line.spared}")
-    click.echo()
+            echo(f"{'':>10}  still there: {line.spared}")
+    echo("")
     for name, sums in by_sort.items():
-        click.echo(f"{size(sums['bytes']):>10}  {name}: {sums['items']}")
+        echo(f"{size(sums['bytes']):>10}  {name}: {sums['items']}")
     words = "freed" if applied else "may go; nothing was touched (--apply deletes)"
-    click.echo(f"{size(total['bytes']):>10}  {words}")
+    echo(f"{size(total['bytes']):>10}  {words}")
 
 
 def size(count: int) -> str:

@@ -7,6 +7,7 @@ import os
 import click
 from click.core import ParameterSource
 
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 from labqueue.settings import Settings
 
@@ -33,14 +34,14 @@ def install(settings: Settings, grace_s: float) -> None:
     wanted = unit.unit(
         settings.root, _words(ctx), device=settings.device, grace_s=grace_s, environment=dict(os.environ)
     )
-    click.echo(f"{'wrote' if unit.install(wanted) else 'nothing to change in'} {wanted.path}")
-    click.echo("Enable it, and keep it up when you log out:")
-    click.echo("  systemctl --user daemon-reload")
-    click.echo(f"  systemctl --user enable --now {wanted.name}")
-    click.echo("  loginctl enable-linger")
-    click.echo(f"Then: systemctl --user status {wanted.name}; journalctl --user -u {wanted.name} -f")
+    echo(f"{'wrote' if unit.install(wanted) else 'nothing to change in'} {wanted.path}")
+    echo("Enable it, and keep it up when you log out:")
+    echo("  systemctl --user daemon-reload")
+    echo(f"  systemctl --user enable --now {wanted.name}")
+    echo("  loginctl enable-linger")
+    echo(f"Then: systemctl --user status {wanted.name}; journalctl --user -u {wanted.name} -f")
     if os.environ.get("LABQUEUE_NOTIFY"):
-        click.echo("LABQUEUE_NOTIFY is not copied, since it may hold passwords: put notify = […] into labqueue.toml")
+        echo("LABQUEUE_NOTIFY is not copied, since it may hold passwords: put notify = […] into labqueue.toml")
 
 
 def _words(ctx: click.Context) -> list[str]:

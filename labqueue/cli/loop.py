@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labqueue.cli.common import at_root, dump, json_option, root_option, settings
-from labqueue.cli.render import duration, varied
+from labqueue.cli.render import duration, echo, varied
 from labqueue.domain.errors import nearest
 
 if TYPE_CHECKING:
@@ -168,23 +168,23 @@ def _say(document: dict[str, Any], spec: Path) -> None:
     click.secho(f"{document['experiment']}: {'done' if done else 'NOT done'}: {document['stopped']['why']}", bold=True)
     parts = ", ".join(f"{n} {name}" for name, n in search.trials.items() if n)
     counts = f"{sum(search.trials.values())} of {search.planned} trials ({parts})"
-    click.echo(f"  did:      {counts} in {duration(document['spent_s'])} of {duration(document['budget_s'])}")
+    echo(f"  did:      {counts} in {duration(document['spent_s'])} of {duration(document['budget_s'])}")
     if search.best is None:
-        click.echo(f"  best:     none; no trial has a value of {search.metric}")
+        echo(f"  best:     none; no trial has a value of {search.metric}")
     else:
         runs = ", ".join(map(str, search.best.runs))
         worth = f"{search.metric} {search.best.value:.6g}"
-        click.echo(f"  best:     trial {search.best.number}: {varied(search.best.point)}: {worth} (runs {runs})")
+        echo(f"  best:     trial {search.best.number}: {varied(search.best.point)}: {worth} (runs {runs})")
     for verdict in document["verdicts"]:
-        click.echo(f"  verdict:  {verdict.id} {verdict.verdict}: {verdict.why}")
+        echo(f"  verdict:  {verdict.id} {verdict.verdict}: {verdict.why}")
     if document["judged"] > 1:
         words = "a verdict that ends its own search is found by chance more often than one that is read once"
-        click.echo(f"            judged {document['judged']} times on the way: {words}")
+        echo(f"            judged {document['judged']} times on the way: {words}")
     if document["report"]:
-        click.echo(f"  report:   {document['report']}")
+        echo(f"  report:   {document['report']}")
     if not done:
-        click.echo(f"  next:     the same command goes on: labqueue loop {spec} --budget-hours …")
+        echo(f"  next:     the same command goes on: labqueue loop {spec} --budget-hours …")
 
 
 def _tell(words: str) -> None:
-    click.echo(words, err=True)
+    echo(words, err=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from labqueue.cli.common import root_option
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind
 from labqueue.settings import check_name
@@ -63,7 +64,7 @@ def new(name: str, kind_name: str, output: Path | None, own_root: str | None) ->
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise LabError(f"cannot write {path}: {error.strerror}", file=str(path)) from error
-    click.echo(f"wrote {path}: edit it, then `labqueue submit {path} --dry-run`")
+    echo(f"wrote {path}: edit it, then `labqueue submit {path} --dry-run`")
 
 
 def _params(kind: Kind) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from labqueue.cli.common import dump, json_option, root_option, settings
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError, nearest
 
 if TYPE_CHECKING:
@@ -52,9 +53,9 @@ def questions(ctx: click.Context, question: str | None, check: bool, own_root: s
     elif not check:
         _list(log, found)
     for words in problems if check and not as_json else []:
-        click.echo(f"labqueue: {log.path}: {words}", err=True)
+        echo(f"labqueue: {log.path}: {words}", err=True)
     if check and not problems and not as_json:
-        click.echo(f"{log.path}: {len(found)} questions, all as they say")
+        echo(f"{log.path}: {len(found)} questions, all as they say")
     ctx.exit(1 if check and problems else 0)
 
 
@@ -77,40 +78,40 @@ def check_asked(plans: Sequence[Plan], root: Path) -> None:
         ids = planned.job.spec["questions"]
         name = planned.job.experiment
         if log is None:
-            click.echo(f"note: {name} names {', '.join(ids)}, and there is no {log_of.FILE} in {root}", err=True)
+            echo(f"note: {name} names {', '.join(ids)}, and there is no {log_of.FILE} in {root}", err=True)
             continue
         for asked, near in log_of.unknown(ids, log):
             words = f"questions: there is no {asked!r} in {log.path}: {near}"
             if log.own:
                 raise planned.source.error(words, "questions")
-            click.echo(f"note: {name}: {words}", err=True)
+            echo(f"note: {name}: {words}", err=True)
 
 
 def _list(log: Log, found: list[Answer]) -> None:
-    click.echo(f"{log.path}: {len(found)} questions")
+    echo(f"{log.path}: {len(found)} questions")
     for answer in found:
         click.secho(f"{answer.id:>4}  {answer.status:<11}", fg=COLOURS[answer.status], nl=False)
-        click.echo(answer.text)
+        echo(answer.text)
         for line in _evidence(answer):
-            click.echo(f"{'':17}{line}")
+            echo(f"{'':17}{line}")
 
 
 def _one(answer: Answer) -> None:
     click.secho(f"{answer.id}: {answer.text}", bold=True)
     after = f" by {answer.superseded_by}" if answer.superseded_by else ""
     click.secho(f"{answer.status}{after}", fg=COLOURS[answer.status])
-    click.echo(f"source: {answer.source}")
+    echo(f"source: {answer.source}")
     if answer.about:
-        click.echo(f"\n{answer.about}\n")
+        echo(f"\n{answer.about}\n")
     for sub in answer.sub_questions:
-        click.echo(f"  [{'x' if sub['settled'] else ' '}] {sub['text']}")
+        echo(f"  [{'x' if sub['settled'] else ' '}] {sub['text']}")
     for words in answer.progress:
-        click.echo(f"  progress: {words}")
+        echo(f"  progress: {words}")
     for line in _evidence(answer) or ["no experiment speaks to it yet"]:
-        click.echo(line)
+        echo(line)
     for one in answer.experiments:
         for verdict in one.verdicts:
-            click.echo(f"  {verdict.verdict}: {verdict.claim} — {verdict.why}")
+            echo(f"  {verdict.verdict}: {verdict.claim} — {verdict.why}")
 
 
 def _evidence(answer: Answer) -> list[str]:

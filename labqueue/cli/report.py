@@ -62,11 +62,11 @@ def report(
     if as_json:
         echo_json(composed.json().rstrip())
     elif as_csv:
-        click.echo(composed.csv(), nl=False)
+        echo(composed.csv(), nl=False)
     elif as_markdown:
-        click.echo(composed.markdown(), nl=False)
+        echo(composed.markdown(), nl=False)
     elif as_html:
-        click.echo(composed.html(), nl=False)
+        echo(composed.html(), nl=False)
     elif output is None:
         # Written first: the summary's reader may leave early (`| head`).
         wrote = _write(settings(own_root).experiment(experiment) / "report", composed, if_possible=True)

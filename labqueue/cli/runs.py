@@ -86,7 +86,7 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
         table(columns, attempts)
         for attempt in view.attempts:
             if attempt.patch is not None:
-                click.echo(
+                echo(
                     f"attempt {attempt.number}: ran changes that are not in commit {str(attempt.commit)[:12]}; "
                     f"in a clone of it: git apply {attempt.patch}"
                 )

@@ -10,6 +10,7 @@ import click
 
 from labqueue.cli.common import PRIORITY, at_root, dump, jobs_folder, json_option, root_option, settings
 from labqueue.cli.questions import check_asked
+from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _say(document: dict[str, Any], to_come: int) -> None:
         parts.append(f"{len(reused)} reused ({_span(reused)})")
     if to_come:
         parts.append(f"and its search will propose {to_come} more")
-    click.echo(
+    echo(
         f"{document['experiment']}: job {document['job']}, profile {document['profile']}, {len(runs)} runs: "
         + ", ".join(parts)
     )
@@ -185,15 +186,15 @@ def _dry_run(
             [run.seed, *(run.varied.value.get(key, "") for key in keys), run.estimated_memory_gib, told[verdict.fits]]
             for run, verdict in zip(runs, verdicts, strict=True)
         ]
-        click.echo(
+        echo(
             f"{planned.job.experiment}: {len(rows)} runs, profile {planned.job.profile}, "
             f"device {planned.job.device}; nothing was recorded"
             + (f"; its search would propose {planned.to_come} more runs" if planned.to_come else "")
         )
         table(["seed", *keys, "estimated GiB", "memory"], rows[:200])
         if len(rows) > 200:
-            click.echo(f"… and {len(rows) - 200} more")
-        click.echo(_cost(len(rows), like, each))
+            echo(f"… and {len(rows) - 200} more")
+        echo(_cost(len(rows), like, each))
 
 
 def _cost(runs: int, like: Typical | None, expected: list[float | None]) -> str:
@@ -211,7 +212,7 @@ def _cost(runs: int, like: Typical | None, expected: list[float | None]) -> str:
 
 
 def _tell(words: str) -> None:
-    click.echo(words, err=True)
+    echo(words, err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:
