@@ -91,8 +91,8 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
             model, LoraConfig(task_type="CAUSAL_LM", r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
         )
 
-    from labqueue.llm.encode import Collator, encode
-    from labqueue.llm.sources import from_file
+    from labqueue.llm.data.split import from_file
+    from labqueue.llm.data.tokenize import Collator, encode
 
     rows = from_file(folder / "rows.jsonl", train_items=STEPS * BATCH, held_out_items=HELD_OUT)
     data, held_out = (
@@ -224,7 +224,7 @@ def start(how: str, backend: str, folder: Path) -> turns.Player:
         name,
         process,
         lambda: len(_told(root, 1)) >= WARM - 1,
-        lambda: turns.running_with("labqueue.execution.runner", str(root)),
+        lambda: turns.running_with("labqueue.attempt.runner", str(root)),
     )
 
 

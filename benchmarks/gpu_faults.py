@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from labqueue.llm.cards import gpus
+from labqueue.system.cards import gpus
 
 CAP_GIB, STEPS, EVERY, LENGTH = 14.5, 12, 4, 1024
 BACK_GIB = 0.1

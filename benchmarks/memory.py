@@ -10,7 +10,7 @@
 
 ROWS is benchmarks/memory_rows.json or a file that ``measure`` wrote; docs/memory.md says how to refit.
 
-Each configuration is a process of its own that runs ``labqueue.kinds.finetune``; several run side by side on a large
+Each configuration is a process of its own that runs the kind ``finetune``; several run side by side on a large
 card, each under its own cap, which changes neither's peak. ``--device cpu`` tries all of it without a GPU. Weights are
 random: memory is that of the real model, losses mean nothing.
 """
@@ -46,7 +46,7 @@ def make(folder: Path, name: str) -> None:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-    from labqueue.llm import shapes, tiny
+    from labqueue.llm.models import shapes, tiny
 
     shape = shapes.shape_of(ALIASES[name])
     tokenizer = AutoTokenizer.from_pretrained(tiny.folder())
@@ -137,11 +137,12 @@ def measure(configs: list[dict[str, Any]], out: Path, asked: argparse.Namespace)
 
 def longest(backend: Literal["hf", "unsloth"], asked: argparse.Namespace) -> dict[str, Any]:
     """The longest sequence at batch 1 and rank 16 that trains, to 2 %, by measuring around the ledger's answer."""
-    from labqueue.llm import ledger, shapes
+    from labqueue.llm.memory import estimate, workload
+    from labqueue.llm.models import shapes
 
     shape = shapes.shape_of(ALIASES[asked.shape])
-    plan = ledger.Plan(backend=backend, sequence=1024, batch=1, rank=16)
-    predicted = ledger.longest(shape, plan, asked.cap_gib) or 512  # where the ledger sees no room, try all the same
+    plan = workload.Plan(backend=backend, sequence=1024, batch=1, rank=16)
+    predicted = estimate.longest(shape, plan, asked.cap_gib) or 512  # where the ledger sees no room, try all the same
     tried: dict[int, dict[str, Any]] = {}
     factors: tuple[float, ...] = (0.9, 1.0, 1.1, 1.25)
     low, high = 0, shape.max_position + 1

@@ -11,9 +11,10 @@ from typing import Any
 
 from memory import ALIASES
 
-from labqueue.llm.coefficients import FITTED, Coefficients
-from labqueue.llm.ledger import CARD_GIB, Plan, longest, predict, usable_gib
-from labqueue.llm.shapes import shape_of
+from labqueue.llm.memory.coefficients import FITTED, Coefficients
+from labqueue.llm.memory.estimate import longest, predict
+from labqueue.llm.memory.workload import CARD_GIB, Plan, usable_gib
+from labqueue.llm.models.shapes import shape_of
 
 Row = dict[str, Any]
 

@@ -126,7 +126,7 @@ def missing(rows: list[Config]) -> list[Config]:
     from memory import ALIASES
     from memory_fit import PLAN, small
 
-    from labqueue.llm.shapes import shape_of
+    from labqueue.llm.models.shapes import shape_of
 
     def named(row: Config) -> tuple[Any, ...]:
         # What Unsloth is shown of the card decides something only where an embedding of its own can be moved.

@@ -18,10 +18,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from labqueue.execution.files import sha256
 from labqueue.settings import Settings
-from labqueue.store import control, write
 from labqueue.store.db import create_or_migrate
+from labqueue.store.runs import control, results
+from labqueue.system.files import sha256
 
 NAMES = ["loss", "eval/loss", "eval", "größe 模型", "a*b", "a?b", "x" * 240]
 """Of metrics: a folder in a name, a name that is that folder, letters of other scripts, two that clean to the same."""
@@ -55,14 +55,14 @@ def fill(root: Path) -> None:
     subprocess.run([*lab, "worker", "--drain", "--device", "cpu"], check=True, capture_output=True)
     subprocess.run([*lab, "submit", str(spec), "--profile", "cpu", "--seeds", "7"], check=True, capture_output=True)
     from labqueue.domain.state import Ending
-    from labqueue.store import claims
+    from labqueue.store.runs import attempts
 
     db = create_or_migrate(Settings(root).database)
-    worker = write.register_worker(db, device="cpu", host="here", pid=1, pid_start=1)
-    claim = claims.claim(db, device="cpu", worker_id=worker)
+    worker = results.register_worker(db, device="cpu", host="here", pid=1, pid_start=1)
+    claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None
     points = [(name, step, step / 7) for name in NAMES for step in range(POINTS)]
-    write.flush(db, claim.run_id, claim.token, [*points, ("nan", 1, None)], None, [])
+    results.flush(db, claim.run_id, claim.token, [*points, ("nan", 1, None)], None, [])
     left = Settings(root).run("drill", claim.run_id) / "größe.txt"
     left.parent.mkdir(parents=True)
     left.write_text("left behind")
@@ -71,9 +71,9 @@ def fill(root: Path) -> None:
         "sha256": sha256(left),
         "bytes": left.stat().st_size,
     }
-    write.add_artifact(db, claim.run_id, claim.token, name="größe", type="file", **about)
+    results.add_artifact(db, claim.run_id, claim.token, name="größe", type="file", **about)
     control.cancel(db, str(claim.run_id))
-    claims.end(db, claim.run_id, claim.token, Ending.CANCELLED, "enough")
+    attempts.end(db, claim.run_id, claim.token, Ending.CANCELLED, "enough")
     db.close()
 
 

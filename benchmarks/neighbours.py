@@ -29,7 +29,7 @@ WAITING: dict[str, dict[str, str]] = {
     "30000 spins": {"GOMP_SPINCOUNT": "30000"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
 }
-"""Ways to wait, as libgomp is told them; the lab's own is 3000 spins (labqueue/llm/compute.py)."""
+"""Ways to wait, as libgomp is told them; the lab's own is 3000 spins (labqueue/llm/processor.py)."""
 
 
 def main() -> int:

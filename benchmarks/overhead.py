@@ -32,7 +32,7 @@ LIMIT, TOLERANCE = 1.03, 1e-6
 
 def lab(model: str, steps: int) -> dict[str, Any]:
     """The kind itself; each metric is one durable commit."""
-    from labqueue.kinds import finetune
+    from labqueue.kinds.finetune import run
     from tests.helpers_recorder import MemoryRecorder
 
     folder = Path(tempfile.mkdtemp())
@@ -63,7 +63,7 @@ def lab(model: str, steps: int) -> dict[str, Any]:
         "backend": "hf",
     }
     rec = Recorder(folder, seed=SEED)
-    finetune.run(finetune.Params.model_validate(params), rec)
+    run.run(run.Params.model_validate(params), rec)
     return {"steps_s": _gaps(ends[1:]), "losses": list(rec.metrics["train_loss"].values())}
 
 
@@ -78,11 +78,12 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from labqueue.llm import convert, models, tasks, tiny
-    from labqueue.llm.encode import encode
-    from labqueue.llm.train import epoch_order
+    from labqueue.llm.data.generated import tasks
+    from labqueue.llm.data.tokenize import encode
+    from labqueue.llm.models import catalogue, gguf, tiny
+    from labqueue.llm.training.recipe import epoch_order
 
-    folder = tiny.folder() if model == "random-tiny" else convert.converted(models.find(model))
+    folder = tiny.folder() if model == "random-tiny" else gguf.converted(catalogue.find(model))
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

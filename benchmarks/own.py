@@ -21,13 +21,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labqueue.execution import plan, specfile, submit
-from labqueue.execution.recorder import FLUSH_S, LedgerRecorder
-from labqueue.kinds import finetune
-from labqueue.llm import trainer
+from labqueue.attempt.recorder import FLUSH_S, LedgerRecorder
+from labqueue.kinds.finetune import run
+from labqueue.llm.training import trl_trainer
 from labqueue.settings import Settings
-from labqueue.store import claims, write
 from labqueue.store.db import create_or_migrate
+from labqueue.store.runs import attempts, results
+from labqueue.submission import plan, specfile, submit
 
 
 def recorder(flushes_s: list[float]) -> LedgerRecorder:
@@ -36,8 +36,8 @@ def recorder(flushes_s: list[float]) -> LedgerRecorder:
     db = create_or_migrate(settings.database)
     request = plan.Request(profile="cpu")
     submit.submit(settings, [plan.plan(specfile.parse("name: own\nkind: drill\n", "own"), request)], request)
-    worker = write.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
-    claim = claims.claim(db, device="cpu", worker_id=worker)
+    worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
+    claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None, "just submitted"
 
     class Timed(LedgerRecorder):
@@ -51,7 +51,7 @@ def recorder(flushes_s: list[float]) -> LedgerRecorder:
 
 def time_own(own_s: list[float]) -> None:
     """Notes, of each step, what the lab's trainer does between two of them, without what TRL's does in it."""
-    make = trainer.make_trainer
+    make = trl_trainer.make_trainer
 
     def made(*args: Any, **options: Any) -> Any:
         result = make(*args, **options)
@@ -73,7 +73,7 @@ def time_own(own_s: list[float]) -> None:
         theirs._maybe_log_save_evaluate, ours._maybe_log_save_evaluate = timed_theirs, timed_ours
         return result
 
-    trainer.make_trainer = made
+    trl_trainer.make_trainer = made
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def main() -> None:
         "gradient_checkpointing": False,
     }
     rec.start()
-    finetune.run(finetune.Params.model_validate_json(json.dumps(params)), rec)
+    run.run(run.Params.model_validate_json(json.dumps(params)), rec)
     rec.close()
     own_ms = 1e3 * statistics.median(own_s[1:-1])
     flush_ms = 1e3 * statistics.median(flushes_s)

@@ -25,15 +25,16 @@ from typing import Any
 
 import psutil
 
-from labqueue.domain.curve import thin
+from labqueue.attempt.recorder import LedgerRecorder
+from labqueue.domain.downsample import thin
 from labqueue.domain.state import Ending
-from labqueue.execution import plan as planning
-from labqueue.execution import specfile, submit
-from labqueue.execution.recorder import LedgerRecorder
 from labqueue.settings import Settings
-from labqueue.store import claims, read, write
 from labqueue.store.db import Database, create_or_migrate
+from labqueue.store.queries import read
+from labqueue.store.runs import attempts, results
 from labqueue.store.series import Point
+from labqueue.submission import plan as planning
+from labqueue.submission import specfile, submit
 
 RUNS, OF_REPORT, LONG_CURVE, TIMES = 1000, 60, 100_000, 7
 
@@ -47,11 +48,11 @@ def fill(settings: Settings, points: int) -> float:
     )
     plans = [planning.plan(s, planning.Request(profile="cpu")) for s in (specfile.parse(sixty, "b"), many)]
     submit.submit(settings, plans, planning.Request())
-    worker = write.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
+    worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
     each = points // RUNS
     before = size(settings)
     for number in range(RUNS):
-        claim = claims.claim(db, device="cpu", worker_id=worker)
+        claim = attempts.claim(db, device="cpu", worker_id=worker)
         assert claim is not None
         count = LONG_CURVE if number == 0 else each
         for start in range(0, count, 5000):
@@ -59,8 +60,8 @@ def fill(settings: Settings, points: int) -> float:
             values: list[Point] = [
                 ("loss", step, 4 * math.exp(-step / each) + 1e-3 * (step * 7919 % 101)) for step in part
             ]
-            write.flush(db, claim.run_id, claim.token, values, (part[-1], count, None), [])
-        claims.end(db, claim.run_id, claim.token, Ending.SUCCEEDED, None)
+            results.flush(db, claim.run_id, claim.token, values, (part[-1], count, None), [])
+        attempts.end(db, claim.run_id, claim.token, Ending.SUCCEEDED, None)
     db.close()
     return (size(settings) - before) / points
 
@@ -91,8 +92,8 @@ def logging_us(settings: Settings, db: Database) -> float:
     """Median microseconds of one ``metric`` call in a run's process, flushing thread and all."""
     planned = planning.plan(specfile.parse("name: logging\nkind: drill\n", "b"), planning.Request(profile="cpu"))
     submit.submit(settings, [planned], planning.Request())
-    worker = write.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
-    claim = claims.claim(db, device="cpu", worker_id=worker)
+    worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
+    claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None
     recorder = LedgerRecorder(settings, db, claim, "cpu")
     recorder.start()

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from huey import SqliteHuey
 
-from labqueue.execution import plan as planning
-from labqueue.execution import specfile, submit
 from labqueue.settings import Settings
 from labqueue.store.db import open_existing
+from labqueue.submission import plan as planning
+from labqueue.submission import specfile, submit
 
 TIMES = 25
 """Of each command."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labqueue.report.stats import sample
+from labqueue.report.statistics.intervals import sample
 
 TURN_S = 3.0
 """How long each computes at a time: several steps of the slowest, so that few of them are cut by a stop."""

@@ -183,7 +183,7 @@ class Watch(threading.Thread):
         """Samples until it is over."""
         import pynvml
 
-        from labqueue.llm import cards
+        from labqueue.system import cards
 
         pynvml.nvmlInit()
         while not self._over.wait(SAMPLE_S):
@@ -221,7 +221,7 @@ class Trial:
         self.figures: dict[str, Any] = {}
         self.labs: list[Lab] = []
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-        from labqueue.llm.cards import gpus
+        from labqueue.system.cards import gpus
 
         found = gpus()
         self.cards = [card.uuid for card in found]
@@ -242,7 +242,7 @@ class Trial:
         return machine
 
     def _used_gib(self) -> dict[str, float]:
-        from labqueue.llm import cards
+        from labqueue.system import cards
 
         found = {name: cards.card(name) for name in self.cards}
         return {name: card.total_gib - card.free_gib for name, card in found.items() if card is not None}

@@ -16,7 +16,7 @@ import sys
 import numpy
 from scipy import stats
 
-from labqueue.report.verdicts import judge
+from labqueue.report.statistics.verdicts import judge
 from tests.report.factories import Series, make_experiment, make_run, prediction
 
 SEED_SD, NOISE_SD, ALPHA = 0.3, 0.05, 0.05

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from labqueue.llm import cards
 from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
+from labqueue.system import cards
 
 EXPLORE = os.environ.get("LABQUEUE_EXPLORE")
 settings.register_profile("fixed", derandomize=True, deadline=None)

@@ -16,11 +16,11 @@ import sys
 import traceback
 
 import labqueue.cli
-import labqueue.execution.plan
-import labqueue.execution.queue
-import labqueue.execution.submit
-import labqueue.report.document
-import labqueue.store.evidence
+import labqueue.report.document.report
+import labqueue.store.queries.experiment
+import labqueue.submission.plan
+import labqueue.submission.submit
+import labqueue.system.wakeups
 from labqueue.cli.main import main
 
 LIMIT_S = 60

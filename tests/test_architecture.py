@@ -18,7 +18,7 @@ PACKAGE = Path(labqueue.__file__).resolve().parent
 
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "bitsandbytes", "unsloth")
 
-LIGHT_HEADS = ("labqueue.cli.main", "labqueue.execution.worker", "labqueue.api", "labqueue.execution.runner")
+LIGHT_HEADS = ("labqueue.cli.main", "labqueue.worker.worker", "labqueue.api", "labqueue.attempt.runner")
 
 
 def imported_by(*modules: str) -> set[str]:
@@ -46,7 +46,7 @@ OWNERS = {
     "sqlalchemy": "store",
     "alembic": "store",
     "pysqlite3": "store",
-    "huey": "execution/queue.py",
+    "huey": "system/wakeups.py",
     "fastapi": "api",
     "torch": "llm",
     "transformers": "llm",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labqueue import clock
-from labqueue.clock import Deadline
+from labqueue.system import clock
+from labqueue.system.clock import Deadline
 
 
 @pytest.mark.parametrize("jump_s", [-1e8, -3600.0, 3600.0, 1e8])

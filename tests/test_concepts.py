@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from labqueue import kinds
 from labqueue.cli.main import COMMANDS
-from labqueue.domain import phases
+from labqueue.domain import loss_curve
 from tests.commands import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "concepts"
@@ -176,7 +176,7 @@ def test_every_metric_is_one_that_runs_record(name: str) -> None:
     named = rows(name, "metric")
     assert len(named) >= 3
     source = "\n".join(path.read_text() for path in (REPOSITORY / "labqueue" / "kinds").glob("*.py"))
-    written = set(re.findall(r'"(\w+)"', source)) | set(phases.MEASURED)
+    written = set(re.findall(r'"(\w+)"', source)) | set(loss_curve.MEASURED)
     ends = re.findall(r'f"\{each\.name\}(_\w+)"', source)
     specs = re.findall(r"`(jobs/fine_tuning/\w+\.yaml)`", TEXT[name])
     written |= {
@@ -193,15 +193,15 @@ def test_the_scalings_described_are_the_scalings_there_are() -> None:
 def test_the_rules_told_are_the_rules_applied() -> None:
     says(
         "loss_curves",
-        f"Total drop below {phases.MIN_DROP_SHARE:.0%}".replace("%", " %"),
-        f"below {phases.FLAT_SHARE:.0%} of the total drop".replace("%", " %"),
-        f"Needs {phases.MIN_POINTS} evaluations in all and {phases.MIN_WINDOW} in the rest",
-        f"above {phases.ABOVE_START:g} times the untrained model's",
-        f"at least {2 * phases.MIN_DROP_SHARE:.0%} of the untrained model's loss".replace("%", " %"),
-        f"at least {phases.RISE_SHARE:.0%} of the total drop".replace("%", " %"),
-        f"by {phases.NOISE_SIGMAS:g} standard deviations",
+        f"Total drop below {loss_curve.MIN_DROP_SHARE:.0%}".replace("%", " %"),
+        f"below {loss_curve.FLAT_SHARE:.0%} of the total drop".replace("%", " %"),
+        f"Needs {loss_curve.MIN_POINTS} evaluations in all and {loss_curve.MIN_WINDOW} in the rest",
+        f"above {loss_curve.ABOVE_START:g} times the untrained model's",
+        f"at least {2 * loss_curve.MIN_DROP_SHARE:.0%} of the untrained model's loss".replace("%", " %"),
+        f"at least {loss_curve.RISE_SHARE:.0%} of the total drop".replace("%", " %"),
+        f"by {loss_curve.NOISE_SIGMAS:g} standard deviations",
     )
-    assert phases.LOST_SHARE == 0.5, "half of the way"
+    assert loss_curve.LOST_SHARE == 0.5, "half of the way"
 
 
 # What they compute, computed again
@@ -405,19 +405,21 @@ def test_tokens_of_a_step() -> None:
 
 @pytest.mark.model
 def test_rows_of_the_addition_task_are_as_long_as_is_said() -> None:
-    from labqueue.llm import convert, encode, models, tasks
+    from labqueue.llm.data import tokenize
+    from labqueue.llm.data.generated import tasks
+    from labqueue.llm.models import catalogue, gguf
 
     transformers = pytest.importorskip("transformers")
-    folder = convert.converted(models.find("smollm2-135m-instruct"))
+    folder = gguf.converted(catalogue.find("smollm2-135m-instruct"))
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
     split = tasks.generated("chain_sum", train_items=512, held_out_items=24, options=options)
     many = tasks.generated("chain_sum", train_items=8192, held_out_items=256, options=options)
     assert f"{len({row.question for row in many.train}):,}" == "4,832"
     says("loss_curves", "8,192 rows of this task hold only 4,832 different questions")
-    found = encode.encode(tokenizer, split.train, 256).rows
+    found = tokenize.encode(tokenizer, split.train, 256).rows
     assert statistics.mean(len(row["input_ids"]) for row in found) == pytest.approx(51, abs=0.5)
-    assert statistics.mean(encode.loss_tokens(row) for row in found) == pytest.approx(3.94, abs=0.01)
+    assert statistics.mean(tokenize.loss_tokens(row) for row in found) == pytest.approx(3.94, abs=0.01)
 
 
 CURVE = list(zip(range(0, 401, 50), [4.0, 2.4, 1.6, 1.22, 1.20, 1.19, 1.20, 1.19, 1.18], strict=True))
@@ -440,8 +442,8 @@ def test_the_plateau_worked_by_hand() -> None:
     assert by_hand == [False, False, False, True, True]
     assert [f"{slope(CURVE[n:]):.3f}" for n in (1, 2, 3, 4)] == ["-0.140", "-0.080", "-0.060", "-0.033"]
     assert [f"{above(CURVE[n:]):.3f}" for n in (1, 2, 3)] == ["1.200", "0.400", "0.025"]
-    assert phases.plateau_step(CURVE) == 150
-    assert phases.steps_to_share(CURVE, 0.8) == pytest.approx(50 + 50 * (2.4 - (4.0 - 0.8 * drop)) / 0.8)
+    assert loss_curve.plateau_step(CURVE) == 150
+    assert loss_curve.steps_to_share(CURVE, 0.8) == pytest.approx(50 + 50 * (2.4 - (4.0 - 0.8 * drop)) / 0.8)
     says(
         "loss_curves", "= 91", "The plateau begins at step 150", "−0.033", "−0.060", "−0.080", "would have said step 50"
     )
@@ -449,10 +451,10 @@ def test_the_plateau_worked_by_hand() -> None:
 
 def test_the_divergence_worked_by_hand() -> None:
     for end, expected in ((2.3, True), (2.1, False)):
-        train = phases.Smoothed(10)  # ten steps: every tenth is one of them
+        train = loss_curve.Smoothed(10)  # ten steps: every tenth is one of them
         for step, loss in enumerate([2.6, 2.2, 1.8, 1.6, 1.5, 1.4, 1.5, 1.8, 2.0, end], start=1):
             train.take(step, loss)
-        assert phases.read([(0, 3.0), (5, 1.5), (10, end)], train).diverged is expected
+        assert loss_curve.read([(0, 3.0), (5, 1.5), (10, end)], train).diverged is expected
     says("loss_curves", "It gave back 0.9", "At 2.1 it gave back 0.7: no")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from labqueue import kinds
 from labqueue.domain.spec import Spec
-from labqueue.execution import specfile
-from labqueue.execution.plan import Request, plan
+from labqueue.submission import specfile
+from labqueue.submission.plan import Request, plan
 
 JOBS = Path(__file__).resolve().parent.parent / "jobs"
 SPECS = sorted(JOBS.rglob("*.yaml"))

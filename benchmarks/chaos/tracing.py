@@ -22,7 +22,7 @@ WRITES = ("pwrite64",)
 REMOVALS = ("unlink", "unlinkat", "rmdir", "ftruncate")
 FOLDERS = ("mkdir", "mkdirat")
 MARK = "LABQUEUE_CHILD"
-"""``labqueue.execution.process.MARK``; nothing of the lab is imported here."""
+"""``labqueue.system.processes.MARK``; nothing of the lab is imported here."""
 
 EVERY = (*SYNCS, *RENAMES, *SPAWNS, *WRITES, *REMOVALS, *FOLDERS)
 

@@ -14,8 +14,8 @@ from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
     from labqueue.settings import Settings
-    from labqueue.store.archive import Contents
     from labqueue.store.db import Database
+    from labqueue.store.workspace.archive import Contents
 
 
 @click.command()
@@ -28,7 +28,7 @@ def archive(experiments: Sequence[str], own_root: str | None, as_json: bool) -> 
     Their runs stay: `report NAME` and `show RUN` answer as before, and `report --archived` lists them. Nothing new can
     be submitted under an archived name.
     """
-    from labqueue.store import archive as ledgers
+    from labqueue.store.workspace import archive as ledgers
 
     ledgers.archive(ledger(own_root), experiments)
     _say("archived", experiments, as_json)
@@ -40,7 +40,7 @@ def archive(experiments: Sequence[str], own_root: str | None, as_json: bool) -> 
 @json_option
 def restore(experiments: Sequence[str], own_root: str | None, as_json: bool) -> None:
     """Bring archived experiments back into the listings."""
-    from labqueue.store import archive as ledgers
+    from labqueue.store.workspace import archive as ledgers
 
     ledgers.restore(ledger(own_root), experiments)
     _say("restored", experiments, as_json)
@@ -58,7 +58,7 @@ def delete(ctx: click.Context, experiment: str, yes: bool, own_root: str | None,
     Refused while another experiment needs it or uses its artifacts. What people put into its folder (learnings.md)
     stays.
     """
-    from labqueue.store import archive as ledgers
+    from labqueue.store.workspace import archive as ledgers
 
     db, chosen = ledger(own_root), settings(own_root)
     known = ledgers.contents(db, experiment)
@@ -82,8 +82,8 @@ def delete(ctx: click.Context, experiment: str, yes: bool, own_root: str | None,
 
 def _remove(db: Database, chosen: Settings, gone: Contents) -> list[str]:
     """Removes the folders of runs that the ledger has forgotten, and the report; returns what could not go, and why."""
-    from labqueue.execution.removal import remove
-    from labqueue.execution.retention import Item, Sort
+    from labqueue.workspace.garbage import Item, Sort
+    from labqueue.workspace.removal import remove
 
     folder = chosen.experiment(gone.experiment)
     items = [

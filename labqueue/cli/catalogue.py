@@ -50,7 +50,7 @@ def _rows(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> l
 @json_option
 def models(as_json: bool) -> None:
     """Models that specs can name."""
-    from labqueue.llm import models as catalogue
+    from labqueue.llm.models import catalogue
 
     rows = [model.row() for model in catalogue.CATALOGUE.values()]
     if as_json:
@@ -80,8 +80,8 @@ def models(as_json: bool) -> None:
 @json_option
 def corpora(as_json: bool) -> None:
     """Data that specs can name, and generated tasks that they cannot, with why."""
-    from labqueue.llm import corpora as text
-    from labqueue.llm import task_list, tasks
+    from labqueue.llm.data import corpora as text
+    from labqueue.llm.data.generated import task_list, tasks
 
     rows = [
         {

@@ -74,7 +74,7 @@ def ledger(own_root: str | None) -> Database:
 
 def dump(value: Any) -> None:
     """Prints one JSON document; numbers that are not finite become null."""
-    from labqueue.report.data import plain
+    from labqueue.report.document.export import plain
 
     echo_json(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
 

@@ -15,8 +15,8 @@ from labqueue.domain.values import whole
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from labqueue.report.blocks import Block
-    from labqueue.report.style import Plot
+    from labqueue.report.document.blocks import Block
+    from labqueue.report.figures.style import Plot
     from labqueue.store.db import Database
 
     Compared = tuple[dict[str, Any], list[Block], list[Plot]]
@@ -44,8 +44,8 @@ def compare(targets: tuple[str, ...], output: Path | None, own_root: str | None,
     if as_json:
         dump(found)
         return
-    from labqueue.report import markdown
-    from labqueue.report.blocks import Figure
+    from labqueue.report.document import markdown
+    from labqueue.report.document.blocks import Figure
 
     echo(markdown.render([block for block in blocks if not isinstance(block, Figure)]), nl=False)
     if output is not None:
@@ -53,37 +53,37 @@ def compare(targets: tuple[str, ...], output: Path | None, own_root: str | None,
 
 
 def _runs(db: Database, ids: Sequence[str], output: Path | None) -> Compared:
-    from labqueue.report import comparison
-    from labqueue.store import evidence, read
+    from labqueue.report.compare import runs
+    from labqueue.store.queries import experiment, read
 
-    views, series = read.runs(db, map(whole, ids)), evidence.Series(db)
-    found = comparison.compare(views, series)
-    plots = comparison.overlaid(views, series) if output is not None else []
-    return found, comparison.comparison_blocks(found, plots), plots
+    views, series = read.runs(db, map(whole, ids)), experiment.Series(db)
+    found = runs.compare(views, series)
+    plots = runs.overlaid(views, series) if output is not None else []
+    return found, runs.comparison_blocks(found, plots), plots
 
 
 def _experiments(
     db: Database, names: Sequence[str], output: Path | None
 ) -> tuple[dict[str, Any], list[Block], list[Plot]]:
-    from labqueue.report import between, comparison
-    from labqueue.store import evidence
+    from labqueue.report.compare import experiments, runs
+    from labqueue.store.queries import experiment
 
-    views = [evidence.experiment(db, name) for name in names]
-    found = between.compare_experiments(views)
+    views = [experiment.experiment(db, name) for name in names]
+    found = experiments.compare_experiments(views)
     done = [run for view in views for run in view.runs if run.outcome == "succeeded"]
-    plots = comparison.overlaid(done, evidence.Series(db), named=True) if output is not None else []
-    return found, between.between_blocks(found, plots), plots
+    plots = runs.overlaid(done, experiment.Series(db), named=True) if output is not None else []
+    return found, experiments.between_blocks(found, plots), plots
 
 
 def _write(folder: Path, blocks: list[Block], plots: list[Plot]) -> None:
-    from labqueue.report import html, markdown
+    from labqueue.report.document import markdown, render
 
     try:
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         for plot in plots:
             (folder / "plots" / f"{plot.name}.svg").write_bytes(plot.svg)
             (folder / "plots" / f"{plot.name}.png").write_bytes(plot.png)
-        (folder / "comparison.html").write_text(html.render("Comparison", blocks), encoding="utf-8")
+        (folder / "comparison.html").write_text(render.render("Comparison", blocks), encoding="utf-8")
         (folder / "comparison.md").write_text(markdown.render(blocks), encoding="utf-8")
     except OSError as error:
         raise LabError(f"cannot write to {folder}: {error.strerror}; choose another folder with --output") from error

@@ -31,10 +31,10 @@ def _count(ids: list[int]) -> str:
 
 
 def _wake(own_root: str | None) -> None:
-    from labqueue.execution import queue
+    from labqueue.system import wakeups
 
     for device in ("cpu", "cuda"):
-        queue.wake(settings(own_root).wakeups, device)
+        wakeups.wake(settings(own_root).wakeups, device)
 
 
 @click.command()
@@ -43,7 +43,7 @@ def _wake(own_root: str | None) -> None:
 @json_option
 def cancel(target: str, own_root: str | None, as_json: bool) -> None:
     """End runs as cancelled; running ones checkpoint first."""
-    from labqueue.store import control
+    from labqueue.store.runs import control
 
     ended, asked = control.cancel(ledger(own_root), target)
     _wake(own_root)
@@ -57,7 +57,7 @@ def cancel(target: str, own_root: str | None, as_json: bool) -> None:
 @json_option
 def pause(target: str, duration: str | None, own_root: str | None, as_json: bool) -> None:
     """Hold runs; running ones checkpoint and give the device back."""
-    from labqueue.store import control
+    from labqueue.store.runs import control
 
     seconds = None if duration is None else _seconds(duration)
     held, asked = control.pause(ledger(own_root), target, seconds)
@@ -80,7 +80,7 @@ def resume(target: str, own_root: str | None, as_json: bool) -> None:
 @json_option
 def retry(target: str, failed_only: bool, own_root: str | None, as_json: bool) -> None:
     """Queue finished runs again under their own ids; never a succeeded one."""
-    from labqueue.store import control
+    from labqueue.store.runs import control
 
     ids = control.retry(ledger(own_root), target, failed_only=failed_only)
     _wake(own_root)
@@ -103,7 +103,7 @@ def release(target: str, own_root: str | None, as_json: bool) -> None:
 @json_option
 def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) -> None:
     """Change the priority of unfinished runs; higher starts earlier. What they wait for is raised with them."""
-    from labqueue.store import control
+    from labqueue.store.runs import control
 
     ids, raised = control.prioritize(ledger(own_root), target, priority)
     with_them = f"; raised what they wait for: {_count(raised)}" if raised else ""
@@ -111,7 +111,7 @@ def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) 
 
 
 def _simple(word: str, target: str, own_root: str | None, as_json: bool) -> None:
-    from labqueue.store import control
+    from labqueue.store.runs import control
 
     functions: dict[str, Callable[[Any, str], list[int]]] = {"resumed": control.resume, "released": control.release}
     ids = functions[word](ledger(own_root), target)

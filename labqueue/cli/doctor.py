@@ -73,7 +73,7 @@ def _python() -> list[Finding]:
 
 
 def _sqlite() -> Finding:
-    from labqueue.store.db import SAFE_WAL, library
+    from labqueue.store.sqlite import SAFE_WAL, library
 
     module, version, safe = library()
     needed = ".".join(map(str, SAFE_WAL))
@@ -105,9 +105,9 @@ def _workspace(root: Path) -> list[Finding]:
 
 
 def _memory() -> Finding:
-    from labqueue.llm import compute
+    from labqueue.llm import processor
 
-    gib = compute.memory_gib()
+    gib = processor.memory_gib()
     cure = "" if gib >= 8 else "models above some 500 million parameters will not load"
     return Finding("memory", "ok" if gib >= 8 else "warn", f"{gib:.1f} GiB, {os.cpu_count()} cores", cure)
 
@@ -115,10 +115,10 @@ def _memory() -> Finding:
 def _processor() -> Finding:
     """What runs on the CPU compute in, and how fast both types are here."""
     from labqueue.domain.errors import LabError
-    from labqueue.llm import compute
+    from labqueue.llm import processor
 
     try:
-        chosen, found, cores = compute.cpu_dtype(), compute.speeds(), compute.cores()
+        chosen, found, cores = processor.cpu_dtype(), processor.speeds(), processor.cores()
     except LabError as error:
         return Finding("processor", "bad", platform.machine(), str(error))
     threads = os.environ.get("OMP_NUM_THREADS")
@@ -130,7 +130,7 @@ def _processor() -> Finding:
 def _notifications(chosen: Settings, *, test: bool) -> Finding:
     """Whether anybody is told in the morning. Targets may hold passwords, so none is printed."""
     from labqueue.domain.errors import LabError
-    from labqueue.execution import notify
+    from labqueue.worker import notifications
 
     try:
         urls = chosen.notify
@@ -139,23 +139,23 @@ def _notifications(chosen: Settings, *, test: bool) -> Finding:
     if not urls:
         cure = 'set LABQUEUE_NOTIFY, or notify = ["ntfy://TOPIC"] in labqueue.toml (any of Apprise\'s URLs)'
         return Finding("notifications", "bad" if test else "ok", "no target is set", cure)
-    unknown = notify.invalid(urls)
+    unknown = notifications.invalid(urls)
     if unknown:
         return Finding("notifications", "bad", f"{len(urls)} targets", f"Apprise does not know {', '.join(unknown)}")
     found = f"{len(urls)} target{'s' if len(urls) > 1 else ''}"
     if not test:
         return Finding("notifications", "ok", f"{found} (`labqueue doctor --notify` sends a test)")
-    message = notify.Message("info", "labqueue: test", f"labqueue doctor sends this from {chosen.root}.")
-    problem = notify.send(urls, message)
+    message = notifications.Message("info", "labqueue: test", f"labqueue doctor sends this from {chosen.root}.")
+    problem = notifications.send(urls, message)
     if problem:
         return Finding("notifications", "bad", f"{found}, the test message was not taken", problem)
     return Finding("notifications", "ok", f"{found}, test message sent")
 
 
 def _sleep() -> Finding:
-    from labqueue.execution import wakefulness
+    from labqueue.worker import sleep_inhibitor
 
-    problem = wakefulness.problem()
+    problem = sleep_inhibitor.problem()
     if problem is None:
         return Finding("sleep", "ok", "the machine stays awake while a run computes")
     return Finding(
@@ -177,7 +177,7 @@ def _packages() -> list[Finding]:
 
 
 def _gpu() -> list[Finding]:
-    from labqueue.llm.cards import gpus
+    from labqueue.system.cards import gpus
 
     cards = gpus()
     if not cards:
@@ -189,12 +189,12 @@ def _gpu() -> list[Finding]:
         )
         return [Finding("GPU", "warn", "none", cure)]
     # Only here: torch takes seconds to import, and only it knows which architectures its kernels were built for.
-    from labqueue.llm import memory
+    from labqueue.llm.memory import device
 
     findings = []
     for card in cards:
         words = f"{card.name}, {card.total_gib:.1f} GiB ({card.free_gib:.1f} free), driver {card.driver}, {card.uuid}"
-        problem = memory.unsupported(card.index)
+        problem = device.unsupported(card.index)
         cure = f"{problem}: install a torch built for it (CUDA 12.8 or newer for sm_120)" if problem else ""
         findings.append(Finding(f"cuda:{card.index}", "bad" if problem else "ok", words, cure))
     try:

@@ -13,7 +13,7 @@ from labqueue.cli.render import echo, table, varied
 from labqueue.domain.errors import LabError, nearest
 
 if TYPE_CHECKING:
-    from labqueue.execution.fits import Capacity
+    from labqueue.submission.memory_check import Capacity
 
 DIRECT = ("model", "backend", "sequence", "batch", "rank")
 
@@ -64,32 +64,36 @@ def estimate(
 
 
 def _capacity(memory_gib: float | None, limit: float | str = "auto") -> Capacity:
-    from labqueue.execution import fits
+    from labqueue.submission import memory_check
 
     if memory_gib is not None:
-        return fits.Capacity(memory_gib, f"--memory-gib {memory_gib:g}")
-    return fits.capacity(limit) or fits.Capacity(fits.ASSUMED_GIB, "a 16 GB card (assumed: none was found)")
+        return memory_check.Capacity(memory_gib, f"--memory-gib {memory_gib:g}")
+    return memory_check.capacity(limit) or memory_check.Capacity(
+        memory_check.ASSUMED_GIB, "a 16 GB card (assumed: none was found)"
+    )
 
 
 def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> None:
-    from labqueue.execution import fits
-    from labqueue.llm import ledger, models, shapes, stored
+    from labqueue.llm.memory import estimate as ledger
+    from labqueue.llm.memory import workload
+    from labqueue.llm.models import catalogue, shapes, stored_form
+    from labqueue.submission import memory_check
 
-    for name, known in (("backend", ledger.BACKENDS), ("method", ledger.METHODS)):
+    for name, known in (("backend", workload.BACKENDS), ("method", workload.METHODS)):
         if given.get(name, known[0]) not in known:
             raise LabError(f"--{name} {given[name]!r}: {nearest(given[name], known)}", key=name)
     model = given.pop("model")
-    shape, form = shapes.shape_of(model), models.form(model)
+    shape, form = shapes.shape_of(model), catalogue.form(model)
     full = given.get("method") == "full"
     defaults: dict[str, Any] = {"backend": "hf", "quantization": "none" if full else "4bit"}
     if form is not None:
         asked = defaults | given
-        stored.check_use(form, model, quantization=asked["quantization"], backend=asked["backend"])
+        stored_form.check_use(form, model, quantization=asked["quantization"], backend=asked["backend"])
         defaults |= {"double": form.double, "plain_elements": form.plain_elements}
     given["checkpointing"] = not given.pop("no_checkpointing", False)
-    found = ledger.predict(shape, ledger.Plan(**(defaults | given), card_gib=fits.card_gib()))
+    found = ledger.predict(shape, workload.Plan(**(defaults | given), card_gib=memory_check.card_gib()))
     room = _capacity(memory_gib)
-    verdict = fits.Verdict(dict(found.items_gib), found.total_gib, room)
+    verdict = memory_check.Verdict(dict(found.items_gib), found.total_gib, room)
     document = {"schema": 1, **_told(verdict), "capacity_gib": room.gib, "capacity": room.source}
     if as_json:
         dump(document)
@@ -99,7 +103,7 @@ def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> N
 
 
 def _told(verdict: Any) -> dict[str, Any]:
-    from labqueue.llm.ledger import CONTEXT_GIB
+    from labqueue.llm.memory.workload import CONTEXT_GIB
 
     known = verdict.total_gib is not None
     return {
@@ -121,9 +125,9 @@ def _words(verdict: Any) -> str:
 
 
 def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: float | None, as_json: bool) -> None:
-    from labqueue.execution import fits, specfile
-    from labqueue.execution import plan as planning
-    from labqueue.execution import submit as submitting
+    from labqueue.submission import memory_check, specfile
+    from labqueue.submission import plan as planning
+    from labqueue.submission import submit as submitting
 
     source = specfile.read(spec)
     chosen = settings(own_root)
@@ -138,7 +142,7 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
     words: dict[str, None] = {}
     for run, verdict in zip(planned.job.runs, verdicts, strict=True):
         room = _capacity(memory_gib, run.limits.value["memory_gib"])
-        judged = fits.Verdict(verdict.items_gib, verdict.formula_gib, room)
+        judged = memory_check.Verdict(verdict.items_gib, verdict.formula_gib, room)
         told = _told(judged) | {"formula_gib": verdict.formula_gib}
         rows.append({"seed": run.seed, "varied": run.varied.value, **told})
         if told["fits"] is not None:
@@ -160,7 +164,9 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
     )
     if any(row["total_gib"] is not None for row in rows):
         largest = max(firsts, key=lambda point: firsts[point]["total_gib"] or 0.0)
-        echo(f"the largest{f', {largest},' if largest else ''} is {fits.itemised(firsts[largest]['items_gib'])}")
+        echo(
+            f"the largest{f', {largest},' if largest else ''} is {memory_check.itemised(firsts[largest]['items_gib'])}"
+        )
     for line in words:
         echo(line)
     if all(row["total_gib"] is None for row in rows):

@@ -43,7 +43,7 @@ def export(
 
     CSV and JSON of one experiment are `labqueue report NAME --csv` and `--json`.
     """
-    from labqueue.store import evidence
+    from labqueue.store.queries import experiment
 
     if (file is None) == (target is None):
         raise LabError("say where to: --archive FILE.tar, or --mlflow DIR|URI")
@@ -54,7 +54,7 @@ def export(
     if bool(experiments) == every:
         raise LabError("name the experiments to export, or give --all")
     db, chosen = ledger(own_root), settings(own_root)
-    known = evidence.names(db)
+    known = experiment.names(db)
     for name in experiments:
         if name not in known:
             raise LabError(f"there is no experiment {name!r}: {nearest(name, known)}")
@@ -67,9 +67,9 @@ def export(
 
 
 def _to_archive(db: Database, chosen: Settings, names: Sequence[str], file: Path, models: bool, as_json: bool) -> None:
-    from labqueue.execution import parcel
+    from labqueue.workspace import archive_file
 
-    packed = parcel.pack(db, chosen, names, file, models=models)
+    packed = archive_file.pack(db, chosen, names, file, models=models)
     if as_json:
         dump({"schema": 1, "file": str(file), "experiments": names, "runs": packed.runs, "left_out": packed.left_out})
         return
@@ -82,15 +82,16 @@ def _to_mlflow(
     db: Database, chosen: Settings, names: Sequence[str], target: str, artifacts: bool, as_json: bool
 ) -> None:
     from labqueue.report import mlflow
-    from labqueue.store import evidence, imports
+    from labqueue.store.queries import experiment
+    from labqueue.store.workspace import identity
 
     is_uri = re.match(r"[a-z][a-z0-9+.-]*:", target) is not None and not target.startswith("file:")
     folder = Path(unquote(urlsplit(target).path) if target.startswith("file:") else target)
-    workspace = imports.workspace_id(db)
+    workspace = identity.workspace_id(db)
     written = {}
     for name in names:
-        view = evidence.experiment(db, name)
-        runs = mlflow.exported(view, evidence.Series(db), chosen.root, workspace, artifacts=artifacts)
+        view = experiment.experiment(db, name)
+        runs = mlflow.exported(view, experiment.Series(db), chosen.root, workspace, artifacts=artifacts)
         written[name] = mlflow.send(target, name, runs) if is_uri else mlflow.write_folder(folder, name, runs)
     if as_json:
         dump({"schema": 1, "mlflow": target, "experiments": written})
@@ -117,11 +118,11 @@ def import_(ctx: click.Context, source: Path, own_root: str | None, as_json: boo
     Runs keep their ids where those are free here. Every artifact is verified by its SHA-256; a run with one that does
     not hold is refused, and said so. Importing again changes nothing.
     """
-    from labqueue.execution import exchange
     from labqueue.store.db import create_or_migrate
+    from labqueue.workspace import importer
 
     chosen = settings(own_root)
-    found = exchange.bring(create_or_migrate(chosen.database), chosen, source)
+    found = importer.bring(create_or_migrate(chosen.database), chosen, source)
     if as_json:
         dump({"schema": 1, "workspace": found.workspace, "runs": found.runs, "known": found.known,
               "refused": found.refused})  # fmt: skip

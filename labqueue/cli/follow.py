@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from labqueue.domain.views import RunView
-    from labqueue.execution.plan import Plan
     from labqueue.settings import Settings
     from labqueue.store.db import Database
+    from labqueue.submission.plan import Plan
 
 LOOK_S = 0.5
 """Between looks at the ledger."""
@@ -124,7 +124,7 @@ class _Told:
 
     def look(self) -> list[str]:
         """Reads the ledger; returns a line for each run that has ended since."""
-        from labqueue.store import read
+        from labqueue.store.queries import read
 
         views = [view for name in self._experiments for view in read.find(self._db, name)]
         ended = [view for view in views if view.state == "finished"]

@@ -11,7 +11,7 @@ from labqueue.cli.common import dump, json_option, ledger, root_option, settings
 from labqueue.cli.render import echo
 
 if TYPE_CHECKING:
-    from labqueue.execution.retention import Item
+    from labqueue.workspace.garbage import Item
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,26 @@ def gc(ctx: click.Context, apply: bool, logs_days: float, own_root: str | None, 
     Never a result, an artifact, anything of a run that is queued or running, or anything that another run names. A
     retry of a run whose checkpoints are gone begins from step 0.
     """
-    from labqueue import clock
-    from labqueue.execution import removal, retention, tree
-    from labqueue.store import retention as ledgers
-    from labqueue.store import write
+    from labqueue.store.runs import results
+    from labqueue.store.workspace import retention as ledgers
+    from labqueue.system import clock
+    from labqueue.workspace import garbage, removal, scan
 
     db, chosen = ledger(own_root), settings(own_root)
-    found = tree.scan(chosen.outputs, "outputs")
-    items = retention.decide(ledgers.evidence(db), found, chosen.root, now_s=clock.now(), logs_days=logs_days)
+    found = scan.scan(chosen.outputs, "outputs")
+    items = garbage.decide(ledgers.evidence(db), found, chosen.root, now_s=clock.now(), logs_days=logs_days)
     done = removal.remove(db, chosen, items) if apply else [removal.Done(item) for item in items]
     counted = [one.item for one in done if one.spared is None]
     if apply and counted:
         freed = sum(item.bytes for item in counted)
-        write.log_event(db, "gc", f"removed {len(counted)} things that may go, {freed} bytes")
+        results.log_event(db, "gc", f"removed {len(counted)} things that may go, {freed} bytes")
     lines = [_line(one.item, apply and one.spared is None, one.spared) for one in done]
     total = {"items": len(counted), "bytes": sum(item.bytes for item in counted)}
     if as_json:
-        by_sort = retention.totals(counted)
+        by_sort = garbage.totals(counted)
         dump({"schema": 1, "applied": apply, "items": lines, "total": total, "by_sort": by_sort})
     else:
-        _show(lines, retention.totals(counted), total, applied=apply)
+        _show(lines, garbage.totals(counted), total, applied=apply)
     ctx.exit(1 if any(one.failed for one in done) else 0)
 
 

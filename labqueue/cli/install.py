@@ -21,8 +21,8 @@ def install(settings: Settings, grace_s: float) -> None:
     Raises:
         LabError: the options make a worker that ends, the device is not there, or the file cannot be written.
     """
-    from labqueue.execution import unit
-    from labqueue.execution.devices import choose
+    from labqueue.system.devices import choose
+    from labqueue.worker import systemd
 
     ctx = click.get_current_context()
     for name, instead in (("drain", ""), ("until", "; for hours that come back every night use --between")):
@@ -31,10 +31,10 @@ def install(settings: Settings, grace_s: float) -> None:
     if ctx.params.get("until"):
         raise LabError("--install makes a worker that stays, and --until one that ends: use --between instead")
     choose(settings.device)
-    wanted = unit.unit(
+    wanted = systemd.unit(
         settings.root, _words(ctx), device=settings.device, grace_s=grace_s, environment=dict(os.environ)
     )
-    echo(f"{'wrote' if unit.install(wanted) else 'nothing to change in'} {wanted.path}")
+    echo(f"{'wrote' if systemd.install(wanted) else 'nothing to change in'} {wanted.path}")
     echo("Enable it, and keep it up when you log out:")
     echo("  systemctl --user daemon-reload")
     echo(f"  systemctl --user enable --now {wanted.name}")

@@ -14,7 +14,7 @@ from labqueue.cli.render import echo, table
 @json_option
 def jobs(experiment: str | None, own_root: str | None, as_json: bool) -> None:
     """Submissions, oldest first: of EXPERIMENT with what each claimed, else of all experiments."""
-    from labqueue.store import read
+    from labqueue.store.queries import read
 
     db = known_ledger(own_root) if experiment is None else ledger(own_root)
     found = read.jobs(db, experiment) if db is not None else []

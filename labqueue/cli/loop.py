@@ -17,11 +17,11 @@ from labqueue.domain.errors import nearest
 if TYPE_CHECKING:
     from labqueue.domain.trials import Trial
     from labqueue.domain.views import VerdictView
-    from labqueue.execution.loop import Rules
-    from labqueue.execution.plan import Plan
+    from labqueue.search.stop_rules import Rules
     from labqueue.settings import Settings
     from labqueue.store.db import Database
     from labqueue.store.trials import Study
+    from labqueue.submission.plan import Plan
 
 
 @click.command()
@@ -57,8 +57,8 @@ def loop(
     ended, the last ones bettered nothing, or the prediction is decided). Exit 1: the budget ended first, or the search
     cannot go on; what is queued stays queued, and the same command goes on with it.
     """
-    from labqueue.execution.loop import Rules, summary
-    from labqueue.execution.unattended import Unattended
+    from labqueue.search.stop_rules import Rules, summary
+    from labqueue.search.unattended import Unattended
     from labqueue.store import trials
 
     rules = Rules(budget_hours * 3600, patience, min_improvement, until_decided)
@@ -96,8 +96,8 @@ def loop(
 
 def _plan(path: Path, profile: str | None, rules: Rules, chosen: Settings) -> Plan:
     from labqueue.cli.questions import check_asked
-    from labqueue.execution import plan as planning
-    from labqueue.execution import specfile
+    from labqueue.submission import plan as planning
+    from labqueue.submission import specfile
 
     source = specfile.read(path)
     with at_root(chosen.root):
@@ -116,10 +116,11 @@ def _plan(path: Path, profile: str | None, rules: Rules, chosen: Settings) -> Pl
 def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
     """The job to carry out: the newest one where it is this very submission, else a new one."""
     from labqueue.domain.canonical import canonical
-    from labqueue.execution import submit as submitting
-    from labqueue.execution.plan import Request
     from labqueue.store import db as store_db
-    from labqueue.store import read, trials
+    from labqueue.store import trials
+    from labqueue.store.queries import read
+    from labqueue.submission import submit as submitting
+    from labqueue.submission.plan import Request
 
     db = store_db.shared(chosen.database)
     newest = read.newest_job(db, planned.job.experiment)
@@ -136,8 +137,8 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
 
 
 def _verdicts(db: Database, planned: Plan) -> list[VerdictView]:
-    from labqueue.report.verdicts import judge
-    from labqueue.store import evidence
+    from labqueue.report.statistics.verdicts import judge
+    from labqueue.store.queries import experiment as evidence
 
     return judge(evidence.experiment(db, planned.job.experiment), evidence.Series(db))
 

@@ -140,11 +140,11 @@ def _fail_for_room(words: list[str], error: Exception) -> None:
     """Ends with a sentence where an error means a full disk, which no code can foresee at every write."""
     from pathlib import Path
 
-    from labqueue.execution import space
+    from labqueue.system import disk
 
     here = Path.cwd()
-    if space.is_disk_full(error, here):
-        cure = space.elsewhere(error, here) or "free some space: `labqueue gc` shows what may go"
+    if disk.is_disk_full(error, here):
+        cure = disk.elsewhere(error, here) or "free some space: `labqueue gc` shows what may go"
         _fail(words, f"{error}; {cure}", {}, 2)
 
 

@@ -13,8 +13,8 @@ from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError, nearest
 
 if TYPE_CHECKING:
-    from labqueue.execution.plan import Plan
     from labqueue.report.questions import Answer, Log
+    from labqueue.submission.plan import Plan
 
 COLOURS = {"open": "yellow", "exploring": "cyan", "answered": "green", "superseded": "white"}
 
@@ -30,9 +30,9 @@ def questions(ctx: click.Context, question: str | None, check: bool, own_root: s
 
     The workspace's own QUESTIONS.md is taken, else the one that came with the lab.
     """
-    from labqueue.execution import linked
     from labqueue.report import questions as log_of
     from labqueue.store.db import open_existing
+    from labqueue.submission import spec_folder
 
     chosen = settings(own_root)
     log = log_of.find(chosen.root)
@@ -43,7 +43,7 @@ def questions(ctx: click.Context, question: str | None, check: bool, own_root: s
         raise LabError(f"there is no question {question!r}: {nearest(question, known)}", file=str(log.path))
     folders = dict.fromkeys([log.path.parent / "jobs", chosen.root / "jobs"])
     ids = None if question is None else {question}
-    asked = linked.questions_of(folders)
+    asked = spec_folder.questions_of(folders)
     found = log_of.answers(log, asked, open_existing(chosen.database), ids)
     problems = [words for answer in found for words in answer.problems] + log_of.strangers(asked, log)
     if as_json:

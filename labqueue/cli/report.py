@@ -16,7 +16,7 @@ from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
     from labqueue.domain.views import ExperimentView
-    from labqueue.report.document import Report, Sample
+    from labqueue.report.document.report import Report, Sample
     from labqueue.store.db import Database
 
 SAMPLES_SHOWN = 3
@@ -75,7 +75,7 @@ def report(
 
 
 def _list(own_root: str | None, archived: bool, as_json: bool) -> None:
-    from labqueue.store import read
+    from labqueue.store.queries import read
 
     db = known_ledger(own_root)
     rows = read.experiments(db, archived=archived) if db is not None else []
@@ -106,8 +106,8 @@ def _list(own_root: str | None, archived: bool, as_json: bool) -> None:
 
 
 def _compose(db: Database, root: Path, experiment: str, plots: bool) -> Report:
-    from labqueue.report import document
-    from labqueue.store import evidence
+    from labqueue.report.document import report as document
+    from labqueue.store.queries import experiment as evidence
 
     view = evidence.experiment(db, experiment)
     learnings = document.read_learnings(root / "outputs" / experiment)
@@ -120,8 +120,8 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
 
     from labqueue.domain.artifacts import Table
     from labqueue.domain.canonical import canonical
-    from labqueue.report.document import Sample
-    from labqueue.report.kept import POINTS_SHOWN, READING
+    from labqueue.report.document.artifacts import POINTS_SHOWN, READING
+    from labqueue.report.document.report import Sample
 
     found: list[Sample] = []
     left = {"samples": SAMPLES_SHOWN, READING: POINTS_SHOWN}
@@ -142,7 +142,7 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
 
 def _write(directory: Path, composed: Report, *, if_possible: bool = False) -> str:
     """Writes all formats and returns what to say of it; ``if_possible``: a place only to be read is no error."""
-    from labqueue.report import document
+    from labqueue.report.document import report as document
 
     try:
         written = document.write(directory, composed)

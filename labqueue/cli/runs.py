@@ -30,7 +30,7 @@ _RUN = click.argument("run", type=click.IntRange(min=1), metavar="RUN")
 @json_option
 def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) -> None:
     """Runs, newest first: all, or those of an experiment."""
-    from labqueue.store import read
+    from labqueue.store.queries import read
 
     if target is not None:
         views = read.find(ledger(own_root), target)[::-1][:limit]
@@ -57,7 +57,7 @@ def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) ->
 @json_option
 def show(run: int, own_root: str | None, as_json: bool) -> None:
     """One run with everything known of it."""
-    from labqueue.store import read
+    from labqueue.store.queries import read
 
     view = read.run(ledger(own_root), run)
     if as_json:
@@ -147,8 +147,8 @@ def _facts(view: RunView) -> None:
 @json_option
 def metrics(run: int, name: str, points: int | None, own_root: str | None, as_json: bool) -> None:
     """One metric's whole series."""
-    from labqueue.domain.curve import thin
-    from labqueue.store import read
+    from labqueue.domain.downsample import thin
+    from labqueue.store.queries import read
 
     db = ledger(own_root)
     read.run(db, run)
@@ -173,7 +173,7 @@ def metrics(run: int, name: str, points: int | None, own_root: str | None, as_js
 @json_option
 def logs(run: int, follow: bool, attempt: int | None, own_root: str | None, as_json: bool) -> None:
     """What a run printed."""
-    from labqueue.store import read
+    from labqueue.store.queries import read
 
     db = ledger(own_root)
     view = read.run(db, run)

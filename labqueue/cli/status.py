@@ -69,14 +69,14 @@ def _searches(view: StatusView) -> None:
 
 
 def _view(own_root: str | None) -> StatusView:
-    from labqueue.execution import process
-    from labqueue.store import read
+    from labqueue.store.queries import read
+    from labqueue.system import processes
 
     db = known_ledger(own_root)
     if db is None:
         return StatusView([], [], {}, None, None)
     place = db.place
-    return read.status(db, lambda *identity: process.lives(process.Identity(*identity), place, wait_s=0))
+    return read.status(db, lambda *identity: processes.lives(processes.Identity(*identity), place, wait_s=0))
 
 
 def _banner(view: StatusView) -> None:

@@ -14,10 +14,10 @@ from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
-    from labqueue.execution.fits import Verdict
-    from labqueue.execution.plan import Plan
-    from labqueue.store.endings import Typical
-    from labqueue.store.jobs import Submitted
+    from labqueue.store.queries.past_runs import Typical
+    from labqueue.store.runs.jobs import Submitted
+    from labqueue.submission.memory_check import Verdict
+    from labqueue.submission.plan import Plan
 
 
 @click.command()
@@ -58,9 +58,9 @@ def submit(
     as_json: bool,
 ) -> None:
     """Validate specs, record their runs in one transaction, and wake the worker."""
-    from labqueue.execution import plan as planning
-    from labqueue.execution import specfile
-    from labqueue.execution import submit as submitting
+    from labqueue.submission import plan as planning
+    from labqueue.submission import specfile
+    from labqueue.submission import submit as submitting
 
     request = planning.Request(
         profile=profile,
@@ -223,7 +223,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> Any:
-    from labqueue.execution import specfile
+    from labqueue.submission import specfile
 
     return specfile.parse(f"value: {text}" if text else "value:", "command line").data["value"]
 

@@ -6,9 +6,9 @@ import signal
 
 import click
 
-from labqueue import clock
 from labqueue.cli.common import root_option, settings
-from labqueue.execution.hours import parse
+from labqueue.system import clock
+from labqueue.worker.working_hours import parse
 
 
 @click.command()
@@ -51,7 +51,7 @@ def worker(
 
         installing.install(chosen, grace_s)
         return
-    from labqueue.execution.worker import Options, Worker
+    from labqueue.worker.worker import Options, Worker
 
     # A handler, where ignoring would be inherited by every program that a run starts.
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.errors import LabError
+from labqueue.kinds._pins import Dtype
 
 if TYPE_CHECKING:
-    from labqueue.kinds.finetune import Params
-
-Dtype = Literal["auto", "float32", "bfloat16"]
-"""Type of number that is computed in."""
+    from labqueue.kinds.finetune.params import Params
 
 SPARE_GIB = 1.5
 """For the system, the worker and the next run's waiting process, which are 0.5 of it. Assumption."""
@@ -21,11 +19,11 @@ def decided(dtype: Dtype, device: str) -> str:
     """What ``auto`` means on this computer's processor; unchanged for a GPU, whose card decides when it is there.
 
     Raises:
-        LabError: as ``labqueue.llm.compute.cpu_dtype``.
+        LabError: as ``labqueue.llm.processor.cpu_dtype``.
     """
-    from labqueue.llm import compute
+    from labqueue.llm import processor
 
-    return compute.cpu_dtype() if dtype == "auto" and device == "cpu" else dtype
+    return processor.cpu_dtype() if dtype == "auto" and device == "cpu" else dtype
 
 
 def check_processor(device: str) -> None:
@@ -34,10 +32,10 @@ def check_processor(device: str) -> None:
     Raises:
         LabError: it has no AVX2.
     """
-    from labqueue.llm import compute
+    from labqueue.llm import processor
 
     if device == "cpu":
-        compute.check_processor()
+        processor.check_processor()
 
 
 def check(params: Params, device: str) -> None:
@@ -46,7 +44,8 @@ def check(params: Params, device: str) -> None:
     Raises:
         LabError: a type that method or device do not have, no AVX2, too little memory.
     """
-    from labqueue.llm import compute, host
+    from labqueue.llm import processor
+    from labqueue.llm.memory import host
 
     if device != "cpu":
         if params.dtype == "float32":
@@ -55,7 +54,7 @@ def check(params: Params, device: str) -> None:
     if params.method == "full" and params.dtype == "bfloat16":
         raise LabError("on a CPU method full computes in its weights' float32: set dtype: auto", key="dtype")
     check_processor(device)
-    planned, has = _plan(params), compute.memory_gib()
+    planned, has = _plan(params), processor.memory_gib()
     if planned is None:
         return
     needs = host.memory_gib(*planned, params.dtype)
@@ -70,7 +69,8 @@ def check(params: Params, device: str) -> None:
 
 def expected_s(params: Params, device: str) -> float | None:
     """Predicted seconds of one run on this computer's processor; None on a GPU, and where the model is not known."""
-    from labqueue.llm import compute, host
+    from labqueue.llm import processor
+    from labqueue.llm.memory import host
 
     planned = _plan(params) if device == "cpu" else None
     if planned is None:
@@ -82,13 +82,13 @@ def expected_s(params: Params, device: str) -> float | None:
         evaluated += (params.evaluations + 2) * items
         answered += items * (2 if each.score else 0) + items * (params.evaluations if each.score_always else 0)
     work = host.Work(params.steps, evaluated, answered, params.max_new_tokens)
-    return host.seconds(*planned, work, decided(params.dtype, device), compute.speeds(), compute.cores())
+    return host.seconds(*planned, work, decided(params.dtype, device), processor.speeds(), processor.cores())
 
 
 def _plan(params: Params) -> tuple[Any, Any] | None:
-    """(shape, plan) as ``labqueue.llm.host`` takes them; None where the model is another run's or of no known shape."""
-    from labqueue.kinds import _memory
-    from labqueue.llm import shapes
+    """(shape, plan) as ``llm.memory.host`` takes them; None where the model is another run's or of no known shape."""
+    from labqueue.kinds.finetune import memory
+    from labqueue.llm.models import shapes
 
     if params.model == "from_run":
         return None
@@ -96,6 +96,6 @@ def _plan(params: Params) -> tuple[Any, Any] | None:
     if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part
         targets = tuple(target.rpartition(".")[2] for target in targets)
     try:
-        return shapes.shape_of(params.model), replace(_memory.plan(params), backend="hf", targets=targets)
+        return shapes.shape_of(params.model), replace(memory.plan(params), backend="hf", targets=targets)
     except LabError:
         return None

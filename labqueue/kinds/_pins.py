@@ -1,13 +1,16 @@
-"""Which model, exactly: what a kind's parameters hold beside a model's or an adapter's name. No kind itself."""
+"""Which model, exactly, and computed in what: parameters beside a model's or an adapter's name. No kind itself."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 Pin = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|commit:[0-9a-f]{40,64})$")]
 """``sha256:`` of a folder's files, or ``commit:`` of a hub model's snapshot."""
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""Type of number that is computed in."""
 
 FROM_RUN = "from_run"
 """What stands for another run's artifact while parameters are validated: no model of that name is looked for,
@@ -18,9 +21,9 @@ def model(name: str | None, given: str | None) -> str | None:
     """The pin of a model, unless one was given; None where nothing needs one.
 
     Raises:
-        LabError: as ``labqueue.llm.pins.of``.
+        LabError: as ``labqueue.llm.models.pins.of``.
     """
-    from labqueue.llm import pins
+    from labqueue.llm.models import pins
 
     return given or (None if name in (None, FROM_RUN) else pins.of(str(name)))
 
@@ -29,8 +32,8 @@ def folder(path: str | None, given: str | None, key: str) -> str | None:
     """The pin of a folder, likewise.
 
     Raises:
-        LabError: as ``labqueue.llm.pins.of_folder``.
+        LabError: as ``labqueue.llm.models.pins.of_folder``.
     """
-    from labqueue.llm import pins
+    from labqueue.llm.models import pins
 
     return given or (None if path in (None, FROM_RUN) else pins.of_folder(str(path), key))

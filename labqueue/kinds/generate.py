@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
 from labqueue.kinds import _host, _pins
-from labqueue.kinds._host import Dtype
-from labqueue.kinds._pins import FROM_RUN, Pin
+from labqueue.kinds._pins import FROM_RUN, Dtype, Pin
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
@@ -57,7 +56,7 @@ def run(params: Params, rec: Recorder) -> None:
         Stopped: asked to stop; nothing is kept, a resume answers all questions again.
     """
     from labqueue.domain.errors import LabError
-    from labqueue.llm.train import Left
+    from labqueue.llm.training.recipe import Left
 
     try:
         _run(params, rec)
@@ -68,7 +67,7 @@ def run(params: Params, rec: Recorder) -> None:
 
 
 def _run(params: Params, rec: Recorder) -> None:
-    from labqueue.llm import adapter_folders, pins
+    from labqueue.llm.models import adapter_folder, pins
 
     pins.check_folder(params.adapter or "", params.adapter_pin, "adapter")
     loaded = _loaded(params, params.model, params.model_pin, rec)
@@ -80,7 +79,7 @@ def _run(params: Params, rec: Recorder) -> None:
     rec.progress(1, 2)
     second = None
     if params.adapter is not None:
-        second = _answers(params, loaded, adapter_folders.load(loaded, Path(params.adapter)), rec)
+        second = _answers(params, loaded, adapter_folder.load(loaded, Path(params.adapter)), rec)
         columns.append("with adapter")
     elif params.other is not None:
         del loaded
@@ -96,7 +95,8 @@ def _run(params: Params, rec: Recorder) -> None:
 
 
 def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
-    from labqueue.llm import generate, load
+    from labqueue.llm.evaluation import generate
+    from labqueue.llm.models import load
 
     loaded = load.load_model(
         name, pin=pin, backend="hf", quantization=params.quantization, device=rec.device, dtype=params.dtype
@@ -109,19 +109,20 @@ def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
 
 def _as_trained(params: Params, loaded: Any, folder: Path, rec: Recorder) -> Any:
     """The model asked as the adapter was trained, unless a template is named; what differs is said."""
-    from labqueue.llm import adapter_folders
+    from labqueue.llm.models import adapter_folder
 
-    about = adapter_folders.about(folder)
+    about = adapter_folder.about(folder)
     if not about:
         rec.note("the adapter says nothing of the weights it was trained on: it was written elsewhere, or long ago")
     elif about.get("quantization") != loaded.quantization:
         rec.note(f"the adapter was trained on a base with quantization {about.get('quantization')}, not as loaded here")
-    return adapter_folders.with_tokenizer(loaded, folder) if params.template == "auto" else loaded
+    return adapter_folder.with_tokenizer(loaded, folder) if params.template == "auto" else loaded
 
 
 def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[str, ...]:
-    from labqueue.llm import generate, rendering
-    from labqueue.llm.tasks import Row
+    from labqueue.llm.data import rendering
+    from labqueue.llm.data.generated.tasks import Row
+    from labqueue.llm.evaluation import generate
 
     rows = [Row(question, "", number) for number, question in enumerate(params.questions)]
     rendering.check(rows, rendering.of_tokenizer(loaded.tokenizer), "question")
@@ -151,15 +152,16 @@ def check(params: Params, device: str) -> None:
             a processor without AVX2.
     """
     from labqueue.domain.errors import LabError
-    from labqueue.llm import adapter_folders, models, rendering, replies, stored, templates
-    from labqueue.llm.tasks import Row
+    from labqueue.llm.data import chat_templates, rendering, replies
+    from labqueue.llm.data.generated.tasks import Row
+    from labqueue.llm.models import adapter_folder, catalogue, stored_form
 
     _host.check_processor(device)
     for name in assets(params):
-        stored.check_use(models.form(name), name, quantization=params.quantization, backend="hf")
+        stored_form.check_use(catalogue.form(name), name, quantization=params.quantization, backend="hf")
     if params.adapter not in (None, FROM_RUN) and params.model != FROM_RUN:
-        adapter_folders.check(Path(str(params.adapter)).expanduser(), params.model)
-    templates.check(params.template, "template")
+        adapter_folder.check(Path(str(params.adapter)).expanduser(), params.model)
+    chat_templates.check(params.template, "template")
     rows = [Row(question, "", number) for number, question in enumerate(params.questions, start=1)]
     for model in {params.model, params.other} - {None, FROM_RUN}:
         try:

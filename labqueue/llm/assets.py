@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labqueue.llm import datasets_hub, models, rows, tasks
+from labqueue.llm.data import hub_datasets
+from labqueue.llm.data.files import records
+from labqueue.llm.data.generated import tasks
+from labqueue.llm.models import catalogue
 
 
 def available(name: str) -> bool:
@@ -27,8 +30,8 @@ def available(name: str) -> bool:
         _check_corpus(rest)
         return True
     if kind == "hub":
-        return datasets_hub.available(*_dataset(rest))
-    return models.available(name)
+        return hub_datasets.available(*_dataset(rest))
+    return catalogue.available(name)
 
 
 def fetch(name: str) -> None:
@@ -39,15 +42,15 @@ def fetch(name: str) -> None:
     """
     kind, _, rest = name.partition(":")
     if kind == "file":
-        rows.check_file(Path(rest))
+        records.check_file(Path(rest))
     elif kind == "task":
         tasks.check_task(rest)
     elif kind == "corpus":
         _check_corpus(rest)
     elif kind == "hub":
-        datasets_hub.fetch(*_dataset(rest))
+        hub_datasets.fetch(*_dataset(rest))
     else:
-        models.fetch(name)
+        catalogue.fetch(name)
 
 
 def _dataset(words: str) -> tuple[str, str, str | None]:
@@ -57,6 +60,6 @@ def _dataset(words: str) -> tuple[str, str, str | None]:
 
 
 def _check_corpus(name: str) -> None:
-    from labqueue.llm import corpora
+    from labqueue.llm.data import corpora
 
     corpora.find(name, None)

@@ -21,8 +21,8 @@ from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.domain.views import ExperimentView, RunView
-from labqueue.report.arms import SeriesReader, text
-from labqueue.report.data import plain
+from labqueue.report.document.export import plain
+from labqueue.report.statistics.pairing import SeriesReader, text
 
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000

@@ -16,9 +16,9 @@ from typing import Any
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.questions import Citation, Question, Status, parse
 from labqueue.domain.views import VerdictView
-from labqueue.report import verdicts
-from labqueue.store import evidence
+from labqueue.report.statistics import verdicts
 from labqueue.store.db import Database
+from labqueue.store.queries import experiment as evidence
 
 FILE = "QUESTIONS.md"
 

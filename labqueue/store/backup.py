@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from labqueue import clock
 from labqueue.domain.errors import LabError, WorkFailed
 from labqueue.settings import Settings
 from labqueue.store.address import uri
-from labqueue.store.db import SQLITE
+from labqueue.store.sqlite import SQLITE
+from labqueue.system import clock
 
 BACKUPS = Settings(Path()).backups
 

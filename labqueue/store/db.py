@@ -1,20 +1,13 @@
-"""Opening ``results.db``: which SQLite, which pragmas, which version. Knows no table's meaning.
-
-The standard library's SQLite may be older than the fix for the WAL-reset race (3.51.3), in which two connections
-that write and checkpoint at once can corrupt the file. ``pysqlite3`` ships a newer one; without it the lab gives up
-WAL and keeps correctness.
-"""
+"""Opening ``results.db``: which SQLite, which pragmas, which version. Knows no table's meaning."""
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -24,27 +17,10 @@ from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Locked, Unavailable, WorkFailed
 from labqueue.settings import Place
 from labqueue.store.address import uri, url, writable
+from labqueue.store.sqlite import BUSY_MS, SQLITE, library
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
-try:
-    import pysqlite3 as _module
-
-    SQLITE: ModuleType = _module
-except ImportError:
-    SQLITE = sqlite3
-
-SAFE_WAL = (3, 51, 3)
-"""The first SQLite whose WAL survives two writers that checkpoint at once (sqlite.org/wal.html, "WAL-reset bug")."""
-
 READ_ONLY = "the folder or the file is only there to be read"
-
-BUSY_MS = 60_000
-"""How long a statement waits for another process's lock."""
-
-
-def library() -> tuple[str, str, bool]:
-    """The SQLite in use: module name, its version, and whether WAL is safe with it."""
-    return SQLITE.__name__, SQLITE.sqlite_version, SQLITE.sqlite_version_info >= SAFE_WAL
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from labqueue import clock
 from labqueue.domain.state import State
 from labqueue.domain.trials import Told, Trial, TrialRun, best
 from labqueue.domain.views import BestTrial, SearchResult
-from labqueue.store import searches
 from labqueue.store.db import Database
-from labqueue.store.eligible import pauses
-from labqueue.store.jobs import NewRun, add_runs, succeeded
-from labqueue.store.searches import Switch
+from labqueue.store.runs import search_state
+from labqueue.store.runs.eligibility import pauses
+from labqueue.store.runs.jobs import NewRun, add_runs, succeeded
+from labqueue.store.runs.search_state import Switch
 from labqueue.store.tables import Job, JobRun, Run, Series
+from labqueue.system import clock
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,19 @@ def due(db: Database, device: str) -> list[Switch]:
     What is paused is not due.
     """
     with db.read() as connection:
-        open_ones = [switch for switch in searches.all_open(connection) if switch.device == device]
+        open_ones = [switch for switch in search_state.all_open(connection) if switch.device == device]
         if not open_ones:
             return []
         paused = pauses(connection)
         if "" in paused:
             return []
-        return [s for s in open_ones if s.experiment not in paused and not searches.waits(connection, s.job)]
+        return [s for s in open_ones if s.experiment not in paused and not search_state.waits(connection, s.job)]
 
 
 def study(db: Database, job: int) -> Study | None:
     """The search of a job with all its trials; None where it has none."""
     with db.read() as connection:
-        switch = searches.find(connection, job)
+        switch = search_state.find(connection, job)
         if switch is None:
             return None
         row = connection.execute(select(Job.c.spec, Job.c.device).where(Job.c.id == job)).one()
@@ -94,7 +94,7 @@ def record(db: Database, job: int, number: int, runs: list[NewRun]) -> list[int]
     None, and nothing changes, when somebody else has recorded that trial, or ended the search, meanwhile.
     """
     with db.write() as connection:
-        switch = searches.find(connection, job)
+        switch = search_state.find(connection, job)
         if switch is None or switch.ended is not None or switch.recorded != number:
             return None
         of = connection.execute(select(Job).where(Job.c.id == job)).one()
@@ -105,21 +105,21 @@ def record(db: Database, job: int, number: int, runs: list[NewRun]) -> list[int]
         ).scalar()
         shared = (job, of.experiment_id, of.device, of.priority if newest is None else newest, clock.now())
         ids, _ = add_runs(connection, shared, runs, done, position=number * switch.seeds)
-        searches.close_when_complete(connection, job)
+        search_state.close_when_complete(connection, job)
         return ids
 
 
 def end(db: Database, job: int, code: str, why: str) -> None:
     """Ends an open search. What of it has not begun is pruned with it; what runs, runs on. Nothing if it has ended."""
     with db.write() as connection:
-        switch = searches.find(connection, job)
+        switch = search_state.find(connection, job)
         if switch is None:
             return
         unbegun = (Run.c.job_id == job, Run.c.state == State.QUEUED)
         ids = list(connection.execute(select(Run.c.id).where(*unbegun)).scalars())
         if switch.ended is None or ids:
-            searches.end(connection, switch, code, why)
-        searches.finish_unbegun(connection, ids, f"{NOT_NEEDED}: {why}")
+            search_state.end(connection, switch, code, why)
+        search_state.finish_unbegun(connection, ids, f"{NOT_NEEDED}: {why}")
 
 
 NOT_NEEDED = "the search ended before its turn"
@@ -128,13 +128,13 @@ NOT_NEEDED = "the search ended before its turn"
 def reopen(db: Database, job: int) -> None:
     """Undoes ``end``: trials are proposed again, and what had not begun is queued again."""
     with db.write() as connection:
-        switch = searches.find(connection, job)
+        switch = search_state.find(connection, job)
         if switch is None:
             return
         waiting = {"state": State.QUEUED, "outcome": None, "finished_at": None, "reason": None}
         ended = (Run.c.job_id == job, Run.c.outcome == "pruned", Run.c.reason.startswith(f"{NOT_NEEDED}: "))
         connection.execute(Run.update().where(*ended).values(**waiting, queued_at=clock.now()))
-        searches.open_again(connection, switch)
+        search_state.open_again(connection, switch)
 
 
 def _runs_of(job: int) -> Any:
@@ -169,7 +169,7 @@ def search_of(db: Database, run_id: int) -> SearchOf | None:
     """The search that has proposed a run; None for every other run, a rehearsal of one included."""
     with db.read() as connection:
         job = connection.execute(select(Run.c.job_id).where(Run.c.id == run_id)).scalar_one()
-        if searches.find(connection, job) is None:
+        if search_state.find(connection, job) is None:
             return None
         spec = connection.execute(select(Job.c.spec).where(Job.c.id == job)).scalar_one()
         return SearchOf(job, spec["sweep"]["search"])

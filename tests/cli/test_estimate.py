@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm.models import CATALOGUE
+from labqueue.llm.models.catalogue import CATALOGUE
 from tests.commands import call, refused
 from tests.conftest import Lab
 

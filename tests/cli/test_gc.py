@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from labqueue.clock import now
-from labqueue.execution import removal, retention, tree
-from labqueue.store import control
-from labqueue.store import retention as ledgers
+from labqueue.store.runs import control
+from labqueue.store.workspace import retention as ledgers
+from labqueue.system.clock import now
+from labqueue.workspace import garbage, removal, scan
 from tests.commands import call
 from tests.conftest import Lab
 
@@ -180,9 +180,9 @@ def test_what_another_run_names_stays(after: Lab) -> None:
     assert (after.settings.run("good", 1) / "scratch" / "merged").read_text() == "a model by hand"
 
 
-def planned(lab: Lab) -> list[retention.Item]:
-    found = tree.scan(lab.settings.outputs, "outputs")
-    return retention.decide(ledgers.evidence(lab.db), found, lab.root, now_s=now(), logs_days=30)
+def planned(lab: Lab) -> list[garbage.Item]:
+    found = scan.scan(lab.settings.outputs, "outputs")
+    return garbage.decide(ledgers.evidence(lab.db), found, lab.root, now_s=now(), logs_days=30)
 
 
 def test_a_run_that_is_retried_between_the_look_and_the_deletion_is_spared(after: Lab) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from labqueue.execution.files import sha256
-from labqueue.store import evidence, read, write
+from labqueue.store.queries import experiment, read
+from labqueue.store.runs import results
+from labqueue.system.files import sha256
 from tests.commands import call, refused, rows
 from tests.conftest import Lab
 from tests.store.factories import claimed, executed, submitted
@@ -47,18 +48,18 @@ def filled(lab: Lab, name: str) -> None:
     (run / f"attempt-{claim.token}.log").write_text("said")
     for artifact, kind in (("adapter", "model"), ("table.json", "file")):
         path = run / artifact
-        write.add_artifact(
+        results.add_artifact(
             db, claim.run_id, claim.token, name=artifact, type=kind, path=lab.settings.relative(path),
             sha256=sha256(path), bytes=1000,
         )  # fmt: skip
-    number = write.environment(db, {"machine": "there"})
+    number = results.environment(db, {"machine": "there"})
     from labqueue.domain.state import Ending
-    from labqueue.store import claims
+    from labqueue.store.runs import attempts
 
-    claims.attempt_fields(db, claim.run_id, claim.token, environment_id=number, sources_hash="s", packages_hash="p")
+    attempts.attempt_fields(db, claim.run_id, claim.token, environment_id=number, sources_hash="s", packages_hash="p")
     points = [("value", step, step / 3 if step % 5 else None) for step in range(12_000)]
-    write.flush(db, claim.run_id, claim.token, points, (10, 10, None), ["größe"])
-    claims.end(db, claim.run_id, claim.token, Ending.SUCCEEDED, None)
+    results.flush(db, claim.run_id, claim.token, points, (10, 10, None), ["größe"])
+    attempts.end(db, claim.run_id, claim.token, Ending.SUCCEEDED, None)
     executed(db, "diverged", [("value", 1, None)], "left the finite numbers")
     (lab.settings.experiment(name) / "learnings.md").write_text("learned")
     assert len(ids) == 3
@@ -129,7 +130,7 @@ def test_importing_again_changes_nothing_and_brings_what_is_new(there: Lab, here
     executed(there.db)  # the run that waited has finished there
     assert call(here, "import", there.root, "--json").json["runs"] == {"3": 4}
     assert rows(here)["jobs"] == before["jobs"] + 1, "their job is known already; the new one is ours"
-    assert [run.id for run in evidence.experiment(here.db, "shared").runs] == [1, 2, 4]
+    assert [run.id for run in experiment.experiment(here.db, "shared").runs] == [1, 2, 4]
 
 
 def test_runs_of_one_spec_are_reported_together_and_never_take_the_place_of_what_is_registered_here(
@@ -138,9 +139,9 @@ def test_runs_of_one_spec_are_reported_together_and_never_take_the_place_of_what
     submitted(here.db, "shared", [{"arm": "a"}, {"arm": "b"}, {"arm": "c"}], seeds=[1])
     for _ in range(3):
         executed(here.db, points=[("value", 1, 1.0)])
-    job = evidence.experiment(here.db, "shared").job
+    job = experiment.experiment(here.db, "shared").job
     call(here, "import", there.root)
-    found = evidence.experiment(here.db, "shared")
+    found = experiment.experiment(here.db, "shared")
     assert found.job == job
     assert sorted((run.seed, run.varied["arm"]) for run in found.runs) == [
         (0, "a"), (0, "b"), (1, "a"), (1, "b"), (1, "c"),
@@ -169,7 +170,7 @@ def test_models_can_be_left_behind_and_the_run_says_which(there: Lab, here: Lab)
 
 @pytest.mark.parametrize("way", ["folder", "tar"])
 def test_the_changes_with_which_a_run_ran_come_along_where_their_file_is_whole(there: Lab, here: Lab, way: str) -> None:
-    from labqueue.execution.patches import file_name
+    from labqueue.system.patches import file_name
 
     there.settings.patches.mkdir()
     names = [f"outputs/patches/{file_name(content)}" for content in (b"whole", b"damaged")]
@@ -406,9 +407,9 @@ def test_a_report_names_the_runs_of_a_sweep_that_had_not_ended_when_it_was_expor
     file = there.root / "part.tar"
     assert call(there, "export", "broken_off", "--archive", file).code == 0
     assert call(here, "import", file).code == 0
-    found = evidence.experiment(here.db, "broken_off")
+    found = experiment.experiment(here.db, "broken_off")
     assert [run.seed for run in found.runs] == [0, 0]
     assert found.left_out == ["2 of 4 runs are not here: seed 1 of step_s=0.0; seed 1 of step_s=0.001"]
-    queued = evidence.experiment(there.db, "broken_off")
+    queued = experiment.experiment(there.db, "broken_off")
     assert len(queued.runs) == 4
     assert queued.left_out == [], "a run that waits is here"

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
-from labqueue.execution import unit
+from labqueue.worker import systemd
 from tests.commands import call
 from tests.conftest import Answer, Lab
 
@@ -115,7 +115,7 @@ def test_any_path_and_any_word_comes_out_as_it_went_in_or_is_refused(name: str, 
     strange = any(not word.isprintable() or word != word.strip() or word.endswith("\\") for word in given)
     environment = {"XDG_CONFIG_HOME": "/config", "HF_HOME": str(root)}
     try:
-        made = unit.unit(root, words, device="auto", grace_s=5, environment=environment)
+        made = systemd.unit(root, words, device="auto", grace_s=5, environment=environment)
     except LabError:
         assert strange
         return

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labqueue.store.db import Database
-from labqueue.store.jobs import add_jobs
+from labqueue.store.runs.jobs import add_jobs
 from tests.commands import REPOSITORY, call, refused
 from tests.conftest import Lab
 from tests.store.factories import executed, job

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from labqueue.store import db as store_db
+from labqueue.store.sqlite import SQLITE
 from labqueue.store.tables import SCHEMA_VERSION
 from tests.commands import call, refused
 from tests.conftest import Lab
@@ -70,7 +70,7 @@ def left_by_a_crash(lab: Lab, *, index: bool) -> None:
     aside = lab.root.parent / "aside"
     aside.mkdir()
     names = ["results.db", "results.db-wal", *(["results.db-shm"] if index else [])]
-    with closing(store_db.SQLITE.connect(lab.settings.database)) as connection:
+    with closing(SQLITE.connect(lab.settings.database)) as connection:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         connection.execute("UPDATE runs SET reason = 'in the log' WHERE id = 2")
         connection.commit()

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from labqueue.cli.main import COMMANDS
-from labqueue.store import control
+from labqueue.store.runs import control
 from tests.commands import call
 from tests.conftest import Lab
 

@@ -13,8 +13,8 @@ import pytest
 
 from labqueue.domain.artifacts import Files, Json, Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
-from labqueue.kinds import finetune
-from labqueue.kinds._watch import MissingEvaluations, Watch
+from labqueue.kinds.finetune import run
+from labqueue.kinds.finetune.callbacks import MissingEvaluations, Watch
 from tests.commands import call
 from tests.conftest import Lab
 from tests.helpers_recorder import MemoryRecorder
@@ -39,8 +39,8 @@ TINY = {
 """A training of seconds."""
 
 
-def params(**changes: Any) -> finetune.Params:
-    return finetune.Params.model_validate(TINY | changes)
+def params(**changes: Any) -> run.Params:
+    return run.Params.model_validate(TINY | changes)
 
 
 def series(rec: MemoryRecorder, name: str) -> dict[int, float | None]:
@@ -58,7 +58,7 @@ def adapter(rec: MemoryRecorder) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
     rec = MemoryRecorder(tmp_path_factory.mktemp("finished"))
-    finetune.run(params(checkpoint_every=2), rec)
+    run.run(params(checkpoint_every=2), rec)
     return rec
 
 
@@ -89,13 +89,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
     import torch
 
     whole = MemoryRecorder(tmp_path / "whole")
-    finetune.run(params(**changes), whole)
+    run.run(params(**changes), whole)
     first = MemoryRecorder(tmp_path / "part", stop_at=3)
     with pytest.raises(Stopped):
-        finetune.run(params(**changes), first)
+        run.run(params(**changes), first)
     torch.manual_seed(99)  # whatever else happened in between
     second = MemoryRecorder(tmp_path / "part", resume_from=first.checkpoints[-1], attempt=2)
-    finetune.run(params(**changes), second)
+    run.run(params(**changes), second)
     assert first.checkpoints[-1].step == 3
     one, other = adapter(whole), adapter(second)
     assert one.keys() == other.keys()
@@ -109,14 +109,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
 def test_the_peak_of_an_earlier_attempt_is_carried_along_but_not_of_a_larger_batch(tmp_path: Path) -> None:
     first = MemoryRecorder(tmp_path, stop_at=3)
     with pytest.raises(Stopped):
-        finetune.run(params(), first)
+        run.run(params(), first)
     kept = first.checkpoints[-1]
     about = json.loads((kept.path / "about.json").read_text())
     assert 0 < about["peak_gib"] < 20
     (kept.path / "about.json").write_text(json.dumps(about | {"peak_gib": 99.5}))
     for changes, carried in (({}, True), ({"batch": 1, "accumulation": 2}, False)):
         second = MemoryRecorder(tmp_path, resume_from=kept, attempt=2)
-        finetune.run(params(**changes), second)
+        run.run(params(**changes), second)
         assert (series(second, "peak_memory_gib")[6] == 99.5) is carried
 
 
@@ -127,19 +127,19 @@ def test_a_stop_in_the_middle_of_any_measurement_is_heeded_at_once_and_changes_n
     also = ({"name": "other", "task": "word_sequence_reversal", "items": 3, "score_always": True},)
     asked = params(steps=2, evaluations=1, samples=2, scored=2, also=also, merge=True, quantization="none")
     whole = MemoryRecorder(tmp_path / "whole")
-    finetune.run(asked, whole)
+    run.run(asked, whole)
     assert whole.asks > 20
     left = set()
     for asks in range(0, whole.asks, 3):
         folder = tmp_path / str(asks)
         first = MemoryRecorder(folder, stop_after_asks=asks)
         with pytest.raises(Stopped):
-            finetune.run(asked, first)
+            run.run(asked, first)
         assert first.asks <= asks + 3, f"went on after ask {asks}"
         kept = first.checkpoints[-1] if first.checkpoints else None
         left.add(kept and kept.step)
         second = MemoryRecorder(folder, resume_from=kept, attempt=2)
-        finetune.run(asked, second)
+        run.run(asked, second)
         for name in whole.metrics.keys() - {"tokens_per_second", "step_s", "peak_memory_gib"}:
             together = first.metrics.get(name, {}) if kept else {}
             assert together | second.metrics.get(name, {}) == whole.metrics[name], (asks, name)
@@ -164,7 +164,7 @@ def test_a_checkpoint_after_the_last_step_only_finishes_the_run(finished: Memory
 
     again = MemoryRecorder(tmp_path, resume_from=finished.checkpoints[-1])
     assert finished.checkpoints[-1].step == 6
-    finetune.run(params(checkpoint_every=2), again)
+    run.run(params(checkpoint_every=2), again)
     assert "train_loss" not in again.metrics
     assert all(torch.equal(value, adapter(again)[name]) for name, value in adapter(finished).items())
 
@@ -173,21 +173,21 @@ def test_a_run_that_missed_an_evaluation_fails(tmp_path: Path, monkeypatch: pyte
     due = Watch.evaluate_after
     monkeypatch.setattr(Watch, "evaluate_after", lambda self, step: step != 4 and due(self, step))
     with pytest.raises(MissingEvaluations, match=r"\[4\] of \[0, 2, 4, 6\]"):
-        finetune.run(params(), MemoryRecorder(tmp_path))
+        run.run(params(), MemoryRecorder(tmp_path))
 
 
 def test_a_diverged_run_ends_where_it_diverged(tmp_path: Path) -> None:
     rec = MemoryRecorder(tmp_path)
     with pytest.raises(Diverged):
-        finetune.run(params(learning_rate=1e30, max_grad_norm=1e30), rec)
+        run.run(params(learning_rate=1e30, max_grad_norm=1e30), rec)
     assert any(None in values.values() for values in rec.metrics.values())
 
 
 def test_sampling_and_evaluating_before_training_change_no_later_loss(tmp_path: Path) -> None:
     quiet = MemoryRecorder(tmp_path / "quiet")
-    finetune.run(params(evaluations=0, samples=0, scored=0), quiet)
+    run.run(params(evaluations=0, samples=0, scored=0), quiet)
     busy = MemoryRecorder(tmp_path / "busy")
-    finetune.run(params(evaluations=4, samples=6, scored=6), busy)
+    run.run(params(evaluations=4, samples=6, scored=6), busy)
     assert series(quiet, "train_loss") == series(busy, "train_loss")
 
 
@@ -195,9 +195,9 @@ def test_sampling_and_evaluating_before_training_change_no_later_loss(tmp_path: 
 def test_on_the_real_4bit_model_sampling_and_evaluating_change_no_later_loss(tmp_path: Path) -> None:
     real = {"model": "smollm2-135m-instruct", "steps": 4, "learning_rate": 1e-3}
     quiet = MemoryRecorder(tmp_path / "quiet")
-    finetune.run(params(**real, evaluations=0, samples=0, scored=0), quiet)
+    run.run(params(**real, evaluations=0, samples=0, scored=0), quiet)
     busy = MemoryRecorder(tmp_path / "busy")
-    finetune.run(params(**real, evaluations=1, samples=2, scored=2), busy)
+    run.run(params(**real, evaluations=1, samples=2, scored=2), busy)
     assert series(quiet, "train_loss") == series(busy, "train_loss")
     losses = series(busy, "eval_loss")
     assert (losses[4] or math.inf) < 0.8 * (losses[0] or 0)
@@ -209,7 +209,7 @@ def test_a_smaller_run_keeps_its_effective_batch() -> None:
     while step is not None:
         assert step.batch * step.accumulation == 24
         seen.append((step.batch, step.gradient_checkpointing))
-        step = finetune.smaller(step)
+        step = run.smaller(step)
     assert seen == [(12, False), (6, False), (3, False), (1, False), (1, True)]
 
 
@@ -229,7 +229,7 @@ def test_bad_parameters_are_refused_with_the_reason() -> None:
 
 def test_a_question_that_fills_max_length_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no token of its answer would be trained on"):
-        finetune.run(params(max_length=16), MemoryRecorder(tmp_path))
+        run.run(params(max_length=16), MemoryRecorder(tmp_path))
 
 
 def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> N
     file.write_text(json.dumps({"question": "1+1", "answer": "2"}) + "\n" + '{"answer": "3"}\n')
     data = {"path": str(file), "eval_items": 1}
     with pytest.raises(UserError, match=r"rows.jsonl:2: needs exactly one of question or prompt"):
-        finetune.run(params(data=data, samples=0, scored=0), MemoryRecorder(tmp_path / "run"))
+        run.run(params(data=data, samples=0, scored=0), MemoryRecorder(tmp_path / "run"))
 
 
 def test_the_module_head_imports_no_torch() -> None:

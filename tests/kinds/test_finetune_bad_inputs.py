@@ -15,8 +15,8 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import UserError
-from labqueue.kinds import finetune
-from labqueue.llm import models, tiny
+from labqueue.kinds.finetune import run as finetune
+from labqueue.llm.models import catalogue, tiny
 from tests.commands import call
 from tests.conftest import Answer, Lab
 from tests.helpers_recorder import MemoryRecorder
@@ -156,7 +156,7 @@ def test_a_model_folder_without_weights_or_tokenizer_is_refused_but_can_be_estim
 ) -> None:
     folder = lab.root / "model"
     shutil.copytree(tiny.folder(), folder)
-    assert models.fetch(str(folder)) == folder
+    assert catalogue.fetch(str(folder)) == folder
     (folder / lacking).unlink()
     spec = lab.spec("spec", kind="finetune", params=PLAIN | {"model": str(folder)})
     assert reason in refused(lab, spec)
@@ -198,7 +198,7 @@ def test_a_run_on_a_file_with_another_content_is_another_run(lab: Lab) -> None:
 
     first = hashes()
     assert hashes() == first
-    assert first[1] == models.sha256(Path(file))
+    assert first[1] == catalogue.sha256(Path(file))
     written(lab.root, "rows", FILES["twin"])
     assert hashes()[0] != first[0]
     written(lab.root, "rows", FILES["good"])

@@ -9,7 +9,8 @@ import pytest
 
 from labqueue.domain.artifacts import Files, Table
 from labqueue.domain.kind import Stopped, UserError
-from labqueue.kinds import finetune, generate
+from labqueue.kinds import generate
+from labqueue.kinds.finetune import run
 from tests.helpers_recorder import MemoryRecorder
 from tests.kinds.test_finetune import params as training
 
@@ -17,7 +18,7 @@ from tests.kinds.test_finetune import params as training
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
     rec = MemoryRecorder(tmp_path_factory.mktemp("trained"))
-    finetune.run(training(quantization="none", merge=True, scored=0, samples=0), rec)
+    run.run(training(quantization="none", merge=True, scored=0, samples=0), rec)
     return rec
 
 
@@ -40,7 +41,7 @@ def asked(where: Path, **changes: Any) -> tuple[MemoryRecorder, Table]:
 def test_a_loaded_adapter_answers_as_the_model_that_was_trained(tmp_path: Path) -> None:
     real = {"model": "smollm2-135m-instruct", "quantization": "4bit"}
     trained = MemoryRecorder(tmp_path / "trained")
-    finetune.run(training(**real, steps=4, learning_rate=3e-3, evaluations=0, scored=0), trained)
+    run.run(training(**real, steps=4, learning_rate=3e-3, evaluations=0, scored=0), trained)
     samples = trained.artifacts["samples"]
     assert isinstance(samples, Table)
     questions = [str(row[0]) for row in samples.rows]

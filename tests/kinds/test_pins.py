@@ -11,10 +11,11 @@ import pytest
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.spec import Spec
-from labqueue.execution import specfile
-from labqueue.execution.plan import Plan, Request, plan, runs_of
-from labqueue.kinds import finetune, generate
-from labqueue.llm import pins, tiny
+from labqueue.kinds import generate
+from labqueue.kinds.finetune import run as finetune
+from labqueue.llm.models import pins, tiny
+from labqueue.submission import specfile
+from labqueue.submission.plan import Plan, Request, plan, runs_of
 from tests.commands import call
 from tests.conftest import Lab
 from tests.kinds.test_finetune import TINY

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import adapters, encode, load, tasks, trainer
-from labqueue.llm.train import Recipe, Step
+from labqueue.llm.data import tokenize
+from labqueue.llm.data.generated import tasks
+from labqueue.llm.models import load
+from labqueue.llm.training import lora as adapters
+from labqueue.llm.training import trl_trainer
+from labqueue.llm.training.recipe import Recipe, Step
 
 
 @dataclass
@@ -74,8 +78,8 @@ class Bench:
 
     loaded: load.Loaded
     adapted: Any
-    rows: tuple[encode.TokenRow, ...]
-    held_out: tuple[encode.TokenRow, ...]
+    rows: tuple[tokenize.TokenRow, ...]
+    held_out: tuple[tokenize.TokenRow, ...]
     trainer: Any
     told: Told
 
@@ -92,7 +96,7 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         full: bool = False,
         lora: dict[str, Any] | None = None,
         dropout: float = 0.0,
-        rows: tuple[encode.TokenRow, ...] | None = None,
+        rows: tuple[tokenize.TokenRow, ...] | None = None,
         **told: Any,
     ) -> Bench:
         split = tasks.generated("chain_sum", train_items=24, held_out_items=5, options={"max_terms": 3})
@@ -110,10 +114,10 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
                 gradient_checkpointing=recipe.gradient_checkpointing,
             )
         )
-        rows = rows or encode.encode(loaded.tokenizer, split.train, 512).rows
-        held_out = encode.encode(loaded.tokenizer, split.held_out, 512).rows
+        rows = rows or tokenize.encode(loaded.tokenizer, split.train, 512).rows
+        held_out = tokenize.encode(loaded.tokenizer, split.held_out, 512).rows
         watch = Told(**told)
-        made = trainer.make_trainer(loaded, adapted, rows, held_out, recipe, watch, tmp_path)
+        made = trl_trainer.make_trainer(loaded, adapted, rows, held_out, recipe, watch, tmp_path)
         return Bench(loaded, adapted, rows, held_out, made, watch)
 
     return build

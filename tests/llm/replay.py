@@ -15,9 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from labqueue.llm.footprint import TILE_COLUMNS, TILE_TOKENS
-from labqueue.llm.ledger import Plan
-from labqueue.llm.shapes import Shape
+from labqueue.llm.memory.footprint import TILE_COLUMNS, TILE_TOKENS
+from labqueue.llm.memory.workload import Plan
+from labqueue.llm.models.shapes import Shape
 
 BF16 = torch.bfloat16
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import task_list
-from labqueue.llm.task_source import Source
+from labqueue.llm.data.generated import task_list
+from labqueue.llm.data.generated.task_source import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 ZONES = ("EST5EDT", "IST-5:30")

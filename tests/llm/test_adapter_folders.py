@@ -13,7 +13,9 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.kinds import generate
-from labqueue.llm import adapter_folders, encode, load, models, pins, tasks, templates, tiny
+from labqueue.llm.data import chat_templates, tokenize
+from labqueue.llm.data.generated import tasks
+from labqueue.llm.models import adapter_folder, catalogue, load, pins, tiny
 from tests.helpers_recorder import MemoryRecorder
 from tests.llm.conftest import RECIPE, Bench
 from tests.llm.test_adapters import logits
@@ -32,7 +34,7 @@ def base(tmp_path: Path) -> Path:
 def trained(bench: Build, base: Path, folder: Path, **changes: Any) -> Bench:
     made = bench(FAST, model=str(base), **changes)
     made.trainer.train()
-    adapter_folders.save(made.adapted, folder, made.loaded)
+    adapter_folder.save(made.adapted, folder, made.loaded)
     return made
 
 
@@ -62,25 +64,25 @@ def test_a_hub_models_adapter_names_repository_and_commit(bench: Build, tmp_path
     made = bench()
     commit = "a" * 40
     from_hub = dataclasses.replace(made.loaded, name="qwen2.5-0.5b-instruct", pin=f"commit:{commit}")
-    adapter_folders.save(made.adapted, tmp_path, from_hub)
+    adapter_folder.save(made.adapted, tmp_path, from_hub)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["revision"]) == ("unsloth/Qwen2.5-0.5B-Instruct", commit)
-    assert adapter_folders.about(tmp_path)["base"]["pin"] == f"commit:{commit}"
+    assert adapter_folder.about(tmp_path)["base"]["pin"] == f"commit:{commit}"
 
 
 def test_base_quantization_template_and_end_travel_with_an_adapter(bench: Build, base: Path, tmp_path: Path) -> None:
     made = bench(model=str(base), quantization="4bit")
     made.loaded.tokenizer.eos_token = "<|endoftext|>"
-    templates.apply(made.loaded.tokenizer, "chatml")
-    adapter_folders.save(made.adapted, tmp_path / "adapter", made.loaded, "chatml")
-    said = adapter_folders.about(tmp_path / "adapter")
+    chat_templates.apply(made.loaded.tokenizer, "chatml")
+    adapter_folder.save(made.adapted, tmp_path / "adapter", made.loaded, "chatml")
+    said = adapter_folder.about(tmp_path / "adapter")
     assert said["base"]["name"] == "base"
     assert said["base"]["pin"] == pins.of(str(base))
     assert (said["quantization"], said["template"], said["eos_token"]) == ("4bit", "chatml", "<|im_end|>")
-    again = adapter_folders.with_tokenizer(made.loaded, tmp_path / "adapter").tokenizer
+    again = adapter_folder.with_tokenizer(made.loaded, tmp_path / "adapter").tokenizer
     turns = [{"role": "user", "content": "a"}]
     mine = made.loaded.tokenizer
-    assert again.chat_template == mine.chat_template == templates.CHATML.jinja
+    assert again.chat_template == mine.chat_template == chat_templates.CHATML.jinja
     assert (again.eos_token_id, again.pad_token_id) == (mine.eos_token_id, mine.pad_token_id)
     asked = {"tokenize": False, "add_generation_prompt": True}
     assert again.apply_chat_template(turns, **asked) == mine.apply_chat_template(turns, **asked)
@@ -103,10 +105,10 @@ def test_an_adapter_whose_tensors_have_other_names_is_refused_at_submission_and_
     made = trained(bench, base, tmp_path / "adapter")
     rewritten(tmp_path / "adapter", name)
     with pytest.raises(LabError, match=reason):
-        adapter_folders.check(tmp_path / "adapter", str(base))
+        adapter_folder.check(tmp_path / "adapter", str(base))
     fresh = load.load_model(str(base), quantization="none", dtype="float32")
     with pytest.raises(LabError, match=r"does not fit .*(missing|not in the model)"):
-        adapter_folders.load(fresh, tmp_path / "adapter")
+        adapter_folder.load(fresh, tmp_path / "adapter")
     assert made.loaded.folder == base
 
 
@@ -118,7 +120,7 @@ def test_an_adapter_that_lacks_a_layer_is_refused_as_it_is_loaded(bench: Build, 
     save_file({name: value for name, value in load_file(file).items() if "layers.1" not in name}, file)
     fresh = load.load_model(str(base), quantization="none", dtype="float32")
     with pytest.raises(LabError, match=r"layers\.1.* \(missing\)"):
-        adapter_folders.load(fresh, tmp_path / "adapter")
+        adapter_folder.load(fresh, tmp_path / "adapter")
 
 
 def test_an_adapter_of_another_base_of_the_same_shape_is_refused(bench: Build, base: Path, tmp_path: Path) -> None:
@@ -127,43 +129,43 @@ def test_an_adapter_of_another_base_of_the_same_shape_is_refused(bench: Build, b
     trained(bench, base, tmp_path / "adapter")
     other = Path(shutil.copytree(base, tmp_path / "other"))
     (other / "generation_config.json").write_text("{}")
-    adapter_folders.check(tmp_path / "adapter", str(other))  # the same weights in another folder
-    adapter_folders.load(load.load_model(str(other), quantization="none", dtype="float32"), tmp_path / "adapter")
+    adapter_folder.check(tmp_path / "adapter", str(other))  # the same weights in another folder
+    adapter_folder.load(load.load_model(str(other), quantization="none", dtype="float32"), tmp_path / "adapter")
     weights = load_file(other / "model.safetensors")
     weights["model.norm.weight"] *= 2
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     reason = r"was trained on other weights than those of .*other: on 'base' \(SHA-256"
     with pytest.raises(LabError, match=reason):
-        adapter_folders.check(tmp_path / "adapter", str(other))
+        adapter_folder.check(tmp_path / "adapter", str(other))
     loaded = load.load_model(str(other), quantization="none", dtype="float32")
     with pytest.raises(LabError, match=reason):
-        adapter_folders.load(loaded, tmp_path / "adapter")
+        adapter_folder.load(loaded, tmp_path / "adapter")
 
 
 def test_an_adapter_without_safetensors_is_none(bench: Build, base: Path, tmp_path: Path) -> None:
     trained(bench, base, tmp_path / "adapter")
     (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "adapter_model.bin")
     with pytest.raises(LabError, match=r"holds no adapter: it has no adapter_model\.safetensors"):
-        adapter_folders.check(tmp_path / "adapter", str(base))
+        adapter_folder.check(tmp_path / "adapter", str(base))
 
 
 def test_an_adapter_is_asked_with_the_template_it_was_trained_with_unless_another_is_named(
     bench: Build, base: Path, tmp_path: Path
 ) -> None:
     made = bench(model=str(base))
-    templates.apply(made.loaded.tokenizer, "alpaca")
-    adapter_folders.save(made.adapted, tmp_path / "adapter", made.loaded, "alpaca")
+    chat_templates.apply(made.loaded.tokenizer, "alpaca")
+    adapter_folder.save(made.adapted, tmp_path / "adapter", made.loaded, "alpaca")
     row = tasks.Row("1 + 1", "2", 0)
 
     def asked(rec: MemoryRecorder, **changes: Any) -> list[int]:
         plain = {"model": str(base), "adapter": str(tmp_path / "adapter"), "quantization": "none", "questions": ["a"]}
         params = generate.Params.model_validate(plain | changes)
         loaded = load.load_model(str(base), quantization=params.quantization)
-        templates.apply(loaded.tokenizer, params.template)
-        return encode.prompt_ids(generate._as_trained(params, loaded, tmp_path / "adapter", rec).tokenizer, row)
+        chat_templates.apply(loaded.tokenizer, params.template)
+        return tokenize.prompt_ids(generate._as_trained(params, loaded, tmp_path / "adapter", rec).tokenizer, row)
 
     rec = MemoryRecorder(tmp_path / "asked")
-    as_trained = encode.prompt_ids(made.loaded.tokenizer, row)
+    as_trained = tokenize.prompt_ids(made.loaded.tokenizer, row)
     assert asked(rec) == asked(rec, template="alpaca") == as_trained
     assert asked(rec, template="chatml") != as_trained
     assert rec.notes == []
@@ -180,4 +182,4 @@ def test_asking_a_model_in_4_bit_for_16_or_with_a_strange_adapter_is_refused_at_
     rewritten(tmp_path / "adapter", lambda name: name.replace("layers.1", "layers.7"))
     with pytest.raises(LabError, match="does not fit"):
         generate.check(generate.Params.model_validate(plain), "cpu")
-    assert models.available(str(base))
+    assert catalogue.available(str(base))

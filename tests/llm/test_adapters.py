@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import adapter_folders, adapters, generate, load, tasks
-from labqueue.llm.checkpoint import trainable
+from labqueue.llm.data.generated import tasks
+from labqueue.llm.evaluation import generate
+from labqueue.llm.models import adapter_folder, load
+from labqueue.llm.training import lora as adapters
+from labqueue.llm.training.checkpoint import trainable
 from tests.llm.conftest import RECIPE, Bench
 
 Build = Callable[..., Bench]
@@ -70,9 +73,9 @@ def test_a_reloaded_adapter_equals_the_trained_model_in_logits_and_in_what_it_wr
         before = logits(made.adapted, made.rows[0])
         made.trainer.train()
         folder = tmp_path / str(number)
-        adapter_folders.save(made.adapted, folder, made.loaded)
+        adapter_folder.save(made.adapted, folder, made.loaded)
         fresh = load.load_model("random-tiny", quantization=quantization, dtype="float32")  # type: ignore[arg-type]  # listed
-        again = adapter_folders.load(fresh, folder)
+        again = adapter_folder.load(fresh, folder)
         trained = logits(made.adapted, made.rows[0])
         assert not torch.equal(trained, before), "nothing was trained"
         assert torch.equal(logits(again, made.rows[0]), trained), lora
@@ -83,7 +86,7 @@ def test_a_reloaded_adapter_equals_the_trained_model_in_logits_and_in_what_it_wr
 
 def test_a_saved_adapter_names_no_folder_of_this_machine(bench: Build, tmp_path: Path) -> None:
     made = bench()
-    adapter_folders.save(made.adapted, tmp_path / "adapter", made.loaded)
+    adapter_folder.save(made.adapted, tmp_path / "adapter", made.loaded)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "random-tiny"
     assert str(made.loaded.folder) == made.loaded.model.config._name_or_path
@@ -96,13 +99,13 @@ def test_a_folder_that_holds_no_adapter_of_the_model_is_refused(bench: Build, tm
 
     made = bench()
     with pytest.raises(LabError, match="holds no adapter"):
-        adapter_folders.load(made.loaded, tmp_path)
-    adapter_folders.save(made.adapted, tmp_path, made.loaded)
+        adapter_folder.load(made.loaded, tmp_path)
+    adapter_folder.save(made.adapted, tmp_path, made.loaded)
     fresh = load.load_model("random-tiny", quantization="none", dtype="float32")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     narrow = LlamaConfig(vocab_size=259, **sizes)
     with pytest.raises(LabError, match="does not fit random-tiny"):
-        adapter_folders.load(dataclasses.replace(fresh, model=LlamaForCausalLM(narrow)), tmp_path)
+        adapter_folder.load(dataclasses.replace(fresh, model=LlamaForCausalLM(narrow)), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from labqueue.kinds import _memory
-from labqueue.llm import cards, faults, memory
-from labqueue.llm.cards import chosen
+from labqueue.kinds.finetune import memory as _memory
+from labqueue.llm.memory import device as memory
+from labqueue.llm.memory import faults
+from labqueue.system import cards
+from labqueue.system.cards import chosen
 from tests import driver
 
 A, B, C = "GPU-aa000000-0000-0000-0000-000000000001", "GPU-ab000000-0000-0000-0000-000000000002", "GPU-c3"

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds import finetune, generate
-from labqueue.llm import compute, host, ledger, load, shapes
-from labqueue.llm.compute import Speeds
+from labqueue.kinds import generate
+from labqueue.kinds.finetune import run
+from labqueue.llm import processor
+from labqueue.llm.memory import host, workload
+from labqueue.llm.models import load, shapes
+from labqueue.llm.processor import Speeds
 from tests.commands import REPOSITORY
 
 FAST, SLOW = Speeds(bfloat16=500.0, float32=120.0), Speeds(bfloat16=2.0, float32=30.0)
@@ -22,33 +25,33 @@ FAST, SLOW = Speeds(bfloat16=500.0, float32=120.0), Speeds(bfloat16=2.0, float32
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and no override."""
     monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(compute.OVERRIDE, raising=False)
+    monkeypatch.delenv(processor.OVERRIDE, raising=False)
     yield tmp_path / "cache"
-    compute._processor.cache_clear()
-    compute._speeds.cache_clear()
+    processor._processor.cache_clear()
+    processor._speeds.cache_clear()
 
 
 def keep(found: Speeds) -> None:
     """Writes down what was measured here, as an earlier process would."""
-    path = compute._kept()
+    path = processor._kept()
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"bfloat16": found.bfloat16, "float32": found.float32}))
-    compute._speeds.cache_clear()
+    processor._speeds.cache_clear()
 
 
-def params(**fields: object) -> finetune.Params:
+def params(**fields: object) -> run.Params:
     given = {"model": "random-tiny", "data": {"task": "chain_sum", "train_items": 64, "eval_items": 4}, **fields}
-    return finetune.Params.model_validate_json(json.dumps(given))
+    return run.Params.model_validate_json(json.dumps(given))
 
 
 @pytest.mark.parametrize(("found", "dtype"), [(FAST, "bfloat16"), (SLOW, "float32"), (Speeds(50, 50), "float32")])
 def test_a_run_on_a_cpu_computes_in_what_its_processor_is_faster_in(found: Speeds, dtype: str) -> None:
     keep(found)
-    assert compute.cpu_dtype() == dtype
-    assert finetune.resolved(params(), "cpu").dtype == dtype
-    assert finetune.resolved(params(dtype="float32"), "cpu").dtype == "float32"
-    assert finetune.resolved(params(), "cuda").dtype == "auto", "the card decides when it is there"
-    assert finetune.resolved(params(method="full", quantization="none"), "cpu").dtype == "float32"
+    assert processor.cpu_dtype() == dtype
+    assert run.resolved(params(), "cpu").dtype == dtype
+    assert run.resolved(params(dtype="float32"), "cpu").dtype == "float32"
+    assert run.resolved(params(), "cuda").dtype == "auto", "the card decides when it is there"
+    assert run.resolved(params(method="full", quantization="none"), "cpu").dtype == "float32"
     asked = generate.Params.model_validate_json(json.dumps({"model": "random-tiny", "questions": ["1 + 1"]}))
     assert generate.resolved(asked, "cpu").dtype == dtype
 
@@ -57,21 +60,21 @@ def test_without_its_fast_instructions_a_processor_is_measured_again_and_compute
     kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(FAST)
-    assert compute.cpu_dtype() == "bfloat16"
+    assert processor.cpu_dtype() == "bfloat16"
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    compute._kept().write_text("half a fi")  # a damaged file is as none
-    assert compute.cpu_dtype() == "float32"
-    found = json.loads(compute._kept().read_text())
-    assert found["float32"] > compute.FASTER * found["bfloat16"] > 0
+    processor._kept().write_text("half a fi")  # a damaged file is as none
+    assert processor.cpu_dtype() == "float32"
+    found = json.loads(processor._kept().read_text())
+    assert found["float32"] > processor.FASTER * found["bfloat16"] > 0
     assert sorted(path.suffix for path in kept.iterdir()) == [".json", ".json"], "one for each, and nothing aside"
 
 
 def test_the_override_decides_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(compute.OVERRIDE, "float32")
-    assert compute.cpu_dtype() == "float32"
-    monkeypatch.setenv(compute.OVERRIDE, "bfloat61")
+    monkeypatch.setenv(processor.OVERRIDE, "float32")
+    assert processor.cpu_dtype() == "float32"
+    monkeypatch.setenv(processor.OVERRIDE, "bfloat61")
     with pytest.raises(LabError, match=r"LABQUEUE_CPU_DTYPE is 'bfloat61': did you mean 'bfloat16'"):
-        compute.cpu_dtype()
+        processor.cpu_dtype()
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="AVX2 is of x86")
@@ -80,24 +83,24 @@ def test_a_processor_without_avx2_is_told_before_anything_computes(
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text("processor\t: 0\nmodel name\t: Old Core\nflags\t\t: fpu sse2 avx\n\nprocessor\t: 1\n")
-    monkeypatch.setattr(compute, "CPUINFO", cpuinfo)
-    compute._processor.cache_clear()
+    monkeypatch.setattr(processor, "CPUINFO", cpuinfo)
+    processor._processor.cache_clear()
     asked = generate.Params.model_validate_json(json.dumps({"model": "random-tiny", "questions": ["1 + 1"]}))
     for attempt in (
-        lambda: finetune.check(params(dtype="float32"), "cpu"),
+        lambda: run.check(params(dtype="float32"), "cpu"),
         lambda: generate.check(asked, "cpu"),
         lambda: load.load_model("random-tiny", dtype="float32"),
-        compute.speeds,
+        processor.speeds,
     ):
         with pytest.raises(LabError, match=r"this processor \(Old Core\) has no AVX2"):
             attempt()
 
 
-def quickstart(dtype: str) -> finetune.Params:
-    from labqueue.execution import specfile
+def quickstart(dtype: str) -> run.Params:
+    from labqueue.submission import specfile
 
     spec = specfile.read(REPOSITORY / "jobs" / "quickstart.yaml").data["params"]
-    return finetune.Params.model_validate_json(json.dumps(spec | {"dtype": dtype}))
+    return run.Params.model_validate_json(json.dumps(spec | {"dtype": dtype}))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -107,52 +110,52 @@ def test_the_quickstart_needs_less_than_8_gib_and_4_are_refused_before_it_starts
     group = tmp_path / "groups" / "user" / "shell"
     group.mkdir(parents=True)
     (tmp_path / "mine").write_text("0::/user/shell\n")
-    monkeypatch.setattr(compute, "CGROUPS", tmp_path / "groups")
-    monkeypatch.setattr(compute, "MY_CGROUP", tmp_path / "mine")
+    monkeypatch.setattr(processor, "CGROUPS", tmp_path / "groups")
+    monkeypatch.setattr(processor, "MY_CGROUP", tmp_path / "mine")
     (group / "memory.max").write_text("max\n")
     (group.parent / "memory.max").write_text(f"{8 * 2**30}\n")
-    assert compute.memory_gib() <= 8.0
-    finetune.check(quickstart(dtype), "cpu")
+    assert processor.memory_gib() <= 8.0
+    run.check(quickstart(dtype), "cpu")
     (group.parent / "memory.max").write_text(f"{int(3.9 * 2**30)}\n")
     with pytest.raises(LabError, match=r"needs about \d\.\d GiB of memory beside .* this one has 3\.9 GiB") as raised:
-        finetune.check(quickstart(dtype), "cpu")
+        run.check(quickstart(dtype), "cpu")
     assert raised.value.key == "model"
 
 
 def test_cores_are_those_that_affinity_and_every_control_group_around_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compute, "CGROUPS", tmp_path)
-    monkeypatch.setattr(compute, "MY_CGROUP", tmp_path / "mine")
+    monkeypatch.setattr(processor, "CGROUPS", tmp_path)
+    monkeypatch.setattr(processor, "MY_CGROUP", tmp_path / "mine")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
-    assert compute.cores() == 12, "no control groups at all"
+    assert processor.cores() == 12, "no control groups at all"
     inner = tmp_path / "slice" / "session"
     inner.mkdir(parents=True)
     (tmp_path / "mine").write_text("0::/slice/session\n")
     (inner / "cpu.max").write_text("max 100000\n")
-    assert compute.cores() == 12
+    assert processor.cores() == 12
     (inner.parent / "cpu.max").write_text("350000 100000\n")
-    assert compute.cores() == 3, "a fourth thread would have all wait"
+    assert processor.cores() == 3, "a fourth thread would have all wait"
     (inner / "cpu.max").write_text("20000 100000\n")
-    assert compute.cores() == 1
+    assert processor.cores() == 1
     first = tmp_path / "cpu,cpuacct" / "docker"
     first.mkdir(parents=True)
     (tmp_path / "mine").write_text("5:memory:/docker\n4:cpu,cpuacct:/docker\n0::/\n")
     (first / "cpu.cfs_quota_us").write_text("-1\n")
     (first / "cpu.cfs_period_us").write_text("100000\n")
-    assert compute.cores() == 12
+    assert processor.cores() == 12
     (first / "cpu.cfs_quota_us").write_text("600000\n")
-    assert compute.cores() == 6
+    assert processor.cores() == 6
 
 
 def test_what_a_person_set_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("GOMP_SPINCOUNT", "11")
-    compute.prepare_threads()
+    processor.prepare_threads()
     assert (os.environ["OMP_NUM_THREADS"], os.environ["GOMP_SPINCOUNT"]) == ("7", "11")
     monkeypatch.delenv("OMP_NUM_THREADS")
-    compute.prepare_threads()
-    assert os.environ["OMP_NUM_THREADS"] == str(compute.cores())
+    processor.prepare_threads()
+    assert os.environ["OMP_NUM_THREADS"] == str(processor.cores())
 
 
 @pytest.mark.parametrize(
@@ -166,13 +169,13 @@ def test_a_type_that_a_run_could_not_compute_in_is_refused(
     fields: dict[str, object], device: str, message: str
 ) -> None:
     with pytest.raises(LabError, match=message) as raised:
-        finetune.check(params(**fields), device)
+        run.check(params(**fields), device)
     assert raised.value.key == "dtype"
 
 
 def test_a_predicted_time_follows_the_processor_the_type_and_the_work() -> None:
     shape = shapes.shape_of("smollm2-135m-instruct")
-    plan = ledger.Plan(sequence=64, batch=4, checkpointing=False)
+    plan = workload.Plan(sequence=64, batch=4, checkpointing=False)
     work = host.Work(steps=12, evaluated=72, answered=32, new_tokens=5)
 
     def takes(found: Speeds, dtype: str, cores: int = 2, work: host.Work = work) -> float:

@@ -10,8 +10,11 @@ from typing import Any, get_args
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds._evaluation import Also
-from labqueue.llm import corpora, encode, evals, load, tasks
+from labqueue.kinds.finetune.evaluation import Also
+from labqueue.llm.data import corpora, tokenize
+from labqueue.llm.data.generated import tasks
+from labqueue.llm.evaluation import evaluate
+from labqueue.llm.models import load
 
 OPTIONS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
 
@@ -21,8 +24,8 @@ def tokenizer() -> Any:
     return load.load_model("random-tiny", quantization="none").tokenizer
 
 
-def of_task(tokenizer: Any, items: int, seed: int = 0) -> evals.Evaluation:
-    return evals.of_task(tokenizer, "a", "chain_sum", options=OPTIONS, items=items, seed=seed, max_length=512)
+def of_task(tokenizer: Any, items: int, seed: int = 0) -> evaluate.Evaluation:
+    return evaluate.of_task(tokenizer, "a", "chain_sum", options=OPTIONS, items=items, seed=seed, max_length=512)
 
 
 def test_items_are_what_a_training_with_the_same_task_holds_out(tokenizer: Any) -> None:
@@ -38,7 +41,7 @@ def test_training_rows_that_ask_what_is_measured_are_left_out(tokenizer: Any) ->
     other = tasks.generated("chain_sum", train_items=3000, held_out_items=4, options=OPTIONS, seed=5)
     measured = of_task(tokenizer, 60)
     asked = {row.question for row in measured.questions}
-    kept = evals.apart(other.train, [measured])
+    kept = evaluate.apart(other.train, [measured])
     assert asked & {row.question for row in other.train}, "else this shows nothing"
     assert kept == tuple(row for row in other.train if row.question not in asked)
 
@@ -46,10 +49,10 @@ def test_training_rows_that_ask_what_is_measured_are_left_out(tokenizer: Any) ->
 def test_only_a_whole_answer_counts(tokenizer: Any) -> None:
     measured = of_task(tokenizer, 10)
     right = [row.answer for row in measured.questions]
-    assert evals.exact(measured, right) == 1.0
-    assert evals.exact(measured, [f"It is {answer}." for answer in right]) == 0.0
-    assert evals.exact(measured, [answer + "0" for answer in right]) == 0.0
-    assert evals.exact(measured, [*right[:3], *["x"] * 7]) == 0.3
+    assert evaluate.exact(measured, right) == 1.0
+    assert evaluate.exact(measured, [f"It is {answer}." for answer in right]) == 0.0
+    assert evaluate.exact(measured, [answer + "0" for answer in right]) == 0.0
+    assert evaluate.exact(measured, [*right[:3], *["x"] * 7]) == 0.3
 
 
 def test_windows_are_equally_long_different_and_the_same_each_time(tokenizer: Any) -> None:
@@ -57,7 +60,7 @@ def test_windows_are_equally_long_different_and_the_same_each_time(tokenizer: An
     rows = corpora.windows(tokenizer, text, tokens=640, window=32)
     assert [len(row["input_ids"]) for row in rows] == [32] * 20
     assert len({tuple(row["input_ids"]) for row in rows}) == 20
-    assert sum(encode.loss_tokens(row) for row in rows) == 20 * 31
+    assert sum(tokenize.loss_tokens(row) for row in rows) == 20 * 31
     assert rows == corpora.windows(tokenizer, text, tokens=640, window=32)
     # A window is a run of tokens of one document.
     whole = [tokenizer(document, add_special_tokens=False)["input_ids"] for document in text.documents]
@@ -95,7 +98,7 @@ def test_the_loss_is_that_of_the_models_own_cross_entropy_whatever_the_batch(ben
     made = bench()
     text = corpora.find("python_docs", None)
     rows = corpora.windows(made.loaded.tokenizer, text, tokens=160, window=32)
-    measured = evals.Evaluation("text", rows, (), None, "python_docs", "", "")
+    measured = evaluate.Evaluation("text", rows, (), None, "python_docs", "", "")
     losses = []
     for row in rows:
         ids = torch.tensor([row["input_ids"]])  # [1, position]
@@ -103,21 +106,23 @@ def test_the_loss_is_that_of_the_models_own_cross_entropy_whatever_the_batch(ben
             losses.append(float(made.trainer.model(input_ids=ids, labels=ids).loss))
     made.trainer.model.train()
     before = torch.get_rng_state()
-    assert evals.loss(made.trainer, measured) == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
+    assert evaluate.loss(made.trainer, measured) == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
     assert made.trainer.model.training
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_batching_answers_changes_none_of_them(bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     made = bench()
-    measured = evals.of_task(
+    measured = evaluate.of_task(
         made.loaded.tokenizer, "a", "chain_sum", options={"max_terms": 4}, items=7, seed=0, max_length=512
     )
 
     def answers() -> list[str]:
-        return evals.answers(made.adapted, made.loaded.tokenizer, measured, backend="hf", gradient_checkpointing=False)
+        return evaluate.answers(
+            made.adapted, made.loaded.tokenizer, measured, backend="hf", gradient_checkpointing=False
+        )
 
     together = answers()
-    monkeypatch.setattr(evals, "CPU_TOKENS", 1)
+    monkeypatch.setattr(evaluate, "CPU_TOKENS", 1)
     assert answers() == together
-    assert evals.answer_batch(made.adapted, made.loaded.tokenizer, measured.questions, 4) == 1
+    assert evaluate.answer_batch(made.adapted, made.loaded.tokenizer, measured.questions, 4) == 1

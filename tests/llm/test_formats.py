@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import corpora, formats, rows
+from labqueue.llm.data import corpora
+from labqueue.llm.data.files import formats, records
 
 ROWS = [{"question": f'wie heißt „{n}“, 007?\nSay, "{n}"', "answer": f"{n:03}"} for n in range(7)]
 
@@ -83,7 +84,7 @@ WRITERS: dict[str, tuple[str, Callable[[list[Any]], bytes], str]] = {
 def test_a_file_gives_the_same_rows_whatever_its_format(tmp_path: Path, form: str) -> None:
     name, write, said = WRITERS[form]
     (tmp_path / name).write_bytes(write(ROWS))
-    found = rows.read_file(tmp_path / name)
+    found = records.read_file(tmp_path / name)
     assert [(row.question, row.answer) for row in found.rows] == [(row["question"], row["answer"]) for row in ROWS]
     assert found.notes == (f"{name} is read as {said}: 7 rows of question and answer",)
     assert [row.key for row in found.rows] == sorted({row.key for row in found.rows})
@@ -154,7 +155,7 @@ def test_a_file_that_is_broken_or_of_another_format_is_refused_with_its_place(
 ) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(LabError, match=reason):
-        rows.read_file(tmp_path / name)
+        records.read_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("rest", ["{},b\n", '"{}",b\n', '{},"b\nc"\n'])
@@ -162,14 +163,14 @@ def test_a_quote_that_is_broken_at_row_10_000_is_refused_with_the_line_it_stands
     good = "".join(f'"q{n}","a\n{n}"\n' for n in range(1, 10_000))  # two lines each
     (tmp_path / "a.csv").write_text("question,answer\n" + good + '"broken,b\n' + "".join(map(rest.format, range(50))))
     with pytest.raises(LabError, match="the row that begins here has a quote that is not closed") as raised:
-        rows.read_file(tmp_path / "a.csv")
+        records.read_file(tmp_path / "a.csv")
     assert raised.value.line == 1 + 2 * 9_999 + 1
 
 
 def test_a_cell_longer_than_pythons_limit_is_read_and_the_limit_left_as_it_was(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     (tmp_path / "a.csv").write_text("question,answer\nq," + "a" * (2 * limit))
-    assert len(rows.read_file(tmp_path / "a.csv").rows[0].answer) == 2 * limit
+    assert len(records.read_file(tmp_path / "a.csv").rows[0].answer) == 2 * limit
     assert csv.field_size_limit() == limit
 
 
@@ -177,11 +178,11 @@ def test_nested_lists_of_a_parquet_are_refused_with_their_row(tmp_path: Path) ->
     values = [{"question": ["a", "b"], "answer": "c"}]
     (tmp_path / "a.parquet").write_bytes(parquet(values))
     with pytest.raises(LabError, match=r"a.parquet: row 1: question must be text, got \['a', 'b'\]"):
-        rows.read_file(tmp_path / "a.parquet")
+        records.read_file(tmp_path / "a.parquet")
     talks = [{"messages": [[{"role": "user", "content": "q"}], [{"role": "user", "content": "p"}]]}]
     (tmp_path / "b.parquet").write_bytes(parquet(talks))
     with pytest.raises(LabError, match=r"b.parquet: row 1: a message has a role .* got \[\{'role': 'user'"):
-        rows.read_file(tmp_path / "b.parquet")
+        records.read_file(tmp_path / "b.parquet")
 
 
 def test_bytes_of_a_parquet_that_are_no_text_are_refused_with_the_rows_before(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_bytes_of_a_parquet_that_are_no_text_are_refused_with_the_rows_before(tm
     column = pa.Array.from_buffers(pa.string(), 2, broken.buffers())
     pq.write_table(pa.table({"question": column, "answer": ["a", "b"]}), tmp_path / "a.parquet")
     with pytest.raises(LabError, match=r"a.parquet: cannot be read after row 2: .*utf-8"):
-        rows.read_file(tmp_path / "a.parquet")
+        records.read_file(tmp_path / "a.parquet")
 
 
 def test_what_is_read_is_what_was_hashed(tmp_path: Path) -> None:
@@ -200,10 +201,10 @@ def test_what_is_read_is_what_was_hashed(tmp_path: Path) -> None:
     path.write_bytes(lines(ROWS))
     digest = formats.sha256(path, "data.path")
     assert digest == hashlib.sha256(lines(ROWS)).hexdigest()
-    assert len(rows.read_file(path, sha256=digest).rows) == len(ROWS)
+    assert len(records.read_file(path, sha256=digest).rows) == len(ROWS)
     path.write_bytes(lines(ROWS[:3]))
     with pytest.raises(LabError, match=r"a.jsonl has changed since it was submitted \(SHA-256 .*: put it back"):
-        rows.read_file(path, sha256=digest)
+        records.read_file(path, sha256=digest)
     text = tmp_path / "text.txt"
     text.write_bytes(b"\xef\xbb\xbfto be")
     assert corpora.find(None, str(text), sha256=formats.sha256(text, "also")).documents == ("to be",)

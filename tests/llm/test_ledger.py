@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import footprint, ledger
-from labqueue.llm.coefficients import FITTED
-from labqueue.llm.ledger import Plan, predict
-from labqueue.llm.shapes import SHAPES, Shape
+from labqueue.llm.memory import estimate, footprint, workload
+from labqueue.llm.memory.coefficients import FITTED
+from labqueue.llm.memory.estimate import predict
+from labqueue.llm.memory.workload import Plan
+from labqueue.llm.models.shapes import SHAPES, Shape
 
 WIDE = Shape("llama", 128, 676, 6, 4, 1, 32, 600, False, False, 4096)
 """The proportions of Qwen2.5-7B: a wide MLP, few key heads."""
@@ -55,13 +56,13 @@ HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "unsloth", "num
 
 PLANS = st.builds(
     Plan,
-    backend=st.sampled_from(ledger.BACKENDS),
+    backend=st.sampled_from(workload.BACKENDS),
     sequence=st.integers(1, 4000),
     batch=st.integers(1, 16),
     accumulation=st.integers(1, 2),
     rank=st.integers(1, 96),
-    quantization=st.sampled_from(ledger.QUANTIZATIONS),
-    optimizer=st.sampled_from(ledger.OPTIMIZERS),
+    quantization=st.sampled_from(workload.QUANTIZATIONS),
+    optimizer=st.sampled_from(workload.OPTIMIZERS),
     checkpointing=st.booleans(),
     masked=st.booleans(),
     card_gib=st.sampled_from((15.5, 80.0)),
@@ -74,7 +75,7 @@ NAMES = st.sampled_from(["smollm2-135m-instruct", "qwen2.5-1.5b-instruct", "llam
 def test_items_sum_to_the_total_and_none_is_negative(name: str, plan: Plan) -> None:
     found = predict(SHAPES[name], plan)
     assert math.fsum(found.items_gib.values()) == pytest.approx(found.total_gib)
-    assert set(found.items_gib) <= set(ledger.ITEMS)
+    assert set(found.items_gib) <= set(estimate.ITEMS)
     assert min(found.items_gib.values()) > 0
 
 
@@ -105,13 +106,13 @@ def test_four_bits_checkpoints_and_small_moments_save_memory(name: str, plan: Pl
 
 def test_the_longest_sequence_fits_and_the_next_does_not() -> None:
     shape = SHAPES["qwen2.5-7b-instruct"]
-    for backend in ledger.BACKENDS:
+    for backend in workload.BACKENDS:
         plan = Plan(backend=backend, batch=2)
-        found = ledger.longest(shape, plan, 9.0)
+        found = estimate.longest(shape, plan, 9.0)
         assert predict(shape, replace(plan, sequence=found)).total_gib <= 9.0
         assert predict(shape, replace(plan, sequence=found + 1)).total_gib > 9.0
-    assert ledger.longest(shape, Plan(), 5.0) == 0, "not even the weights"
-    assert ledger.longest(shape, Plan(), 500.0) == shape.max_position
+    assert estimate.longest(shape, Plan(), 5.0) == 0, "not even the weights"
+    assert estimate.longest(shape, Plan(), 500.0) == shape.max_position
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,9 @@ def test_runs_it_was_not_fitted_to_are_within_five_percent_and_nothing_is_said_t
     found = of_measured_rows("score")
     ran = [row for row in found["rows"] if row["ran"]]
     assert len(ran) >= 24
-    assert {row["backend"] for row in ran} == set(ledger.BACKENDS)
+    assert {row["backend"] for row in ran} == set(workload.BACKENDS)
     assert len({row["shape"] for row in ran}) >= 2
-    for backend in ledger.BACKENDS:
+    for backend in workload.BACKENDS:
         errors = [abs(row["predicted_gib"] / row["peak_gib"] - 1) for row in ran if row["backend"] == backend]
         assert math.fsum(errors) / len(errors) <= 0.05
         assert max(errors) <= 0.10

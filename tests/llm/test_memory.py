@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labqueue.llm import memory
+from labqueue.llm.memory import device
 
 
 class OutOfMemoryError(RuntimeError):
@@ -24,10 +24,10 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_running_out_of_memory_is_recognised_also_behind_another_error(error: Exception) -> None:
-    assert memory.is_out_of_memory(error)
+    assert device.is_out_of_memory(error)
     wrapped = ValueError("while training")
     wrapped.__cause__ = error
-    assert memory.is_out_of_memory(wrapped)
+    assert device.is_out_of_memory(wrapped)
 
 
 @pytest.mark.parametrize(
@@ -40,16 +40,16 @@ def test_running_out_of_memory_is_recognised_also_behind_another_error(error: Ex
     ],
 )
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
-    assert not memory.is_out_of_memory(error)
+    assert not device.is_out_of_memory(error)
 
 
 def test_a_cpu_has_a_measured_peak_no_cap_and_no_context() -> None:
-    peak = memory.peak_gib("cpu")
+    peak = device.peak_gib("cpu")
     assert peak is not None
     assert peak > 0.01
-    assert memory.cap("cpu", 4.0) == (None, None)
+    assert device.cap("cpu", 4.0) == (None, None)
     with pytest.raises(ValueError, match="above 0"):
-        memory.cap("cpu", 0.0)
+        device.cap("cpu", 0.0)
 
 
 def test_a_real_allocation_that_cannot_be_met_is_recognised() -> None:
@@ -57,16 +57,16 @@ def test_a_real_allocation_that_cannot_be_met_is_recognised() -> None:
 
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    assert memory.is_out_of_memory(caught.value)
+    assert device.is_out_of_memory(caught.value)
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_cap_holds_and_the_context_is_measured() -> None:
     import torch
 
-    capped, _ = memory.cap("cuda:0", 1.0)
+    capped, _ = device.cap("cuda:0", 1.0)
     assert capped == 1.0
     with pytest.raises(torch.cuda.OutOfMemoryError) as caught:
-        torch.empty(2 * memory.GIB, dtype=torch.uint8, device="cuda:0")
-    assert memory.is_out_of_memory(caught.value)
+        torch.empty(2 * device.GIB, dtype=torch.uint8, device="cuda:0")
+    assert device.is_out_of_memory(caught.value)
     torch.cuda.set_per_process_memory_fraction(1.0)

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import adapters, load, merge
-from labqueue.llm.train import held_out_loss
+from labqueue.llm.models import load
+from labqueue.llm.training import lora as adapters
+from labqueue.llm.training import merge
+from labqueue.llm.training.recipe import held_out_loss
 from tests.llm.conftest import RECIPE, Bench
 from tests.llm.test_train import mean_by_hand
 
@@ -112,7 +114,7 @@ def test_a_fully_trained_model_is_read_back_bit_for_bit(
 def test_transposed_layers_are_merged_as_they_are_kept(bench: Build, tmp_path: Path) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from labqueue.llm import tiny
+    from labqueue.llm.models import tiny
 
     words = tiny.tokenizer()
     config = GPT2Config(
@@ -138,7 +140,8 @@ def test_a_merged_folder_holds_the_models_own_tensors_and_nothing_else(
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from labqueue.llm import models, templates, tiny
+    from labqueue.llm.data import chat_templates
+    from labqueue.llm.models import catalogue, tiny
 
     monkeypatch.setattr(merge, "SHARD_BYTES", 2**31 if tied else 50_000)
     base, merged = tmp_path / "base", tmp_path / "merged"
@@ -150,7 +153,7 @@ def test_a_merged_folder_holds_the_models_own_tensors_and_nothing_else(
     ships = {"temperature": 0.6, "top_p": 0.9, "eos_token_id": [0, 1]}
     (base / "generation_config.json").write_text(json.dumps(ships))
     made = bench(FAST, model=str(base), quantization=quantization, lora=lora)
-    templates.apply(made.loaded.tokenizer, "chatml")
+    chat_templates.apply(made.loaded.tokenizer, "chatml")
     made.trainer.train()
     merge.merge(made.loaded, made.adapted, merged)
 
@@ -161,9 +164,9 @@ def test_a_merged_folder_holds_the_models_own_tensors_and_nothing_else(
     assert all(known.get_name(name, try_suffixes=(".weight",)) for name in named), "what a conversion to GGUF looks up"
     opened, info = AutoModelForCausalLM.from_pretrained(merged, output_loading_info=True)
     assert not any(info.values()), info
-    assert models.available(str(merged))
+    assert catalogue.available(str(merged))
     words = AutoTokenizer.from_pretrained(merged)
-    assert (words.chat_template, words.eos_token) == (templates.CHATML.jinja, "<|im_end|>")
+    assert (words.chat_template, words.eos_token) == (chat_templates.CHATML.jinja, "<|im_end|>")
     assert words.eos_token_id in opened.generation_config.eos_token_id
     assert set(ships["eos_token_id"]) < set(opened.generation_config.eos_token_id)
     assert opened.generation_config.temperature == ships["temperature"]

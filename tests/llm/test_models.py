@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import architectures, models, templates, tiny
+from labqueue.llm.data import chat_templates
+from labqueue.llm.models import architectures, catalogue, tiny
 
 
 @pytest.mark.parametrize("architecture", architectures.ARCHITECTURES.values())
 def test_a_folder_of_every_architecture_that_the_lab_trains_is_a_model(tmp_path: Path, architecture: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
-    assert models.find(str(tmp_path)).where == "folder"
+    assert catalogue.find(str(tmp_path)).where == "folder"
 
 
 @pytest.mark.parametrize("kind", architectures.ARCHITECTURES)
@@ -52,22 +53,22 @@ def test_transformers_loads_each_of_them_as_a_causal_language_model(kind: str) -
 def test_a_folder_of_another_architecture_is_refused_with_its_name(tmp_path: Path, config: str, reason: str) -> None:
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(LabError, match=reason):
-        models.find(str(tmp_path))
+        catalogue.find(str(tmp_path))
 
 
 def test_a_row_of_the_catalogue_has_its_template_and_whether_it_is_gated() -> None:
-    row = models.find("llama-3.1-8b-instruct").row()
+    row = catalogue.find("llama-3.1-8b-instruct").row()
     assert row == {
         "name": "llama-3.1-8b-instruct",
         "parameters": 8_030_261_248,
         "licence": "Llama 3.1 Community",
         "template": "llama3",
         "gated": False,
-        "here": models.available("llama-3.1-8b-instruct"),
+        "here": catalogue.available("llama-3.1-8b-instruct"),
         "source": "unsloth/Meta-Llama-3.1-8B-Instruct",
         "note": "",
     }
-    assert {model.template for model in models.CATALOGUE.values()} <= set(templates.TEMPLATES)
+    assert {model.template for model in catalogue.CATALOGUE.values()} <= set(chat_templates.TEMPLATES)
 
 
 @pytest.fixture
@@ -162,8 +163,8 @@ def test_a_model_that_can_be_trained_is_brought_whole_and_is_there_without_the_h
 def test_a_dataset_is_fetched_once_and_read_without_the_hub_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from labqueue.llm import datasets_hub
-    from labqueue.llm.rows import Columns
+    from labqueue.llm.data import hub_datasets
+    from labqueue.llm.data.files.records import Columns
 
     rows = [{"instruction": f"do {n}", "output": f"done {n}"} for n in range(5)]
     lines = "\n".join(map(json.dumps, rows)).encode()
@@ -172,13 +173,13 @@ def test_a_dataset_is_fetched_once_and_read_without_the_hub_afterwards(
     assert set(hub.asked) == {"README.md", "train.jsonl"}
     assert fetched("hub:yahma/alpaca-cleaned@main", tmp_path, HF_ENDPOINT=hub.endpoint) == ""
     monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path / "cache"))
-    assert datasets_hub.available("yahma/alpaca-cleaned", "main", None)
+    assert hub_datasets.available("yahma/alpaca-cleaned", "main", None)
     asked = {"revision": "main", "subset": None, "split": "train", "columns": Columns(("instruction",), "output")}
-    found = datasets_hub.read("yahma/alpaca-cleaned", **asked)
+    found = hub_datasets.read("yahma/alpaca-cleaned", **asked)
     assert [row.answer for row in found.rows] == [row["output"] for row in rows]
     assert found.name == f"yahma/alpaca-cleaned@{COMMIT[:12]}, split train"
     next((tmp_path / "hf").rglob("train.jsonl")).unlink()
-    assert not datasets_hub.available("yahma/alpaca-cleaned", "main", None)
+    assert not hub_datasets.available("yahma/alpaca-cleaned", "main", None)
 
 
 def test_a_dataset_that_is_only_a_script_is_refused_with_the_branch_that_is_not(tmp_path: Path) -> None:
@@ -239,6 +240,6 @@ def test_offline_mode_is_said_as_such(tmp_path: Path) -> None:
 
 
 def test_a_model_that_was_never_fetched_is_said_offline_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_snapshot", lambda model, commit: None)
+    monkeypatch.setattr(catalogue, "_snapshot", lambda model, commit: None)
     with pytest.raises(LabError, match="is not on this machine: submit an experiment that names it while connected"):
-        models.local("qwen2.5-14b-instruct")
+        catalogue.local("qwen2.5-14b-instruct")

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import evals, overlap, sources
-from labqueue.llm.tasks import Row
+from labqueue.llm.data import overlap
+from labqueue.llm.data import split as sources
+from labqueue.llm.data.generated.tasks import Row
+from labqueue.llm.evaluation import evaluate
 
 
 def talk(key: int, *turns: tuple[str, str], unlearned: frozenset[int] = frozenset()) -> Row:
@@ -129,8 +131,8 @@ def test_a_conversation_in_which_what_is_measured_is_asked_is_left_out_of_traini
         row(1, "Hello", "Hi", "What is  1 + 1?", "2"),
         row(2, "Hello", "Hi", "What is 1 + 2?", "3"),
     ]
-    one = evals.Evaluation("a", (), tuple(measured), None, "", "", "")
-    assert [each.key for each in evals.apart(training, [one])] == [2]
+    one = evaluate.Evaluation("a", (), tuple(measured), None, "", "", "")
+    assert [each.key for each in evaluate.apart(training, [one])] == [2]
 
 
 def test_thirty_thousand_conversations_are_split_in_seconds() -> None:

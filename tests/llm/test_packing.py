@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import adapters, encode, load, packing, tasks
+from labqueue.llm.data import packing, tokenize
+from labqueue.llm.data.generated import tasks
+from labqueue.llm.models import load
+from labqueue.llm.training import lora
 
 WIDTH = 200
 
 
-def token_rows(lengths: list[int]) -> list[encode.TokenRow]:
+def token_rows(lengths: list[int]) -> list[tokenize.TokenRow]:
     """Rows of these lengths, each with tokens and labels of its own."""
     source = random.Random(0)
     rows = []
     for length in lengths:
         ids = [source.randrange(3, 250) for _ in range(length)]
-        rows.append({"input_ids": ids, "labels": [encode.IGNORED] * (length // 2) + ids[length // 2 :]})
+        rows.append({"input_ids": ids, "labels": [tokenize.IGNORED] * (length // 2) + ids[length // 2 :]})
     return rows
 
 
@@ -65,9 +68,9 @@ def loaded(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="module")
-def rows(loaded: Any) -> tuple[encode.TokenRow, ...]:
+def rows(loaded: Any) -> tuple[tokenize.TokenRow, ...]:
     split = tasks.generated("chain_sum", train_items=9, held_out_items=1, options={"max_terms": 6})
-    found = encode.encode(loaded.tokenizer, split.train, 512).rows
+    found = tokenize.encode(loaded.tokenizer, split.train, 512).rows
     assert len({len(row["input_ids"]) for row in found}) >= 3
     return found
 
@@ -84,7 +87,7 @@ def document_losses(model: Any, batch: dict[str, Any], spans: list[tuple[int, in
         values = [
             -float(logprobs[place, at - 1, labels[place, at]])
             for at in range(start + 1, start + length)
-            if labels[place, at] != encode.IGNORED
+            if labels[place, at] != tokenize.IGNORED
         ]
         losses.append(sum(values) / len(values))
     return losses
@@ -103,7 +106,7 @@ def test_the_loss_of_each_document_is_the_same_packed_and_alone(loaded: Any, row
     batch = packing.PackedCollator(loaded.tokenizer.pad_token_id, flat=flat)(packs)
     batch.pop("packed_seq_lengths", None)  # Unsloth's
     together = document_losses(loaded.model, batch, spans)
-    collator = encode.Collator(loaded.tokenizer.pad_token_id)
+    collator = tokenize.Collator(loaded.tokenizer.pad_token_id)
     for loss, document in zip(together, [d for each in packs for d in packing.unpack(each)], strict=True):
         (alone,) = document_losses(loaded.model, collator([document]), [(0, 0, len(document["input_ids"]))])
         assert loss == pytest.approx(alone, abs=1e-5)
@@ -112,12 +115,12 @@ def test_the_loss_of_each_document_is_the_same_packed_and_alone(loaded: Any, row
 def test_a_step_over_the_same_rows_has_the_same_loss_and_gradient_packed_or_not(loaded: Any, rows: Any) -> None:
     import torch
 
-    def step(collator: encode.Collator, batches: Iterator[Any]) -> tuple[float, dict[str, Any]]:
+    def step(collator: tokenize.Collator, batches: Iterator[Any]) -> tuple[float, dict[str, Any]]:
         loaded.model.zero_grad()
         total = 0.0
         collated = [collator(batch) for batch in batches]
         items = sum(
-            int((batch["labels"][:, 1:] != encode.IGNORED).sum()) for batch in collated
+            int((batch["labels"][:, 1:] != tokenize.IGNORED).sum()) for batch in collated
         )  # as transformers counts
         for batch in collated:
             loss = loaded.model(**batch, num_items_in_batch=items).loss
@@ -128,7 +131,7 @@ def test_a_step_over_the_same_rows_has_the_same_loss_and_gradient_packed_or_not(
     pad = loaded.tokenizer.pad_token_id
     packs = packing.pack(rows, 2 * WIDTH)
     loss, gradient = step(packing.PackedCollator(pad), iter([packs[:1], packs[1:]]))
-    plain_loss, plain = step(encode.Collator(pad), iter([rows[:4], rows[4:]]))
+    plain_loss, plain = step(tokenize.Collator(pad), iter([rows[:4], rows[4:]]))
     assert loss == pytest.approx(plain_loss, abs=1e-6)
     assert gradient.keys() == plain.keys()
     for name, value in plain.items():
@@ -148,7 +151,7 @@ def test_the_guard_passes_what_isolates(loaded: Any, rows: Any) -> None:
 
 def chain_sums(tokenizer: Any, width: int) -> Any:
     split = tasks.generated("chain_sum", train_items=9, held_out_items=1, options={"max_terms": 6})
-    return packing.pack(encode.encode(tokenizer, split.train, 512).rows, width)
+    return packing.pack(tokenize.encode(tokenizer, split.train, 512).rows, width)
 
 
 class Masked(packing.PackedCollator):
@@ -186,7 +189,7 @@ def test_the_guard_stops_what_leaks_and_names_the_difference(loaded: Any, rows: 
 @pytest.mark.parametrize("leaky", [Masked, Cached, Counted])
 def test_in_half_precision_and_4_bit_the_guard_tells_a_leak_from_rounding(leaky: Any) -> None:
     half = load.load_model("random-tiny", quantization="4bit", dtype="bfloat16")
-    adapted = adapters.add_lora(
+    adapted = lora.add_lora(
         half, rank=4, alpha=8.0, dropout=0.1, scaling="standard", targets="all-linear", seed=0,
         max_length=512, gradient_checkpointing=False,
     )  # fmt: skip

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import encode, lengths, rendering, rows, templates, tiny
-from labqueue.llm.tasks import Row
+from labqueue.llm.data import chat_templates, lengths, rendering, tokenize
+from labqueue.llm.data.files import records
+from labqueue.llm.data.generated.tasks import Row
+from labqueue.llm.models import tiny
 from tests.llm.test_rows import ASKED, CALL, TOLD, WRAPPED, called, messages
 
 QWEN = (
@@ -40,12 +42,12 @@ def tokenizer(template: str | None = tiny.CHAT) -> Any:
 
 
 def row(value: dict[str, Any], number: int = 7) -> Row:
-    found = rows.collect([(number, value)], None, "rows", "line", lambda at: {"line": at})
+    found = records.collect([(number, value)], None, "rows", "line", lambda at: {"line": at})
     return found.rows[0]
 
 
-def learned(encoded: encode.TokenRow) -> str:
-    return str(tokenizer().decode([label for label in encoded["labels"] if label != encode.IGNORED]))
+def learned(encoded: tokenize.TokenRow) -> str:
+    return str(tokenizer().decode([label for label in encoded["labels"] if label != tokenize.IGNORED]))
 
 
 CALLED = row({"messages": called({"tool_calls": [CALL]}), "tools": [WRAPPED]})
@@ -54,13 +56,13 @@ THOUGHT = row(messages(ASKED, TOLD | {"reasoning_content": "It is dry."}))
 
 def test_tools_calls_and_reasoning_are_shown_where_the_template_knows_them() -> None:
     made = tokenizer(QWEN)
-    encoded = encode.encode(made, [CALLED, THOUGHT], 4096).rows
+    encoded = tokenize.encode(made, [CALLED, THOUGHT], 4096).rows
     text = made.decode(encoded[0]["input_ids"])
     assert json.dumps(WRAPPED) in text
     assert json.dumps({"name": "weather", "arguments": {"city": "Paris"}}) in text
     assert learned(encoded[0]) == f"<call>{json.dumps(CALL)}</call><|im_end|>\nNo.<|im_end|>\n"
     assert learned(encoded[1]) == "<think>It is dry.</think>No.<|im_end|>\n"
-    prompt = encode.prompt_ids(made, CALLED)
+    prompt = tokenize.prompt_ids(made, CALLED)
     assert encoded[0]["input_ids"][: len(prompt)] == prompt
 
 
@@ -89,27 +91,27 @@ def test_what_the_template_leaves_out_or_refuses_is_said_with_its_row(
     which: Row, template: str | None, reason: str
 ) -> None:
     with pytest.raises(LabError, match=reason) as raised:
-        encode.encode(tokenizer(template), [Row("q", "a", 0), which], 4096)
+        tokenize.encode(tokenizer(template), [Row("q", "a", 0), which], 4096)
     assert raised.value.key == "data.template"
 
 
 def test_a_conversation_that_begins_with_the_assistant_is_learned_where_the_template_shows_it() -> None:
     hello = {"role": "assistant", "content": "Hello!"}
     for loss, expected in (("answer", "No.<|im_end|>\n"), ("full", "user\nRain?<|im_end|>\n")):
-        (encoded,) = encode.encode(tokenizer(), [row(messages(hello, ASKED, TOLD))], 4096, loss=loss).rows  # type: ignore[arg-type]
+        (encoded,) = tokenize.encode(tokenizer(), [row(messages(hello, ASKED, TOLD))], 4096, loss=loss).rows  # type: ignore[arg-type]
         assert "Hello!" in tokenizer().decode(encoded["input_ids"])
         assert "Hello!" not in learned(encoded)
         assert expected in learned(encoded)
 
 
-@pytest.mark.parametrize("template", [tiny.CHAT, None, templates.ALPACA.jinja])
+@pytest.mark.parametrize("template", [tiny.CHAT, None, chat_templates.ALPACA.jinja])
 @pytest.mark.parametrize("loss", ["answer", "full"])
 def test_a_turn_of_weight_0_carries_no_loss(template: str | None, loss: Any) -> None:
     shown = {"role": "assistant", "content": "Perhaps.", "weight": 0}
     weighed = row(messages(ASKED, shown, {"role": "user", "content": "Sure?"}, TOLD))
     plain = row(messages(ASKED, shown | {"weight": 1}, {"role": "user", "content": "Sure?"}, TOLD))
     (with_weight,), (without,) = (
-        encode.encode(tokenizer(template), [each], 4096, loss=loss).rows for each in (weighed, plain)
+        tokenize.encode(tokenizer(template), [each], 4096, loss=loss).rows for each in (weighed, plain)
     )
     assert with_weight["input_ids"] == without["input_ids"]
     assert "Perhaps." in learned(without)
@@ -128,7 +130,7 @@ def test_text_of_a_control_token_in_a_row_is_refused_with_row_and_token(token: s
         "call": row(messages(ASKED, TOLD | {"tool_calls": [{"name": "f", "arguments": {"x": text}}]})),
     }[place]
     with pytest.raises(LabError, match=r"training row 1 \(source 7\): the text '<.*\|>' in it would become") as raised:
-        encode.encode(tokenizer(), [Row("a < b, a <| b", "<think> <|im_en|>", 0), bad, Row("q", "a", 9)], 4096)
+        tokenize.encode(tokenizer(), [Row("a < b, a <| b", "<think> <|im_en|>", 0), bad, Row("q", "a", 9)], 4096)
     assert repr(token) in raised.value.message
     with pytest.raises(LabError, match=r"rows.jsonl:7: the text .* \(2 of 2 rows have such text\)"):
         rendering.check([bad, bad], rendering.of_tokenizer(tokenizer()), "training", file="rows.jsonl")
@@ -152,7 +154,7 @@ def test_what_is_asked_before_a_model_is_loaded_is_what_its_tokenizer_does(tmp_p
     assert rendering.of_model(str(folder), "none") == rendering.Rendering(tiny.SPECIAL, None)
     named = rendering.of_model("random-tiny", "llama3")
     assert named is not None
-    assert set(named.control) == {*tiny.SPECIAL, *templates.LLAMA3.needs}
+    assert set(named.control) == {*tiny.SPECIAL, *chat_templates.LLAMA3.needs}
     assert rendering.of_model(str(tmp_path / "none"), "auto") is None
 
 
@@ -162,5 +164,5 @@ def test_a_row_that_a_template_refuses_has_a_length_all_the_same(tmp_path: Path)
     refused = row(messages(TOLD, ASKED, TOLD))
     assert lengths.longest(str(tmp_path), [refused]) >= sum(len(text) for _, text in refused.turns)
     tokenizer(QWEN).save_pretrained(tmp_path)
-    real = len(encode.encode(tokenizer(QWEN), [CALLED], 4096).rows[0]["input_ids"])
+    real = len(tokenize.encode(tokenizer(QWEN), [CALLED], 4096).rows[0]["input_ids"])
     assert lengths.longest(str(tmp_path), [CALLED]) >= real - 8

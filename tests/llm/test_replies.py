@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import adapters, encode, generate, lengths, load, merge, replies, templates, tiny
-from labqueue.llm.tasks import Row
+from labqueue.llm.data import chat_templates, lengths, replies, tokenize
+from labqueue.llm.data.generated.tasks import Row
+from labqueue.llm.evaluation import generate
+from labqueue.llm.models import load, tiny
+from labqueue.llm.training import lora, merge
 from tests.llm import variants
 
 END, TEXT_END, START = 2, 0, 1
@@ -56,7 +59,7 @@ def by_hand(model: Any, prompt: list[int], ends: set[int], new: int) -> list[int
 
 def often(model: Any) -> set[int]:
     """Tokens that the model says a while after it began: ends that cut replies at different places."""
-    spoken = [by_hand(model, encode.prompt_ids(tiny.tokenizer(), row), set(), 8) for row in QUESTIONS]
+    spoken = [by_hand(model, tokenize.prompt_ids(tiny.tokenizer(), row), set(), 8) for row in QUESTIONS]
     return {spoken[0][5], spoken[1][3]}
 
 
@@ -68,7 +71,7 @@ def test_a_reply_is_the_most_likely_token_each_time_whatever_the_folder_says(tmp
     generate.settle(found, "auto")
     model = found.model
     if adapter:
-        model = adapters.add_lora(
+        model = lora.add_lora(
             found,
             rank=4,
             alpha=8.0,
@@ -87,7 +90,7 @@ def test_a_reply_is_the_most_likely_token_each_time_whatever_the_folder_says(tmp
     ends = often(model)
     found.model.generation_config.eos_token_id = sorted(ends)
     before = found.model.generation_config.to_dict()
-    expected = [by_hand(model, encode.prompt_ids(found.tokenizer, row), ends, 8) for row in QUESTIONS]
+    expected = [by_hand(model, tokenize.prompt_ids(found.tokenizer, row), ends, 8) for row in QUESTIONS]
     assert {len(reply) for reply in expected} != {8}, "some end before their last token"
     for batch in (1, 3):
         given = generate.reply_tokens(model, found.tokenizer, QUESTIONS, max_new_tokens=8, batch=batch)
@@ -123,10 +126,10 @@ def test_a_reply_ends_where_the_template_ends_an_answer_and_at_each_eos_of_token
     found = loaded(variants.folder(tmp_path / "model", generation={"eos_token_id": generation}, **own))
     generate.settle(found, template)
     assert list(generate.ends(found.model)) == ends
-    (row,) = encode.encode(found.tokenizer, QUESTIONS[:1], 512).rows
-    prompt = encode.prompt_ids(found.tokenizer, QUESTIONS[0])
+    (row,) = tokenize.encode(found.tokenizer, QUESTIONS[:1], 512).rows
+    prompt = tokenize.prompt_ids(found.tokenizer, QUESTIONS[0])
     assert row["input_ids"][: len(prompt)] == prompt
-    assert row["labels"][: len(prompt)] == [encode.IGNORED] * len(prompt), "no loss on the header"
+    assert row["labels"][: len(prompt)] == [tokenize.IGNORED] * len(prompt), "no loss on the header"
     assert row["labels"][len(prompt) + 1] == ends[0], "the end carries loss, right after the answer's one token"
     # What is kept ends there wherever it is opened.
     merge.save_model(found.model, found.tokenizer, tmp_path / "kept")
@@ -138,7 +141,7 @@ def test_a_reply_ends_where_the_template_ends_an_answer_and_at_each_eos_of_token
 
 def test_a_tokenizers_eos_that_its_template_writes_elsewhere_stays_what_it_is() -> None:
     made = variants.tokenizer(chat="{{ eos_token }}" + tiny.CHAT, eos="<|endoftext|>")
-    applied = templates.apply(made, "auto")
+    applied = chat_templates.apply(made, "auto")
     assert applied.ends == (END, TEXT_END)
     assert made.eos_token == "<|endoftext|>"
     assert "ends an answer with <|im_end|> (2), the tokenizer's eos_token is <|endoftext|>" in applied.notes[0]
@@ -152,18 +155,18 @@ def test_a_published_temperature_does_not_keep_a_model_from_being_saved(tmp_path
 
 def test_a_template_that_never_begins_the_assistants_turn_is_completed_and_that_is_said() -> None:
     made = variants.tokenizer(chat=variants.NO_PROMPT)
-    (note,) = templates.apply(made, "auto").notes
+    (note,) = chat_templates.apply(made, "auto").notes
     assert "does not begin the assistant's turn (add_generation_prompt): '<|im_start|>assistant\\n'" in note
     asked = [{"role": "user", "content": "a"}]
-    assert templates.render(made, asked, prompt=True) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
-    assert templates.render(made, asked) == "<|im_start|>user\na<|im_end|>\n"
-    assert templates.apply(made, "auto").notes == (), "once is enough"
+    assert chat_templates.render(made, asked, prompt=True) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    assert chat_templates.render(made, asked) == "<|im_start|>user\na<|im_end|>\n"
+    assert chat_templates.apply(made, "auto").notes == (), "once is enough"
 
 
 def test_a_space_that_belongs_to_the_answers_first_token_is_no_header() -> None:
     made = variants.tokenizer(chat=variants.SPACED)
-    assert templates.apply(made, "auto").notes == ()
-    (row,) = encode.encode(made, QUESTIONS[:1], 512).rows
+    assert chat_templates.apply(made, "auto").notes == ()
+    (row,) = tokenize.encode(made, QUESTIONS[:1], 512).rows
     assert made.decode([label for label in row["labels"] if label >= 0]) == " 7<|im_end|>"
 
 
@@ -171,9 +174,9 @@ def test_a_space_that_belongs_to_the_answers_first_token_is_no_header() -> None:
 def test_a_tokenizer_that_appends_its_eos_appends_it_to_no_prompt(template: str) -> None:
     made = variants.tokenizer(chat=None, appends=True)
     assert made("a")["input_ids"][-1] == END
-    templates.apply(made, template)
-    prompt = encode.prompt_ids(made, QUESTIONS[0])
-    (row,) = encode.encode(made, QUESTIONS[:1], 512).rows
+    chat_templates.apply(made, template)
+    prompt = tokenize.prompt_ids(made, QUESTIONS[0])
+    (row,) = tokenize.encode(made, QUESTIONS[:1], 512).rows
     assert prompt[0] == START, "its bos stays where it was"
     assert END not in prompt
     assert row["input_ids"] == [*prompt, *made("7", add_special_tokens=False)["input_ids"], END]
@@ -181,14 +184,14 @@ def test_a_tokenizer_that_appends_its_eos_appends_it_to_no_prompt(template: str)
 
 def test_an_empty_thought_of_a_reasoning_model_stands_in_the_prompt_and_carries_no_loss() -> None:
     made = variants.tokenizer(chat=variants.THOUGHTFUL)
-    assert templates.apply(made, "auto").notes == ()
-    (row,) = encode.encode(made, QUESTIONS[:1], 512).rows
+    assert chat_templates.apply(made, "auto").notes == ()
+    (row,) = tokenize.encode(made, QUESTIONS[:1], 512).rows
     assert made.decode([label for label in row["labels"] if label >= 0]) == "7<|im_end|>\n"
-    assert made.decode(encode.prompt_ids(made, QUESTIONS[0])).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert made.decode(tokenize.prompt_ids(made, QUESTIONS[0])).endswith("assistant\n<think>\n\n</think>\n\n")
 
 
 def test_a_template_that_always_writes_todays_date_writes_a_fixed_one() -> None:
-    (row,) = encode.encode(variants.tokenizer(chat=variants.DATED), QUESTIONS[:1], 512).rows
+    (row,) = tokenize.encode(variants.tokenizer(chat=variants.DATED), QUESTIONS[:1], 512).rows
     assert tiny.tokenizer().decode(row["input_ids"]).startswith("26 Jul 2024<|im_start|>")
 
 
@@ -216,7 +219,7 @@ THOUGHT = Row("", "3", 8, (("user", "1+1?"), ("assistant", "<think>hm</think>2")
 )
 def test_a_row_that_a_template_refuses_or_alters_is_named(chat: str, row: Row, reason: str) -> None:
     with pytest.raises(LabError, match=rf"^training row 1 \(source {row.key}\): the chat template {reason}"):
-        encode.encode(variants.tokenizer(chat=chat), [QUESTIONS[0], row], 512)
+        tokenize.encode(variants.tokenizer(chat=chat), [QUESTIONS[0], row], 512)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_a_template_that_teaches_no_end_or_no_prompt_is_refused_before_and_after
     tmp_path: Path, own: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(LabError, match=reason):
-        templates.apply(variants.tokenizer(**own), "auto")
+        chat_templates.apply(variants.tokenizer(**own), "auto")
     with pytest.raises(LabError, match=reason):
         replies.check(str(variants.folder(tmp_path / "model", **own)), "auto")
 
@@ -247,19 +250,19 @@ def test_what_is_read_of_a_folder_before_loading_is_what_the_loaded_tokenizer_wr
     found = lengths.opened(str(variants.folder(tmp_path / "model", chat=chat, appends=True)), "auto")
     assert found is not None
     assert found.positions == 1024
-    turns = encode.messages(TALK, answer=True)
+    turns = tokenize.messages(TALK, answer=True)
     assert found.tokens("a<|im_end|>", True) == made("a<|im_end|>")["input_ids"]
     assert found.tokens("a<|im_end|>", False) == made("a<|im_end|>", add_special_tokens=False)["input_ids"]
     if chat is not None:
-        assert found.render(turns[:2], True) == templates.render(made, turns[:2], prompt=True)
-        assert found.render(turns, False) == templates.render(made, turns)
+        assert found.render(turns[:2], True) == chat_templates.render(made, turns[:2], prompt=True)
+        assert found.render(turns, False) == chat_templates.render(made, turns)
 
 
 def test_a_prompt_without_room_for_the_reply_is_named_and_none_is_refused_that_has_room(tmp_path: Path) -> None:
     folder = variants.folder(tmp_path / "model", config={"max_position_embeddings": 64})
     found = loaded(folder)
     rows = [*QUESTIONS, Row("x" * 25, "7", 9)]
-    sizes = [len(encode.prompt_ids(found.tokenizer, row)) for row in rows]
+    sizes = [len(tokenize.prompt_ids(found.tokenizer, row)) for row in rows]
     room = 64 - sizes[-1]
     assert sizes[-1] == max(sizes)
     replies.check(str(folder), "auto", (), rows, max_new_tokens=room)
@@ -278,7 +281,7 @@ def test_an_earlier_turn_whose_prompt_is_written_otherwise_is_found_before_loadi
     made = variants.tokenizer(chat=variants.THOUGHTFUL)
     for refuse in (
         lambda row: replies.check(folder, "auto", [row], place="line"),
-        lambda row: encode.encode(made, [row], 512),
+        lambda row: tokenize.encode(made, [row], 512),
     ):
         refuse(QUESTIONS[0])
         with pytest.raises(
@@ -286,4 +289,4 @@ def test_an_earlier_turn_whose_prompt_is_written_otherwise_is_found_before_loadi
         ):
             refuse(FOUR)
     replies.check(folder, "auto", [FOUR], masked=False)
-    assert encode.encode(made, [FOUR], 512, loss="full").truncated == 0
+    assert tokenize.encode(made, [FOUR], 512, loss="full").truncated == 0

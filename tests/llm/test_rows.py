@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import rows, templates
-from labqueue.llm.tasks import Row
+from labqueue.llm.data import chat_templates
+from labqueue.llm.data.files import records
+from labqueue.llm.data.generated.tasks import Row
 from tests.llm.test_formats import lines, parquet, table
 
 TALK = (("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("user", "+1?"), ("assistant", "3"))
@@ -31,9 +32,9 @@ FORMS: dict[str, Any] = {
 }
 
 
-def read(folder: Path, *values: Any, columns: rows.Columns | None = None) -> rows.Found:
+def read(folder: Path, *values: Any, columns: records.Columns | None = None) -> records.Found:
     (folder / "rows.jsonl").write_bytes(lines(list(values)))
-    return rows.read_file(folder / "rows.jsonl", columns)
+    return records.read_file(folder / "rows.jsonl", columns)
 
 
 def one(folder: Path, value: Any) -> Row:
@@ -66,8 +67,8 @@ def test_a_conversation_of_a_csv_and_of_a_parquet_is_that_of_json(tmp_path: Path
     (tmp_path / "a.parquet").write_bytes(parquet([value]))
     (tmp_path / "a.csv").write_bytes(table(",")([{"messages": json.dumps(value["messages"])}]))
     (expected,) = read(tmp_path, value).rows
-    (of_parquet,) = rows.read_file(tmp_path / "a.parquet").rows
-    (of_csv,) = rows.read_file(tmp_path / "a.csv").rows
+    (of_parquet,) = records.read_file(tmp_path / "a.parquet").rows
+    (of_csv,) = records.read_file(tmp_path / "a.csv").rows
     assert of_parquet.turns == of_csv.turns == expected.turns
 
 
@@ -104,7 +105,7 @@ def called(call: dict[str, Any]) -> list[dict[str, Any]]:
     ],
 )  # fmt: skip
 def test_tool_calls_and_tools_reach_the_template_as_it_expects_them(tmp_path: Path, value: Any) -> None:
-    turns, told = templates.parted(one(tmp_path, value).messages())
+    turns, told = chat_templates.parted(one(tmp_path, value).messages())
     assert told["tools"] == [WRAPPED]
     assert turns == [
         ASKED,
@@ -118,13 +119,13 @@ def test_keys_that_arrow_fills_with_null_are_no_arguments(tmp_path: Path) -> Non
     calls = [{"name": "a", "arguments": {"city": "Paris"}}, {"name": "b", "arguments": {"day": "today"}}]
     asked = [{"messages": [ASKED, {"role": "assistant", "content": "", "tool_calls": [call]}]} for call in calls]
     (tmp_path / "a.parquet").write_bytes(parquet(asked))
-    found = rows.read_file(tmp_path / "a.parquet").rows
+    found = records.read_file(tmp_path / "a.parquet").rows
     assert [row.messages()[-1]["tool_calls"][0]["function"] for row in found] == calls
 
 
 def test_reasoning_is_kept_with_its_turn(tmp_path: Path) -> None:
     thought = TOLD | {"reasoning_content": "It is dry."}
-    turns, told = templates.parted(one(tmp_path, {"messages": [ASKED, thought]}).messages())
+    turns, told = chat_templates.parted(one(tmp_path, {"messages": [ASKED, thought]}).messages())
     assert (turns, told["enable_thinking"]) == ([ASKED, thought], True)
     assert one(tmp_path, {"messages": [ASKED, TOLD | {"reasoning_content": ""}]}).messages() == [ASKED, TOLD]
 
@@ -200,5 +201,5 @@ def test_a_turn_that_cannot_be_honoured_is_refused_with_its_row(tmp_path: Path, 
     good = json.dumps({"question": "q", "answer": "a"})
     (tmp_path / "rows.jsonl").write_text(f"{good}\n{json.dumps(value)}\n{good}")
     with pytest.raises(LabError, match=rf"rows.jsonl:2: {reason}|rows.jsonl:2: .*{reason}") as raised:
-        rows.read_file(tmp_path / "rows.jsonl")
+        records.read_file(tmp_path / "rows.jsonl")
     assert "\n" not in str(raised.value)

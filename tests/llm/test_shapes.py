@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import shapes
-from labqueue.llm.models import CATALOGUE
+from labqueue.llm.models import shapes
+from labqueue.llm.models.catalogue import CATALOGUE
 
 CONFIG = {
     "model_type": "qwen2",

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import assets, datasets_hub, overlap, sources
-from labqueue.llm.rows import Columns
+from labqueue.llm import assets
+from labqueue.llm.data import hub_datasets, overlap
+from labqueue.llm.data import split as sources
+from labqueue.llm.data.files.records import Columns
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -133,12 +135,12 @@ ALPACA = Columns(question=("instruction", "input"), answer="output")
 
 
 def test_parquet_of_a_dataset_is_read_by_subset_and_split(folder: Path) -> None:
-    found = datasets_hub.read_folder(folder, "d", subset="a", split="train", columns=ALPACA)
+    found = hub_datasets.read_folder(folder, "d", subset="a", split="train", columns=ALPACA)
     assert [row.question for row in found.rows[:2]] == ["do 0", "do 1\n\nx"]
     assert len(found.rows) == 10
-    other = datasets_hub.read_folder(folder, "d", subset="b", split="train", columns=ALPACA)
+    other = hub_datasets.read_folder(folder, "d", subset="b", split="train", columns=ALPACA)
     assert (len(other.rows), other.unanswered) == (10, [10])
-    assert len(datasets_hub.read_folder(folder, "d", subset="b", split="test", columns=ALPACA).rows) == 4
+    assert len(hub_datasets.read_folder(folder, "d", subset="b", split="test", columns=ALPACA).rows) == 4
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "json", "csv"])
@@ -155,7 +157,7 @@ def test_json_and_csv_of_a_dataset_are_read(tmp_path: Path, ending: str) -> None
             writer = csv.DictWriter(opened, list(ALPACA_ROWS[0]))
             writer.writeheader()
             writer.writerows(ALPACA_ROWS)
-    found = datasets_hub.read_folder(tmp_path, "d", subset=None, split="train", columns=ALPACA)
+    found = hub_datasets.read_folder(tmp_path, "d", subset=None, split="train", columns=ALPACA)
     assert [row.question for row in found.rows] == [f"do {n}" + "\n\nx" * (n % 2) for n in range(10)]
 
 
@@ -172,7 +174,7 @@ def test_a_dataset_without_what_was_asked_for_says_what_there_is(
     folder: Path, subset: str, split: str, columns: Columns | None, reason: str
 ) -> None:
     with pytest.raises(LabError, match=reason):
-        datasets_hub.read_folder(folder, "d", subset=subset, split=split, columns=columns)
+        hub_datasets.read_folder(folder, "d", subset=subset, split=split, columns=columns)
 
 
 def test_assets_know_models_files_tasks_corpora_and_datasets(tmp_path: Path) -> None:

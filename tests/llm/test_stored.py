@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds import _memory, finetune
-from labqueue.llm import footprint, load, models, shapes, stored, tiny
+from labqueue.kinds.finetune import memory, run
+from labqueue.llm.memory import footprint
+from labqueue.llm.models import catalogue, load, shapes, stored_form, tiny
 from tests.helpers_recorder import MemoryRecorder
 from tests.kinds.test_finetune import params
 
@@ -76,7 +77,7 @@ def test_the_memory_of_a_quantised_folders_weights_is_that_of_its_own_tensors(qu
     tables = (".absmax", "quant_map", ".nested_absmax", "bitsandbytes__nf4")
     held = sum(each.nbytes for name, each in weights.items() if "embed" not in name and not name.endswith(tables))
     scales = sum(each.nbytes for name, each in weights.items() if name.endswith(".absmax"))
-    plan = _memory.plan(params(model=str(quantised / form), quantization="4bit", backend="hf"))
+    plan = memory.plan(params(model=str(quantised / form), quantization="4bit", backend="hf"))
     items = footprint.held(shapes.shape_of(str(quantised / form)), plan)
     assert items["weights"] == held
     code_tables = 14 * 3072
@@ -88,17 +89,17 @@ def test_the_memory_of_a_quantised_folders_weights_is_that_of_its_own_tensors(qu
 def test_a_model_in_4_bit_is_refused_where_16_are_asked_for(quantised: Path, changes: dict[str, Any]) -> None:
     asked = params(model=str(quantised / "nf4"), samples=0, scored=0, **changes)
     with pytest.raises(LabError, match=r"is already quantised in NF4, so it cannot be loaded.*set quantization: 4bit"):
-        finetune.check(asked, "cpu")
+        run.check(asked, "cpu")
     with pytest.raises(LabError, match="is already quantised in NF4"):
         load.load_model(str(quantised / "nf4"), quantization="none")
 
 
 def test_a_form_that_a_backend_would_misread_is_refused(quantised: Path) -> None:
-    form = models.form(str(quantised / "single"))
+    form = catalogue.form(str(quantised / "single"))
     with pytest.raises(LabError, match="without double quantisation, which backend unsloth does not read: set backend"):
-        stored.check_use(form, "single", quantization="4bit", backend="unsloth")
-    stored.check_use(form, "single", quantization="4bit", backend="hf")
-    stored.check_use(models.form(str(quantised / "nf4")), "nf4", quantization="4bit", backend="unsloth")
+        stored_form.check_use(form, "single", quantization="4bit", backend="unsloth")
+    stored_form.check_use(form, "single", quantization="4bit", backend="hf")
+    stored_form.check_use(catalogue.form(str(quantised / "nf4")), "nf4", quantization="4bit", backend="unsloth")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_weights_quantised_in_another_form_are_refused_by_its_name_before_they_a
     config = json.loads((tiny.folder() / "config.json").read_text()) | {"quantization_config": said}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(LabError, match=rf"is already quantised \({named}\), .*Give the folder of its 16-bit weights"):
-        models.find(str(tmp_path))
+        catalogue.find(str(tmp_path))
 
 
 def test_a_config_that_says_another_form_than_the_weights_have_is_refused(quantised: Path, tmp_path: Path) -> None:
@@ -132,18 +133,18 @@ def test_a_config_that_says_another_form_than_the_weights_have_is_refused(quanti
     (plain / "config.json").write_text(json.dumps(here | {"quantization_config": there.pop("quantization_config")}))
     (four / "config.json").write_text(json.dumps(there))
     with pytest.raises(LabError, match="says that its weights are NF4, but they are F32"):
-        models.available(str(plain))
+        catalogue.available(str(plain))
     with pytest.raises(LabError, match="says that its weights are not quantised, but they are nf4"):
-        models.available(str(four))
+        catalogue.available(str(four))
     shutil.copy(quantised / "fp4" / "model.safetensors", four)
     shutil.copy(quantised / "nf4" / "config.json", four)
     with pytest.raises(LabError, match="says that its weights are NF4, but they are fp4"):
-        models.available(str(four))
+        catalogue.available(str(four))
 
 
 def test_a_run_on_a_quantised_folder_says_so_and_its_merged_model_is_plain(quantised: Path, tmp_path: Path) -> None:
     rec = MemoryRecorder(tmp_path)
-    finetune.run(
+    run.run(
         params(
             model=str(quantised / "nf4"), quantization="4bit", merge=True, samples=0, scored=0, evaluations=0, steps=2
         ),
@@ -151,5 +152,5 @@ def test_a_run_on_a_quantised_folder_says_so_and_its_merged_model_is_plain(quant
     )
     assert any("NF4 as stored" in note for note in rec.notes)
     merged = rec.artifacts["merged"].path  # type: ignore[union-attr]  # files
-    assert models.form(str(merged)) is None
-    assert models.available(str(merged))
+    assert catalogue.form(str(merged)) is None
+    assert catalogue.available(str(merged))

@@ -17,8 +17,8 @@ import pytest
 from reasoning_gym.factory import CURRICULA, DATASETS
 from ruamel.yaml import YAML
 
-from labqueue.llm import task_list, tasks
-from labqueue.llm.task_list import BY_LIBRARY, BY_TEXT, NOT_OFFERED
+from labqueue.llm.data.generated import task_list, tasks
+from labqueue.llm.data.generated.task_list import BY_LIBRARY, BY_TEXT, NOT_OFFERED
 from tests.llm import task_proof
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,8 @@ import numpy
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import assets, task_list, tasks
+from labqueue.llm import assets
+from labqueue.llm.data.generated import task_list, tasks
 
 
 def test_no_held_out_question_is_trained_on_even_in_a_tiny_space() -> None:

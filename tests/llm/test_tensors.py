@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.llm import architectures, load, models, tensors, tiny
+from labqueue.llm.models import architectures, catalogue, load, tensors, tiny
 
 SIZES: dict[str, Any] = {
     "vocab_size": 259,
@@ -138,7 +138,7 @@ def test_a_folder_whose_weights_are_not_those_of_its_config_is_refused_with_the_
     weights, config, reason = BROKEN[broken]
     folder = changed(tmp_path / "model", weights, config)
     with pytest.raises(LabError, match=reason):
-        models.available(str(folder))
+        catalogue.available(str(folder))
 
 
 ALSO_GOOD: dict[str, Callable[[Weights], Weights]] = {
@@ -204,7 +204,7 @@ def test_a_weight_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(LabError, match=r"weight file model\.safetensors of .* cannot be read as safetensors"):
-        models.available(str(folder))
+        catalogue.available(str(folder))
 
 
 def test_weights_in_several_files_are_read_together_and_only_inside_their_folder(tmp_path: Path) -> None:
@@ -219,15 +219,15 @@ def test_weights_in_several_files_are_read_together_and_only_inside_their_folder
     places = {name: f"part-{int(at >= 5)}.safetensors" for at, name in enumerate(names)}
     index.write_text(json.dumps({"weight_map": places}))
     with pytest.raises(LabError, match="take one of the two out"):
-        models.available(str(folder))
+        catalogue.available(str(folder))
     (folder / "model.safetensors").unlink()
-    assert models.available(str(folder))
+    assert catalogue.available(str(folder))
     save_file({name: whole[name] for name in names[6:]}, folder / "part-1.safetensors")
     with pytest.raises(LabError, match=f"1 are missing .{names[5]}"):
-        models.available(str(folder))
+        catalogue.available(str(folder))
     save_file({name: whole[name] for name in names[4:]}, folder / "part-1.safetensors")
     with pytest.raises(LabError, match=f"holds {names[4]}, which another file holds too"):
-        models.available(str(folder))
+        catalogue.available(str(folder))
     index.write_text(json.dumps({"weight_map": dict.fromkeys(names, "../part.safetensors")}))
     with pytest.raises(LabError, match="is no index of weights"):
-        models.available(str(folder))
+        catalogue.available(str(folder))

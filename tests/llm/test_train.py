@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import train, trainer
-from labqueue.llm.checkpoint import trainable
+from labqueue.llm.training import recipe as train
+from labqueue.llm.training import trl_trainer
+from labqueue.llm.training.checkpoint import trainable
 from tests.llm.conftest import RECIPE, Bench
 
 Build = Callable[..., Bench]
@@ -144,7 +145,7 @@ def test_each_schedule_is_the_curve_that_its_name_says(
 
 def test_each_optimizer_lowers_the_loss(bench: Build) -> None:
     rates = {"sgd": 0.5, "adafactor": 1e-2, "adamw": 1e-2, "adamw_8bit": 1e-2}
-    assert set(trainer.OPTIMIZERS) - set(rates) == {"paged_adamw_8bit"}, "pages need a GPU"
+    assert set(trl_trainer.OPTIMIZERS) - set(rates) == {"paged_adamw_8bit"}, "pages need a GPU"
     for optimizer, rate in rates.items():
         made = bench(dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=rate), evaluate=(0, 4), full=True)
         made.trainer.train()
@@ -179,20 +180,20 @@ def test_adapters_are_fp32_whatever_the_base(bench: Build) -> None:
 
 def test_a_setting_that_the_trainer_does_not_hold_is_an_error(bench: Build) -> None:
     made = bench()
-    trainer.check_held(made.trainer, {"max_steps": 4}, RECIPE, 8)
+    trl_trainer.check_held(made.trainer, {"max_steps": 4}, RECIPE, 8)
     for asked, reason in (({"max_steps": 5}, "max_steps: asked 5, holds 4"), ({"gone": 1}, "gone: asked 1, holds 'no")):
-        with pytest.raises(trainer.ConfigDrift, match=reason):
-            trainer.check_held(made.trainer, asked, RECIPE, 8)
+        with pytest.raises(trl_trainer.ConfigDrift, match=reason):
+            trl_trainer.check_held(made.trainer, asked, RECIPE, 8)
     next(iter(trainable(made.trainer.model).values())).data = next(
         iter(trainable(made.trainer.model).values())
     ).data.bfloat16()
-    with pytest.raises(trainer.ConfigDrift, match="dtype of trained weights"):
-        trainer.check_held(made.trainer, {}, RECIPE, 8)
+    with pytest.raises(trl_trainer.ConfigDrift, match="dtype of trained weights"):
+        trl_trainer.check_held(made.trainer, {}, RECIPE, 8)
 
 
 def test_what_the_trainer_holds_names_no_folder_of_this_machine(bench: Build) -> None:
     made = bench()
-    held = trainer.held_config(made.trainer)
+    held = trl_trainer.held_config(made.trainer)
     assert held["learning_rate"] == RECIPE.learning_rate
     assert str(made.trainer.args.output_dir) not in str(held)
 

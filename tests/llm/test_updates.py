@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm import adapter_folders, adapters, load
-from labqueue.llm.updates import Meter, Update
+from labqueue.llm.evaluation.weight_updates import Meter, Update
+from labqueue.llm.models import adapter_folder, load
+from labqueue.llm.training import lora as adapters
 from tests.llm.conftest import RECIPE, Bench
 
 Build = Callable[..., Bench]
@@ -87,10 +88,10 @@ def test_measuring_changes_neither_weights_nor_random_numbers(bench: Build, tmp_
     import torch
 
     made = bench(quantization="4bit", lora={"dora": True})
-    adapter_folders.save(made.adapted, tmp_path / "before", made.loaded)
+    adapter_folder.save(made.adapted, tmp_path / "before", made.loaded)
     state = torch.random.get_rng_state()
     Meter(made.adapted).measure()
     assert torch.equal(torch.random.get_rng_state(), state)
-    adapter_folders.save(made.adapted, tmp_path / "after", made.loaded)
+    adapter_folder.save(made.adapted, tmp_path / "after", made.loaded)
     name = "adapter_model.safetensors"
     assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from labqueue.llm import tiny
+from labqueue.llm.models import tiny
 
 NO_PROMPT = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
 """ChatML that never begins the assistant's turn."""

@@ -10,10 +10,10 @@ from html.parser import HTMLParser
 import pytest
 
 from labqueue.domain.artifacts import Table
-from labqueue.report import data, html, markdown
-from labqueue.report.comparison import compare, comparison_blocks, overlaid
-from labqueue.report.document import Sample, compose, read_learnings, write
-from labqueue.report.wording import spans
+from labqueue.report.compare.runs import compare, comparison_blocks, overlaid
+from labqueue.report.document import export, markdown, render
+from labqueue.report.document.formatting import spans
+from labqueue.report.document.report import Sample, compose, read_learnings, write
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 
 CONTRACT = {
@@ -48,7 +48,7 @@ def test_the_json_has_the_keys_of_the_contract():
 
 def test_numbers_that_are_not_finite_are_null_wherever_they_stand():
     run = make_run(params={"a": [math.nan, {"b": math.inf}]}, wall_s=-math.inf)
-    found = data.plain(run)
+    found = export.plain(run)
     assert found["params"] == {"a": [None, {"b": None}]}
     assert found["wall_s"] is None
     json.dumps(found, allow_nan=False)
@@ -274,7 +274,7 @@ def test_compare_lists_only_differing_keys_first_and_pairs_metrics():
     text = markdown.render(comparison_blocks(found))
     assert text.index("What differs") < text.index("Metrics")
     assert "1.5 (-0.5)" in text
-    assert html.render("c", comparison_blocks(found, overlaid([one, two], series)))
+    assert render.render("c", comparison_blocks(found, overlaid([one, two], series)))
 
 
 def test_comparing_equal_runs_or_none_is_said():

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from labqueue.domain.spec import MetricPair
-from labqueue.execution import plan as planning
-from labqueue.execution import specfile
-from labqueue.report import marks, style
-from labqueue.report.document import compose
-from labqueue.report.frontier import against
-from labqueue.report.lines import over_key
-from labqueue.report.plots import AXES_FIGURES, METRICS_SHOWN, figures, over_axes
-from labqueue.report.points import Cell, along, names, points_of
-from labqueue.store import evidence
+from labqueue.report.document.report import compose
+from labqueue.report.figures import marks_and_axes, style
+from labqueue.report.figures.choose import AXES_FIGURES, METRICS_SHOWN, figures, over_axes
+from labqueue.report.figures.metric_pair import against
+from labqueue.report.figures.over_axis import over_key
+from labqueue.report.figures.sweep_points import Cell, along, names, points_of
+from labqueue.store.queries import experiment
+from labqueue.submission import plan as planning
+from labqueue.submission import specfile
 from tests.conftest import Lab
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 from tests.store.factories import executed, submitted
@@ -170,7 +170,7 @@ VALUES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=3), min_size=1, max_size=5))
 def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat(found: list[list[float]]) -> None:
     cells = [Cell(dict(enumerate(values))) for values in found]
-    reach = marks.reach(cells)
+    reach = marks_and_axes.reach(cells)
     assert reach is not None
     low, high, log = reach
     seeds = [value for values in found for value in values]
@@ -182,7 +182,7 @@ def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat
 def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
     wide = [Cell({0: 0.2, 1: 0.6})]
     assert wide[0].mean - wide[0].half < -0.5
-    free, fraction = marks.reach(wide), marks.reach(wide, bounds=style.bounds("domain_a_exact"))
+    free, fraction = marks_and_axes.reach(wide), marks_and_axes.reach(wide, bounds=style.bounds("domain_a_exact"))
     assert free is not None
     assert fraction is not None
     assert free[0] < -0.1
@@ -203,7 +203,7 @@ def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
 def test_values_a_decade_apart_are_drawn_on_a_log_scale_unless_they_are_shares(
     metric: str, values: tuple[float, ...], log: bool
 ) -> None:
-    reach = marks.reach([Cell({0: value}) for value in values], bounds=style.bounds(metric))
+    reach = marks_and_axes.reach([Cell({0: value}) for value in values], bounds=style.bounds(metric))
     assert reach is not None
     assert reach[2] is log
 
@@ -260,7 +260,7 @@ def test_a_plot_from_elsewhere_that_cannot_be_read_is_left_out(stored: Any) -> N
 def test_a_ledger_from_before_there_were_plots_has_none(lab: Lab) -> None:
     submitted(lab.db, "older", [{"steps": 1}])
     executed(lab.db, points=[("value", 1, 0.5)])
-    assert evidence.experiment(lab.db, "older").plots == []
+    assert experiment.experiment(lab.db, "older").plots == []
 
 
 CONTROL = {"method": "full", "rate": 1e-3}

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.image import imread
 
-from labqueue.report import style
-from labqueue.report.curves import thin
-from labqueue.report.plots import figures
-from labqueue.report.verdicts import judgements
+from labqueue.report.figures import style
+from labqueue.report.figures.choose import figures
+from labqueue.report.figures.over_steps import thin
+from labqueue.report.statistics.verdicts import judgements
 from tests.report.factories import prediction, sweep
 
 COMPARE = prediction(compare={"metric": "eval_loss", "a": {"rank": 1}, "b": {"rank": 2}, "within": 0.1})

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as oracle
 
-from labqueue.report import stats
-from labqueue.report.stats import Region
+from labqueue.report.statistics import intervals
+from labqueue.report.statistics.intervals import Region
 
 VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda v: max(v) - min(v) > 1e-3)
 
 
 @given(VALUES, st.floats(-100, 100))
 def test_interval_and_tails_are_those_of_students_t(values, bound):
-    found = stats.sample(values)
+    found = intervals.sample(values)
     interval = oracle.ttest_1samp(values, 0).confidence_interval(0.95)
     assert found.interval() == pytest.approx((interval.low, interval.high), rel=1e-9, abs=1e-9)
     below = oracle.ttest_1samp(values, bound, alternative="less").pvalue
@@ -25,17 +25,17 @@ def test_interval_and_tails_are_those_of_students_t(values, bound):
 
 @given(VALUES, st.floats(0.01, 50))
 def test_the_p_value_and_the_interval_always_decide_alike(values, margin):
-    found, region = stats.sample(values), Region(-margin, margin)
+    found, region = intervals.sample(values), Region(-margin, margin)
     low, high = found.interval()
     if min(abs(abs(low) - margin), abs(abs(high) - margin)) < 1e-9:
         return
-    assert (stats.p_inside(found, region) <= 0.05) == (-margin < low and high < margin)
-    assert (stats.p_outside(found, region) <= 0.05) == (low > margin or high < -margin)
+    assert (intervals.p_inside(found, region) <= 0.05) == (-margin < low and high < margin)
+    assert (intervals.p_outside(found, region) <= 0.05) == (low > margin or high < -margin)
 
 
 def test_a_paired_interval_matches_numbers_worked_by_hand():
     # differences 1, 2, 3: mean 2, sd 1, se 1/√3; t(2, 0.975) = 4.302653
-    low, high = stats.sample([1.0, 2.0, 3.0]).interval()
+    low, high = intervals.sample([1.0, 2.0, 3.0]).interval()
     assert (low, high) == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
 
 
@@ -44,43 +44,48 @@ def test_sign_flips_count_every_pattern_and_agree_with_scipy():
     expected = oracle.permutation_test(
         (np.array(values), np.zeros(6)), lambda a, b: (a - b).mean(), permutation_type="samples"
     ).pvalue
-    assert stats.sign_flip_p(values) == pytest.approx(expected)
-    assert stats.sign_flip_p([1.0] * 6) == pytest.approx(2 / 64)
+    assert intervals.sign_flip_p(values) == pytest.approx(expected)
+    assert intervals.sign_flip_p([1.0] * 6) == pytest.approx(2 / 64)
 
 
 def test_many_sign_flips_are_sampled_reproducibly_and_never_give_zero():
     values = list(np.random.default_rng(1).normal(5, 1, 40))
-    assert stats.sign_flip_p(values) == stats.sign_flip_p(values) > 0
+    assert intervals.sign_flip_p(values) == intervals.sign_flip_p(values) > 0
 
 
 def test_holm_steps_down_and_leaves_out_what_could_not_be_tested():
     # Holm 1979: sorted p times (m − rank), made monotone.
-    assert stats.holm([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
-    assert stats.holm([]) == []
+    assert intervals.holm([0.01, None, 0.04, 0.03]) == [
+        pytest.approx(0.03),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+    ]
+    assert intervals.holm([]) == []
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_never_lowers_a_p_value_nor_raises_it_past_bonferroni(ps):
-    for p, adjusted in zip(ps, stats.holm(ps), strict=True):
+    for p, adjusted in zip(ps, intervals.holm(ps), strict=True):
         assert p <= adjusted <= min(1.0, p * len(ps))
 
 
 def test_a_slope_is_per_decade_on_a_log_like_axis_and_per_unit_on_another():
-    assert stats.slope([1, 10, 100], [3.0, 2.0, 1.0]) == pytest.approx(-1)
-    assert stats.slope([1, 2, 3], [2.0, 4.0, 6.0]) == pytest.approx(2)
-    assert stats.slope([0, 10], [0.0, 5.0]) == pytest.approx(0.5)
+    assert intervals.slope([1, 10, 100], [3.0, 2.0, 1.0]) == pytest.approx(-1)
+    assert intervals.slope([1, 2, 3], [2.0, 4.0, 6.0]) == pytest.approx(2)
+    assert intervals.slope([0, 10], [0.0, 5.0]) == pytest.approx(0.5)
     with pytest.raises(ValueError, match="two different values"):
-        stats.slope([3, 3], [1.0, 2.0])
+        intervals.slope([3, 3], [1.0, 2.0])
 
 
 def test_a_coarse_metric_shows_its_step_and_a_continuous_one_none():
-    assert stats.quantum([0.5, 0.55, 0.65]) == pytest.approx(0.05)
-    assert stats.quantum(list(np.random.default_rng(0).normal(2, 0.1, 6))) == 0
-    assert stats.quantum([0.5, 0.5]) == 0
+    assert intervals.quantum([0.5, 0.55, 0.65]) == pytest.approx(0.05)
+    assert intervals.quantum(list(np.random.default_rng(0).normal(2, 0.1, 6))) == 0
+    assert intervals.quantum([0.5, 0.5]) == 0
 
 
 def test_identical_values_of_a_coarse_metric_are_not_certainty():
-    exact, coarse = stats.sample([0.05, 0.05]), stats.sample([0.05, 0.05], step=0.05)
+    exact, coarse = intervals.sample([0.05, 0.05]), intervals.sample([0.05, 0.05], step=0.05)
     assert exact.interval() == (0.05, 0.05)
     low, high = coarse.interval()
     assert low < 0 < high
@@ -88,9 +93,9 @@ def test_identical_values_of_a_coarse_metric_are_not_certainty():
 
 def test_one_value_or_a_nan_is_refused_with_the_cure():
     with pytest.raises(ValueError, match="more seeds"):
-        stats.sample([1.0])
+        intervals.sample([1.0])
     with pytest.raises(ValueError, match="leave out"):
-        stats.sample([1.0, math.nan])
+        intervals.sample([1.0, math.nan])
 
 
 def test_fiellers_interval_covers_the_true_ratio_95_percent_of_the_time():
@@ -98,15 +103,15 @@ def test_fiellers_interval_covers_the_true_ratio_95_percent_of_the_time():
     hits = 0
     for _ in range(1000):
         b = source.normal(5, 0.5, 6)
-        _, interval = stats.ratio_of_means(list(0.5 * b + source.normal(0, 0.2, 6)), list(b))
+        _, interval = intervals.ratio_of_means(list(0.5 * b + source.normal(0, 0.2, 6)), list(b))
         hits += interval is not None and interval[0] <= 0.5 <= interval[1]
     assert 930 <= hits <= 970
 
 
 def test_bca_covers_a_mean_of_skewed_items_and_refuses_seeds():
     items = list(np.random.default_rng(0).exponential(1, 200))
-    low, high = stats.bca_interval(items)
+    low, high = intervals.bca_interval(items)
     assert low < sum(items) / 200 < high
-    assert stats.bca_interval([1.0] * 20) == (1.0, 1.0)
+    assert intervals.bca_interval([1.0] * 20) == (1.0, 1.0)
     with pytest.raises(ValueError, match="t interval"):
-        stats.bca_interval([1.0, 2.0])
+        intervals.bca_interval([1.0, 2.0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats as oracle
 
-from labqueue.report.arms import apart
-from labqueue.report.verdicts import judge
+from labqueue.report.statistics.pairing import apart
+from labqueue.report.statistics.verdicts import judge
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 
 A, B = {"rank": 16}, {"rank": 64}
@@ -342,7 +342,7 @@ def test_power_is_high_where_the_effect_is_large():
 
 def test_importing_the_report_loads_no_heavy_library():
     code = (
-        "import sys, labqueue.report.document, labqueue.report.comparison\n"
+        "import sys, labqueue.report.document.report, labqueue.report.compare.runs\n"
         "heavy = {'numpy', 'scipy', 'matplotlib', 'torch', 'sqlalchemy', 'huey', 'pydantic'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.domain.canonical import Canonical, digest
-from labqueue.store import claims, write
-from labqueue.store.claims import Claim
 from labqueue.store.db import Database, create_or_migrate
-from labqueue.store.jobs import NewJob, NewRun, Submitted, add_jobs
+from labqueue.store.runs import attempts, results
+from labqueue.store.runs.attempts import Claim
+from labqueue.store.runs.jobs import NewJob, NewRun, Submitted, add_jobs
 
 ANY_OUTCOME = None
 
@@ -70,7 +70,7 @@ def submitted(db: Database, *args: Any, **fields: Any) -> Submitted:
 
 def needing(db: Database, experiment: str, accept: list[str] | None = None, where: dict[str, Any] | None = None) -> Any:
     """What ``NewJob.needs`` holds for the newest job of an experiment; ``accept=ANY_OUTCOME`` is ``--after``."""
-    from labqueue.store import read
+    from labqueue.store.queries import read
 
     newest = read.newest_job(db, experiment)
     assert newest is not None
@@ -78,12 +78,12 @@ def needing(db: Database, experiment: str, accept: list[str] | None = None, wher
 
 
 def worker(db: Database, device: str = "cpu") -> int:
-    return write.register_worker(db, device=device, host="here", pid=1, pid_start=1)
+    return results.register_worker(db, device=device, host="here", pid=1, pid_start=1)
 
 
 def claimed(db: Database, device: str = "cpu") -> Claim:
     """Claims the best run; fails when there is none."""
-    claim = claims.claim(db, device=device, worker_id=worker(db, device))
+    claim = attempts.claim(db, device=device, worker_id=worker(db, device))
     assert claim is not None
     return claim
 
@@ -94,7 +94,7 @@ def executed(db: Database, ending: str = "succeeded", points: Iterable[Any] = ()
 
     claim = claimed(db)
     fields = {"sources_hash": "s", "packages_hash": "p"}
-    claims.attempt_fields(db, claim.run_id, claim.token, **fields)
-    write.flush(db, claim.run_id, claim.token, list(points), (10, 10, None), [])
-    claims.end(db, claim.run_id, claim.token, Ending(ending), reason)
+    attempts.attempt_fields(db, claim.run_id, claim.token, **fields)
+    results.flush(db, claim.run_id, claim.token, list(points), (10, 10, None), [])
+    attempts.end(db, claim.run_id, claim.token, Ending(ending), reason)
     return claim

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from labqueue.domain.state import Ending
-from labqueue.store import claims, write
 from labqueue.store.db import Database
-from labqueue.store.jobs import Submitted, add_jobs
+from labqueue.store.runs import attempts, results
+from labqueue.store.runs.jobs import Submitted, add_jobs
 from tests.store.factories import job, runs_at, worker
 
 Point = dict[str, Any]
@@ -30,11 +30,11 @@ def searched(
     return add_jobs(db, [job(name, spec=spec, runs=runs, trials=trials)])[0]
 
 
-def carried_out(db: Database, values: Sequence[tuple[int, float]], ending: str = "succeeded") -> claims.Claim:
+def carried_out(db: Database, values: Sequence[tuple[int, float]], ending: str = "succeeded") -> attempts.Claim:
     """Claims the best run, measures ``loss`` at each step, and ends it."""
-    claim = claims.claim(db, device="cpu", worker_id=worker(db))
+    claim = attempts.claim(db, device="cpu", worker_id=worker(db))
     assert claim is not None
     points = [("loss", step, value) for step, value in values]
-    write.flush(db, claim.run_id, claim.token, points, (10, 10, None), [])
-    claims.end(db, claim.run_id, claim.token, Ending(ending), None)
+    results.flush(db, claim.run_id, claim.token, points, (10, 10, None), [])
+    attempts.end(db, claim.run_id, claim.token, Ending(ending), None)
     return claim

@@ -9,9 +9,11 @@ from sqlalchemy import text
 
 from labqueue.domain.canonical import Canonical
 from labqueue.domain.errors import LabError
-from labqueue.store import archive, control, evidence, read, write
 from labqueue.store.db import Database
-from labqueue.store.jobs import add_jobs
+from labqueue.store.queries import experiment, read
+from labqueue.store.runs import control, results
+from labqueue.store.runs.jobs import add_jobs
+from labqueue.store.workspace import archive
 from tests.store.factories import claimed, executed, job, ledger, needing, submitted
 
 
@@ -27,15 +29,15 @@ def full(db: Database, name: str) -> int:
     submitted(db, name)
     running = claimed(db)
     file = {"path": f"outputs/{name}/{running.run_id}/a", "sha256": "0", "bytes": 1}
-    write.add_artifact(db, running.run_id, running.token, name="a", type="text", **file)
+    results.add_artifact(db, running.run_id, running.token, name="a", type="text", **file)
     checkpoint = {"step": 1, "path": "x", "sha256": "0", "bytes": 1, "points": [("value", 1, 1.0)], "keep": 2}
-    write.add_checkpoint(db, running.run_id, running.token, **checkpoint)
-    write.flush(db, running.run_id, running.token, [("value", 2, None)], None, ["a note"])
+    results.add_checkpoint(db, running.run_id, running.token, **checkpoint)
+    results.flush(db, running.run_id, running.token, [("value", 2, None)], None, ["a note"])
     control.cancel(db, str(running.run_id))
     from labqueue.domain.state import Ending
-    from labqueue.store import claims
+    from labqueue.store.runs import attempts
 
-    claims.end(db, running.run_id, running.token, Ending.CANCELLED, "enough")
+    attempts.end(db, running.run_id, running.token, Ending.CANCELLED, "enough")
     return running.run_id
 
 
@@ -50,7 +52,7 @@ def test_an_archived_experiment_leaves_the_listing_and_nothing_else(tmp_path: Pa
     archive.archive(db, ["first"])
     assert [row.experiment for row in read.experiments(db)] == ["second"]
     assert [row.experiment for row in read.experiments(db, archived=True)] == ["first"]
-    assert [run.id for run in evidence.experiment(db, "first").runs] == [1]
+    assert [run.id for run in experiment.experiment(db, "first").runs] == [1]
     assert read.run(db, 1).outcome == "succeeded"
     archive.restore(db, ["first"])
     assert [row.experiment for row in read.experiments(db)] == ["first", "second"]
@@ -96,7 +98,7 @@ def test_deleting_leaves_no_row_of_it_and_every_row_of_others(tmp_path: Path) ->
     full(db, "keep")
     before = counts(db)
     gone = full(db, "gone")
-    write.set_control(db, "pause:gone", {"reason": "", "until": "forever"})
+    results.set_control(db, "pause:gone", {"reason": "", "until": "forever"})
     with pytest.raises(LabError, match="labqueue archive gone"):
         archive.delete(db, "gone")
     archive.archive(db, ["gone"])

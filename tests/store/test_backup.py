@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError, WorkFailed
-from labqueue.store import backup, read
+from labqueue.store import backup
 from labqueue.store.db import Database, create_or_migrate
+from labqueue.store.queries import read
 from tests.store.factories import executed, ledger, submitted
 
 DAY_S = 86_400.0

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from labqueue import clock
 from labqueue.domain.state import Ending
-from labqueue.store import claims, control, read, write
-from labqueue.store.claims import MAX_STALLS, Fenced, claim
+from labqueue.store.queries import read
+from labqueue.store.runs import attempts, control, results
+from labqueue.store.runs.attempts import MAX_STALLS, Fenced, claim
+from labqueue.system import clock
 from tests.store.factories import claimed, executed, ledger, submitted, worker
 
 
@@ -57,22 +58,22 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
     submitted(db)
     stale = claimed(db)
     mine: dict[str, Any] = {"db": db, "run_id": stale.run_id, "token": stale.token}
-    claims.interrupt(**mine, reason="its worker died")
+    attempts.interrupt(**mine, reason="its worker died")
     current = claimed(db)
     assert current.token == stale.token + 1
-    write.flush(db, current.run_id, current.token, [("value", 1, 1.0)], (1, 10, None), [])
+    results.flush(db, current.run_id, current.token, [("value", 1, 1.0)], (1, 10, None), [])
     before = read.run(db, 1)
     file = {"path": "p", "sha256": "0", "bytes": 1}
     writes = {
-        "a flush": lambda: write.flush(**mine, points=[("value", 1, 9.0)], progress=(9, 9, None), notes=["n"]),
-        "an artifact": lambda: write.add_artifact(**mine, name="a", type="text", **file),
-        "a checkpoint": lambda: write.add_checkpoint(**mine, step=5, points=[("value", 2, 9.0)], keep=2, **file),
-        "a beginning": lambda: claims.begin(**mine, resumed_from=None),
-        "a renewal": lambda: claims.renew(**mine),
-        "its columns": lambda: claims.attempt_fields(**mine, pid=1),
-        "its process": lambda: write.child_started(**mine, pid=1, pid_start=1),
-        "an end": lambda: claims.end(**mine, ending=Ending.SUCCEEDED, reason=None),
-        "an interruption": lambda: claims.interrupt(**mine, reason="again"),
+        "a flush": lambda: results.flush(**mine, points=[("value", 1, 9.0)], progress=(9, 9, None), notes=["n"]),
+        "an artifact": lambda: results.add_artifact(**mine, name="a", type="text", **file),
+        "a checkpoint": lambda: results.add_checkpoint(**mine, step=5, points=[("value", 2, 9.0)], keep=2, **file),
+        "a beginning": lambda: attempts.begin(**mine, resumed_from=None),
+        "a renewal": lambda: attempts.renew(**mine),
+        "its columns": lambda: attempts.attempt_fields(**mine, pid=1),
+        "its process": lambda: results.child_started(**mine, pid=1, pid_start=1),
+        "an end": lambda: attempts.end(**mine, ending=Ending.SUCCEEDED, reason=None),
+        "an interruption": lambda: attempts.interrupt(**mine, reason="again"),
         "a look at requests": lambda: read.request(**mine),
     }
     for act in writes.values():
@@ -89,8 +90,8 @@ def test_a_finished_run_takes_nothing_from_its_own_last_attempt(tmp_path: Path) 
     submitted(db)
     done = executed(db, "failed", reason="why")
     for act in (
-        lambda: write.flush(db, done.run_id, done.token, [("value", 9, 1.0)], None, []),
-        lambda: claims.end(db, done.run_id, done.token, Ending.SUCCEEDED, None),
+        lambda: results.flush(db, done.run_id, done.token, [("value", 9, 1.0)], None, []),
+        lambda: attempts.end(db, done.run_id, done.token, Ending.SUCCEEDED, None),
     ):
         with pytest.raises(Fenced):
             act()
@@ -105,8 +106,8 @@ def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progre
     def interrupted(done: int | None) -> bool:
         got = claimed(db)
         if done is not None:
-            write.flush(db, got.run_id, got.token, [], (done, 100, None), [])
-        return claims.interrupt(db, got.run_id, got.token, "its worker died")
+            results.flush(db, got.run_id, got.token, [], (done, 100, None), [])
+        return attempts.interrupt(db, got.run_id, got.token, "its worker died")
 
     assert [interrupted(None) for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
     assert interrupted(5) is False, "a new step: the count begins again"
@@ -122,7 +123,7 @@ def test_an_interruption_that_a_person_asked_for_never_counts(tmp_path: Path) ->
     submitted(db)
     for _ in range(MAX_STALLS * 2):
         got = claimed(db)
-        assert claims.interrupt(db, got.run_id, got.token, "paused", asked=True) is False
+        assert attempts.interrupt(db, got.run_id, got.token, "paused", asked=True) is False
     assert read.run(db, 1).state == "queued"
     assert claimed(db).attempts_used == 0
 
@@ -132,7 +133,7 @@ def test_a_backoff_makes_a_run_wait_and_says_so(tmp_path: Path) -> None:
     submitted(db)
     got = claimed(db)
     later = {"not_before": str(clock.Deadline.after(60))}
-    claims.end(db, got.run_id, got.token, Ending.CRASHED, "died", requeue=later)
+    attempts.end(db, got.run_id, got.token, Ending.CRASHED, "died", requeue=later)
     assert claim(db, device="cpu", worker_id=worker(db)) is None
     waiting = read.run(db, 1).waiting
     assert waiting is not None
@@ -162,10 +163,10 @@ def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path
     submitted(db)
     first = claimed(db)
     points = [("value", step, float(step)) for step in range(1, 9)]
-    write.flush(db, 1, first.token, points, (8, 10, None), [])
-    claims.interrupt(db, 1, first.token, "its worker died")
+    results.flush(db, 1, first.token, points, (8, 10, None), [])
+    attempts.interrupt(db, 1, first.token, "its worker died")
     second = claimed(db)
-    claims.begin(db, 1, second.token, resumed_from=5)
+    attempts.begin(db, 1, second.token, resumed_from=5)
     assert [step for step, _ in read.series(db, 1, "value")] == [1, 2, 3, 4, 5]
     assert read.run(db, 1).metrics["value"].last_step == 5
     assert read.run(db, 1).attempts[1].resumed_from_step == 5
@@ -177,12 +178,12 @@ def test_only_the_last_checkpoints_are_kept_and_none_of_a_success(tmp_path: Path
     got = claimed(db)
     removable: list[str] = []
     for step in (5, 10, 15):
-        removable += write.add_checkpoint(
+        removable += results.add_checkpoint(
             db, 1, got.token, step=step, path=f"step-{step}", sha256="0", bytes=1, points=[], keep=2
         )
     assert [row.step for row in read.checkpoints(db, 1)] == [15, 10]
     assert removable == ["step-5"]
-    claims.end(db, 1, got.token, Ending.SUCCEEDED, None)
+    attempts.end(db, 1, got.token, Ending.SUCCEEDED, None)
     assert read.checkpoints(db, 1) == []
 
 

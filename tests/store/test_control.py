@@ -9,14 +9,16 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.domain.state import Outcome
-from labqueue.store import archive, claims, control, read
 from labqueue.store.db import Database
-from labqueue.store.drain import Prospect, prospect
+from labqueue.store.queries import read
+from labqueue.store.queries.outlook import Prospect, prospect
+from labqueue.store.runs import attempts, control
+from labqueue.store.workspace import archive
 from tests.store.factories import ANY_OUTCOME, claimed, executed, ledger, needing, submitted, worker
 
 
 def nothing_to_claim(db: Database) -> bool:
-    return claims.claim(db, device="cpu", worker_id=worker(db)) is None
+    return attempts.claim(db, device="cpu", worker_id=worker(db)) is None
 
 
 def waits_for(db: Database, run_id: int) -> str | None:

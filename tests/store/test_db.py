@@ -13,8 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from labqueue.domain.errors import LabError
-from labqueue.store import migrations, read
-from labqueue.store.db import Database, create_or_migrate, library, open_existing
+from labqueue.store import migrations
+from labqueue.store.db import Database, create_or_migrate, open_existing
+from labqueue.store.queries import read
+from labqueue.store.sqlite import library
 from labqueue.store.tables import SCHEMA_VERSION
 from tests.store.factories import ledger, submitted
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from labqueue.store import evidence, read
-from labqueue.store.jobs import add_jobs
+from labqueue.store.queries import experiment, read
+from labqueue.store.runs.jobs import add_jobs
 from tests.store.factories import executed, job, ledger, submitted
 
 POINTS = [{"steps": 1}, {"steps": 2}]
@@ -63,7 +63,7 @@ def test_a_report_takes_the_newest_success_of_each_point_and_says_what_it_left_o
     submitted(db, points=POINTS, force=True)
     executed(db, "succeeded", points=[("value", 1, 3.0)])
     executed(db, "failed")
-    view = evidence.experiment(db, "drill")
+    view = experiment.experiment(db, "drill")
     assert [run.id for run in view.runs] == [3, 2], "a success is not displaced by a later failure"
     assert any("seeds: 1 failed, 1 succeeded (" in words for words in view.left_out)
 
@@ -74,7 +74,7 @@ def test_runs_of_a_changed_spec_are_kept_apart(tmp_path: Path) -> None:
     executed(db, "succeeded")
     executed(db, "succeeded")
     submitted(db, points=[{"steps": 1, "step_s": 0.5}, {"steps": 2, "step_s": 0.5}])
-    view = evidence.experiment(db, "drill")
+    view = experiment.experiment(db, "drill")
     assert [run.id for run in view.runs] == [3, 4]
     assert any("2 runs of an earlier version" in words for words in view.left_out)
 
@@ -86,7 +86,7 @@ def test_more_seeds_of_the_same_spec_are_one_body_of_evidence(tmp_path: Path) ->
     executed(db, "succeeded")
     answer = submitted(db, points=POINTS, seeds=(1, 2))
     assert (len(answer.runs), answer.reused) == (4, [])
-    view = evidence.experiment(db, "drill")
+    view = experiment.experiment(db, "drill")
     assert [(run.seed, run.varied["steps"]) for run in view.runs] == [(s, n) for s in (0, 1, 2) for n in (1, 2)]
     assert view.left_out == []
 

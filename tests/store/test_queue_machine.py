@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from labqueue import clock
+from labqueue.attempt import retry_policy
 from labqueue.domain.errors import LabError
 from labqueue.domain.state import Ending
-from labqueue.execution import policy, recovery
-from labqueue.store import claims, control, read, write
-from labqueue.store.claims import Fenced
+from labqueue.store.queries import read
+from labqueue.store.runs import attempts, control, results
+from labqueue.store.runs.attempts import Fenced
+from labqueue.system import clock
+from labqueue.worker import recovery
 from tests.store.factories import ledger, needing, submitted, worker
 from tests.store.queue_model import Model
 
@@ -73,7 +75,7 @@ class Queue(RuleBasedStateMachine):
         self.model: Any = Model()
         self.db = ledger(Path(self.folder.name))
         self.workers = {device: worker(self.db, device) for device in DEVICES}
-        self.subjects: dict[int, policy.Subject] = {}
+        self.subjects: dict[int, retry_policy.Subject] = {}
         self.stale: list[tuple[int, int]] = []
 
     def teardown(self) -> None:
@@ -213,16 +215,16 @@ class Queue(RuleBasedStateMachine):
     @rule(device=st.sampled_from(DEVICES))
     def claim(self, device: str) -> None:
         expected = self.model.next(device)
-        got = claims.claim(self.db, device=device, worker_id=self.workers[device])
+        got = attempts.claim(self.db, device=device, worker_id=self.workers[device])
         assert (got and got.run_id) == (expected and expected.id)
         if got is None:
             return
         assert (got.token, got.attempts_used) == (expected.token + 1, expected.used)
         saved = read.checkpoints(self.db, got.run_id)
-        claims.begin(self.db, got.run_id, got.token, saved[0].step if saved else None)
+        attempts.begin(self.db, got.run_id, got.token, saved[0].step if saved else None)
         hashes = {"sources_hash": "s", "packages_hash": "p"}
-        claims.attempt_fields(self.db, got.run_id, got.token, **hashes)
-        self.subjects[got.run_id] = policy.Subject(
+        attempts.attempt_fields(self.db, got.run_id, got.token, **hashes)
+        self.subjects[got.run_id] = retry_policy.Subject(
             got.run_id, got.token, got.kind, got.params, got.limits, got.adjusted, got.attempts_used
         )
         self.model.claim(expected)
@@ -231,13 +233,13 @@ class Queue(RuleBasedStateMachine):
     @rule(at=some)
     def renew(self, at: int) -> None:
         run = self.running(at)
-        assert claims.renew(self.db, run.id, run.token) == run.request
+        assert attempts.renew(self.db, run.id, run.token) == run.request
 
     @precondition(lambda self: self.of_state("running"))
     @rule(at=some, step=steps, value=st.sampled_from([0.5, -1.0, None]))
     def measure(self, at: int, step: int, value: float | None) -> None:
         run = self.running(at)
-        asked = write.flush(self.db, run.id, run.token, [("value", step, value)], (step, 12, None), [])
+        asked = results.flush(self.db, run.id, run.token, [("value", step, value)], (step, 12, None), [])
         assert asked == run.request
         run.points[step], run.done = value, step
 
@@ -246,7 +248,7 @@ class Queue(RuleBasedStateMachine):
     def checkpoint(self, at: int, step: int, value: float) -> None:
         run = self.running(at)
         file = {"path": f"step-{step}", "sha256": "0", "bytes": 1}
-        write.add_checkpoint(self.db, run.id, run.token, step=step, points=[("value", step, value)], keep=2, **file)
+        results.add_checkpoint(self.db, run.id, run.token, step=step, points=[("value", step, value)], keep=2, **file)
         run.points[step] = value
         self.model.save(run, step)
 
@@ -268,7 +270,7 @@ class Queue(RuleBasedStateMachine):
     def end(self, at: int, ending: Ending, request: str | None) -> None:
         run = self.running(at)
         self.request(run, request)
-        policy.conclude(self.db, self.subjects[run.id], ending, "a reason")
+        retry_policy.conclude(self.db, self.subjects[run.id], ending, "a reason")
         self.ended(run, str(ending))
 
     @precondition(lambda self: self.of_state("running"))
@@ -276,8 +278,8 @@ class Queue(RuleBasedStateMachine):
     def interrupt(self, at: int, asked: bool, request: str | None) -> None:
         run = self.running(at)
         self.request(run, request)
-        if claims.interrupt(self.db, run.id, run.token, "the worker was stopped", asked=asked):
-            policy.conclude(self.db, self.subjects[run.id], Ending.CRASHED, "again and again")
+        if attempts.interrupt(self.db, run.id, run.token, "the worker was stopped", asked=asked):
+            retry_policy.conclude(self.db, self.subjects[run.id], Ending.CRASHED, "again and again")
         self.ended(run, "interrupted", asked=asked)
 
     @precondition(lambda self: self.of_state("running"))
@@ -310,14 +312,14 @@ class Queue(RuleBasedStateMachine):
         run_id, token = self.stale[at % len(self.stale)]
         file = {"path": "p", "sha256": "0", "bytes": 1}
         for attempt in (
-            lambda: write.flush(self.db, run_id, token, [("value", step, 99.0)], (99, 99, None), ["note"]),
-            lambda: write.add_checkpoint(self.db, run_id, token, step=step, points=[], keep=2, **file),
-            lambda: write.drop_checkpoint(self.db, run_id, token, step, "a lie"),
-            lambda: write.add_artifact(self.db, run_id, token, name="a", type="text", **file),
-            lambda: claims.begin(self.db, run_id, token, None),
-            lambda: claims.renew(self.db, run_id, token),
-            lambda: claims.interrupt(self.db, run_id, token, "late"),
-            lambda: claims.end(self.db, run_id, token, Ending.SUCCEEDED, None),
+            lambda: results.flush(self.db, run_id, token, [("value", step, 99.0)], (99, 99, None), ["note"]),
+            lambda: results.add_checkpoint(self.db, run_id, token, step=step, points=[], keep=2, **file),
+            lambda: results.drop_checkpoint(self.db, run_id, token, step, "a lie"),
+            lambda: results.add_artifact(self.db, run_id, token, name="a", type="text", **file),
+            lambda: attempts.begin(self.db, run_id, token, None),
+            lambda: attempts.renew(self.db, run_id, token),
+            lambda: attempts.interrupt(self.db, run_id, token, "late"),
+            lambda: attempts.end(self.db, run_id, token, Ending.SUCCEEDED, None),
             lambda: read.request(self.db, run_id, token),
         ):
             with pytest.raises(Fenced):

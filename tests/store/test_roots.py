@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from labqueue.execution import queue
 from labqueue.settings import Settings
-from labqueue.store import backup, migrations, read
+from labqueue.store import backup, migrations
 from labqueue.store.db import create_or_migrate, open_existing
+from labqueue.store.queries import read
+from labqueue.system import wakeups
 from tests.commands import call
 from tests.conftest import Lab
 from tests.store.factories import executed, submitted
@@ -40,7 +41,7 @@ def test_the_ledger_its_copies_and_the_wakeups_stand_in_the_folder_that_is_named
     submitted(db)
     executed(db)
     copy = backup.daily(db.path)
-    queue.wake(settings.wakeups, "cpu")
+    wakeups.wake(settings.wakeups, "cpu")
     db.close()
     assert copy is not None
     assert (runs(settings.database), runs(copy)) == (1, 1)

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.trials import Told
-from labqueue.store import archive, control, read, searches, trials
+from labqueue.store import trials
 from labqueue.store.db import Database, create_or_migrate
-from labqueue.store.drain import Prospect, prospect
-from labqueue.store.searches import ALL_RECORDED, CANCELLED
+from labqueue.store.queries import read
+from labqueue.store.queries.outlook import Prospect, prospect
+from labqueue.store.runs import control, search_state
+from labqueue.store.runs.search_state import ALL_RECORDED, CANCELLED
+from labqueue.store.workspace import archive
 from tests.store.factories import ledger, needing, runs_at, submitted
 from tests.store.searching import carried_out, searched
 
@@ -141,7 +144,7 @@ def test_the_time_left_counts_the_runs_that_are_still_to_be_proposed(db: Databas
 def test_a_pruned_run_ends_the_seeds_of_its_trial_that_have_not_begun_and_no_other(db: Database) -> None:
     searched(db, FIRST, trials=3, seeds=(0, 1, 2))
     pruned = carried_out(db, [(1, 9.0)], "pruned")
-    ids = searches.settle_siblings(db, pruned.run_id)
+    ids = search_state.settle_siblings(db, pruned.run_id)
     views = {view.id: view for view in read.find(db, "searched")}
     assert [views[run].varied for run in ids] == [FIRST[0]] * 2
     assert all(views[run].outcome == "pruned" for run in ids)

@@ -4,7 +4,7 @@ from alembic import context
 from sqlalchemy import create_engine, event, text
 
 from labqueue.store.address import url
-from labqueue.store.db import SQLITE
+from labqueue.store.sqlite import SQLITE
 from labqueue.store.tables import METADATA, SCHEMA_VERSION
 
 engine = create_engine(url(context.config.attributes["path"]), module=SQLITE)

@@ -1,0 +1,1 @@
+"""Executes one attempt of a run, inside its own child process."""

@@ -1,1 +1,0 @@
-"""Running what was submitted: queue, worker, child process, recovery."""

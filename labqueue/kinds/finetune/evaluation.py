@@ -1,0 +1,99 @@
+"""Measures the further evaluations of a fine-tuning run; what they give goes to the recorder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from labqueue.domain import artifacts
+from labqueue.domain.errors import LabError
+from labqueue.kinds.finetune.extra_evals import Also
+
+if TYPE_CHECKING:
+    from labqueue.domain.kind import Recorder
+
+
+class Evaluations:
+    """The further evaluations of one run: what they measure goes to the recorder."""
+
+    def __init__(self, wanted: Sequence[Also], rec: Recorder, loaded: Any, max_length: int) -> None:
+        """Draws the items.
+
+        Raises:
+            LabError: an unknown task or corpus, or too few items in it.
+        """
+        from labqueue.llm.evaluation import evaluate
+
+        self.rec, self.loaded, self.wanted = rec, loaded, wanted
+        self.all: list[evaluate.Evaluation] = []
+        for each in wanted:
+            if each.task is not None:
+                found = evaluate.of_task(
+                    loaded.tokenizer,
+                    each.name,
+                    each.task,
+                    options=dict(each.options),
+                    items=each.items,
+                    seed=each.seed,
+                    max_length=max_length,
+                )
+            else:
+                found = evaluate.of_text(
+                    loaded.tokenizer,
+                    each.name,
+                    corpus=each.corpus,
+                    path=each.path,
+                    sha256=each.sha256,
+                    tokens=each.tokens,
+                    window=each.window,
+                )
+            self.all.append(found)
+
+    def apart(self, split: Any) -> Any:
+        """The split without training rows that share a question with the items; says how many there were.
+
+        Raises:
+            LabError: nothing is left to train on.
+        """
+        from labqueue.llm.evaluation import evaluate
+
+        train = evaluate.apart(split.train, self.all)
+        if gone := len(split.train) - len(train):
+            self.rec.note(f"{gone} of {len(split.train)} training rows ask what `also` measures and were left out")
+        if not train:
+            raise LabError(f"all {len(split.train)} training rows ask what `also` measures", key="also")
+        return replace(split, train=train)
+
+    def describe(self) -> None:
+        """Says what is measured on, once."""
+        if not self.all:
+            return
+        columns = ("name", "source", "licence", "items", "tokens with loss", "sha256 of the text")
+        rows = tuple((e.name, e.source, e.licence, len(e.rows), e.tokens, e.sha256) for e in self.all)
+        self.rec.artifact("evaluations", artifacts.Table(columns=columns, rows=rows))
+        for each in self.all:
+            if each.truncated:
+                self.rec.note(f"{each.name}: {each.truncated} of {len(each.rows)} answers lost their end at max_length")
+
+    def measure(self, trainer: Any, model: Any, step: int, *, last: bool, gradient_checkpointing: bool) -> None:
+        """Losses after a step, and scores where they are due: before the first step, after the last, or always."""
+        from labqueue.llm.evaluation import evaluate
+
+        for each, asked in zip(self.all, self.wanted, strict=True):
+            loss = evaluate.loss(trainer, each)
+            self.rec.metric(f"{each.name}_loss", loss, step)
+            if not each.questions:
+                # Above e^50 it is a number for nobody, and past e^709 it is none at all.
+                self.rec.metric(f"{each.name}_perplexity", math.exp(loss) if loss < 50 else None, step)
+            if asked.score_always or (asked.score and (step == 0 or last)):
+                replies = evaluate.answers(
+                    model,
+                    self.loaded.tokenizer,
+                    each,
+                    backend=self.loaded.backend,
+                    gradient_checkpointing=gradient_checkpointing,
+                    leave=trainer.watch.leave,
+                )
+                self.rec.metric(f"{each.name}_exact", evaluate.exact(each, replies), step)

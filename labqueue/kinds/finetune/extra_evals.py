@@ -1,0 +1,97 @@
+"""Further evaluations of a fine-tuning run, as parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from labqueue.domain import kind
+from labqueue.kinds.finetune.data import content
+
+TAKEN = {"eval", "train"}
+"""Names whose ``_loss`` is a metric of every run."""
+
+
+class Also(kind.Params):
+    """Something else to measure: ``NAME_loss`` at every evaluation, and with ``score`` ``NAME_exact``."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
+    """Beginning of its metrics' names."""
+    task: str | None = None
+    """A reasoning-gym task."""
+    options: dict[str, int | float | str | bool | list[int | float | str]] = Field(default={})
+    """Options of the task, as reasoning-gym names them."""
+    items: int = Field(default=256, ge=1, le=100_000)
+    """Questions of the task; none of them is trained on."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Draws the questions: those that ``data`` with the same task, options and seed holds out first."""
+    score: bool = False
+    """Also answers them greedily, before the first step and after the last: ``NAME_exact`` is the share right."""
+    score_always: bool = False
+    """Answers them at every evaluation."""
+    corpus: Literal["python_docs"] | None = None
+    """Running text of ``labqueue.llm.data.corpora`` instead: loss over every token, and ``NAME_perplexity``."""
+    path: str | None = None
+    """Or of a UTF-8 text file."""
+    sha256: str | None = None
+    """SHA-256 of path, filled in at submission: another content is another run."""
+    tokens: int = Field(default=8192, ge=16, le=100_000_000)
+    """Tokens of text to measure on."""
+    window: int = Field(default=256, ge=8, le=1_000_000)
+    """Tokens that the model sees at once."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(source is not None for source in (self.task, self.corpus, self.path)) != 1:
+            raise ValueError(f"also {self.name!r} needs exactly one of task, corpus, path")
+        if (self.score or self.score_always) and self.task is None:
+            raise ValueError(f"also {self.name!r} has score, which needs a task: text has no scorer")
+        if self.sha256 is not None and self.path is None:
+            raise ValueError(f"also {self.name!r} has sha256, which belongs to a path")
+        if self.options and self.task is None:
+            raise ValueError(f"also {self.name!r} has options, which belong to a task")
+        if self.task is None and self.window > self.tokens:
+            raise ValueError(f"also {self.name!r} has a window of {self.window} tokens, more than its {self.tokens}")
+        if self.name in TAKEN:
+            raise ValueError(f"also cannot be named {self.name!r}: {self.name}_loss is a metric of every run")
+        return self
+
+    def pinned(self) -> Also:
+        """The same with the hash of its file."""
+        return self.model_copy(update={"sha256": self.sha256 or content(self.path, "also")})
+
+    @property
+    def assets(self) -> list[str]:
+        """What must be on this machine, as ``labqueue.llm.assets`` names it; text is looked at by ``_early.check``."""
+        return [] if self.task is None else [f"task:{self.task}"]
+
+
+def check_names(also: Sequence[Also], max_length: int, data_path: str | None) -> None:
+    """Does nothing where the evaluations fit together and to the run.
+
+    Raises:
+        ValueError: a name stands there twice, a window is longer than a row, or text is measured that is trained on.
+    """
+    names = [each.name for each in also]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"also has {', '.join(twice)} twice; a name is one metric")
+    for each in also:
+        if each.task is None and each.window > max_length:
+            raise ValueError(f"also {each.name!r} has a window of {each.window} tokens, max_length is {max_length}")
+        if each.path is not None and data_path is not None and _same_file(each.path, data_path):
+            raise ValueError(f"also {each.name!r} measures on {each.path}, which is data.path: it is trained on")
+
+
+def _same_file(one: str, other: str) -> bool:
+    return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+
+
+def short(also: Sequence[Also], rows: int) -> tuple[Also, ...]:
+    """The same for a rehearsal: few items, a single window, no answers."""
+    less = {"items": rows, "score": False, "score_always": False}
+    return tuple(
+        each.model_copy(update={**less, "tokens": each.window if each.task is None else each.tokens}) for each in also
+    )

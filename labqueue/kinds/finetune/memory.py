@@ -1,0 +1,130 @@
+"""What a fine-tuning run will reserve on a GPU, and how it could do with less. No kind itself."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labqueue.kinds.finetune.params import Params
+
+LEAST_LENGTH, LEAST_RANK = 64, 4
+"""Below these the nearest setting that fits is no longer the same question."""
+
+
+def estimate(params: Params, device: str) -> dict[str, float] | None:
+    """Predicted peak of the allocator's reserved bytes by item, GiB (``labqueue.llm.memory.estimate``).
+
+    None on a CPU, where the model is another run's, and where its architecture is not known.
+
+    Raises:
+        LabError: max_length beyond the model's longest sequence, a rank above a matrix's smaller side.
+    """
+    from labqueue.llm.memory import estimate as ledger
+    from labqueue.llm.models import shapes
+
+    if not device.startswith("cuda") or params.model == "from_run":
+        return None
+    if params.data.path is not None and not Path(params.data.path).expanduser().is_file():
+        return None  # an earlier run's file has gone; a submission's is missed before anybody asks for memory
+    try:
+        shape = shapes.shape_of(params.model)
+    except shapes.UnknownShape:
+        return None
+    return dict(ledger.predict(shape, plan(params)).items_gib)
+
+
+def plan(params: Params) -> Any:
+    """The run as the ledger sees it: a ``labqueue.llm.memory.workload.Plan``."""
+    from labqueue.llm.models import catalogue
+    from labqueue.llm.models.load import choose_backend
+
+    form = catalogue.form(params.model)
+    full = params.method == "full"
+    backend = "hf" if full else params.backend
+    return workload.Plan(
+        backend=choose_backend("auto", "cuda:0") if backend == "auto" else backend,
+        sequence=min(params.max_length, _longest(params.model, params.data.model_dump_json()) or params.max_length),
+        batch=params.batch,
+        accumulation=params.accumulation,
+        method=params.method,
+        rank=params.lora.rank,
+        targets=params.lora.targets,
+        dora=params.lora.dora and not full,
+        quantization=params.quantization,
+        double=form is None or form.double,
+        plain_elements=0 if form is None else form.plain_elements,
+        optimizer=params.optimizer,
+        checkpointing=params.gradient_checkpointing,
+        masked=params.data.packing,
+        card_gib=_card_gib() or workload.CARD_GIB,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _longest(model: str, text: str) -> int | None:
+    """Tokens of the longest row, a multiple of 8; None where rows are as long as they may be, or are not known yet.
+
+    ``text`` is the parameters ``data`` as JSON.
+    """
+    from labqueue.domain.errors import LabError
+    from labqueue.kinds.finetune.data import Data
+    from labqueue.llm.data import lengths
+    from labqueue.llm.data.files import records
+    from labqueue.llm.data.generated import tasks
+
+    data = Data.model_validate_json(text)
+    if data.packing or data.hub is not None:
+        return None
+    try:
+        if data.task is not None:
+            options = dict(data.options)
+            some = tasks.generated(
+                data.task, train_items=lengths.SAMPLED, held_out_items=1, options=options, seed=data.seed
+            )
+            found = lengths.SPARE * lengths.longest(model, some.train, data.template)
+        else:
+            assert data.path is not None, "one of task, path, hub"
+            found = lengths.longest(model, records.read_file(Path(data.path), data.columns.plain).rows, data.template)
+    except LabError:
+        return None  # whoever loads the rows says what is wrong with them
+    return -(-int(found) // 8) * 8
+
+
+@functools.cache
+def _card_gib() -> float | None:
+    """Memory of the largest card that this process sees, GiB, as a submission reckons; in a run there is one. None
+    without a card."""
+    from labqueue.system.cards import gpus
+
+    return max((card.total_gib for card in gpus()), default=None)
+
+
+def lessen(params: Params) -> Iterator[Params]:
+    """The run in ever less memory, once ``smaller`` knows nothing more: each changes the experiment a little more.
+
+    Shorter sequences, lower ranks, both, an optimizer with moments in 8 bit, a base in 4 bit.
+    """
+    full = params.method == "full"
+    lengths = [params.max_length * part // 16 for part in range(15, 3, -1)]
+    lengths = [max(LEAST_LENGTH, length // 32 * 32) for length in lengths if length >= LEAST_LENGTH]
+    ranks = [] if full else [params.lora.rank >> shift for shift in range(1, 11)]
+    ranks = [rank for rank in ranks if rank >= LEAST_RANK]
+    bases = [params]
+    if params.optimizer == "adamw":
+        bases.append(params.model_copy(update={"optimizer": "adamw_8bit"}))
+    if params.quantization == "none" and not full:
+        bases += [base.model_copy(update={"quantization": "4bit"}) for base in list(bases)]
+    for base in bases:
+        if base is not params:
+            yield base
+        for length in dict.fromkeys(lengths):
+            yield base.model_copy(update={"max_length": length})
+        for rank in ranks:
+            yield base.model_copy(update={"lora": base.lora.model_copy(update={"rank": rank})})
+        for length in dict.fromkeys(lengths[3::4]):
+            for rank in ranks[1::2]:
+                lora = base.lora.model_copy(update={"rank": rank})
+                yield base.model_copy(update={"max_length": length, "lora": lora})

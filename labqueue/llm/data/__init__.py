@@ -1,0 +1,1 @@
+"""Reads, generates, splits and tokenizes training and evaluation data."""

@@ -1,0 +1,1 @@
+"""Draws questions with exact scorers from reasoning-gym."""

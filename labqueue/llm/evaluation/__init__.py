@@ -1,0 +1,1 @@
+"""Measures a model: losses, answers, weight updates."""

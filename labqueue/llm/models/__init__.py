@@ -1,0 +1,1 @@
+"""Names, finds, loads and converts models."""

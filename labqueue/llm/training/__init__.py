@@ -1,0 +1,1 @@
+"""Trains: recipe, trainer, adapters, checkpoints, merging."""

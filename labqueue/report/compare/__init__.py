@@ -1,0 +1,1 @@
+"""Compares runs and experiments side by side."""

@@ -1,0 +1,1 @@
+"""Composes and renders a report: Markdown, HTML, JSON, CSV."""

@@ -1,0 +1,130 @@
+"""One report per experiment, as JSON, CSV, Markdown and HTML, from an ``ExperimentView``. Reads no database."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labqueue.domain.views import ExperimentView, VerdictView
+from labqueue.report.document import export, markdown, render
+from labqueue.report.document.blocks import Block
+from labqueue.report.document.sections import sections
+from labqueue.report.figures.style import Plot
+from labqueue.report.statistics.pairing import SeriesReader
+from labqueue.report.statistics.verdicts import judgements
+
+if TYPE_CHECKING:
+    from labqueue.domain.artifacts import Table
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A table artifact to show in full: what a model wrote before and after, say."""
+
+    run_id: int
+    name: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a report says, before it is written in any format."""
+
+    experiment: ExperimentView
+    verdicts: list[VerdictView]
+    plots: list[Plot]
+    learnings: str | None
+    samples: Sequence[Sample]
+
+    def json(self) -> str:
+        """The contract's JSON document."""
+        return export.dumps(export.report_data(self.experiment, self.verdicts))
+
+    def csv(self) -> str:
+        """One row per run."""
+        return export.runs_csv(self.experiment.runs, self.experiment.axes)
+
+    def markdown(self) -> str:
+        """Markdown whose figures are the files ``plots/*.svg`` beside it."""
+        return markdown.render(self._sections())
+
+    def html(self) -> str:
+        """One self-contained file."""
+        return render.render(self.experiment.experiment, self._sections())
+
+    def files(self) -> dict[str, bytes]:
+        """Relative path → content of everything that ``write`` writes."""
+        found = {
+            "report.json": self.json().encode(),
+            "runs.csv": self.csv().encode(),
+            "report.md": self.markdown().encode(),
+            "report.html": self.html().encode(),
+        }
+        for plot in self.plots:
+            found[f"plots/{plot.name}.svg"] = plot.svg
+            found[f"plots/{plot.name}.png"] = plot.png
+        return found
+
+    def _sections(self) -> list[Block]:
+        samples = [(sample.run_id, sample.name, sample.table) for sample in self.samples]
+        return sections(self.experiment, self.verdicts, self.plots, self.learnings, samples)
+
+
+def compose(
+    experiment: ExperimentView,
+    series: SeriesReader,
+    *,
+    learnings: str | None = None,
+    samples: Sequence[Sample] = (),
+    plots: bool = True,
+) -> Report:
+    """Judges the predictions and draws the figures (without ``plots`` matplotlib is not imported)."""
+    judged = judgements(experiment, series)
+    drawn: list[Plot] = []
+    if plots:
+        from labqueue.report.figures.choose import figures
+
+        drawn = figures(experiment, judged, series)
+    return Report(experiment, [judgement.verdict for judgement in judged], drawn, learnings, samples)
+
+
+def read_learnings(directory: Path) -> str | None:
+    """The user's ``learnings.md`` in an experiment's folder; None when there is none. Never written by the lab."""
+    try:
+        return (directory / "learnings.md").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
+
+
+def write(directory: Path, report: Report) -> list[Path]:
+    """Writes a report into a folder (``outputs/NAME/report``), file by file aside and renamed; returns the paths.
+
+    A reader sees the old file or the new one, never half of one. Figures of an earlier report that this one does not
+    have are removed, so that no number is shown beside a figure of other data.
+    """
+    files = report.files()
+    written = []
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(content)
+                out.flush()
+                os.fsync(out.fileno())
+            # mkstemp makes files for the owner alone; a report is for whoever may read the folder.
+            Path(aside).chmod(0o644)
+            Path(aside).replace(path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+        written.append(path)
+    for old in (directory / "plots").glob("*.[sp][vn]g"):
+        if f"plots/{old.name}" not in files:
+            old.unlink()
+    return written

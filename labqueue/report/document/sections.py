@@ -1,0 +1,244 @@
+"""What a report says, in which order. Formats are elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labqueue.domain.measured import averageable
+from labqueue.domain.views import ExperimentView, RunView, VerdictView
+from labqueue.report.document.artifacts import READING, artifacts, readings
+from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
+from labqueue.report.document.costs import memory_and_time
+from labqueue.report.document.export import varied_keys
+from labqueue.report.document.formatting import duration, ids, number, point, spans
+from labqueue.report.document.search import searched
+from labqueue.report.figures import style
+from labqueue.report.figures.metric_order import metric_names
+from labqueue.report.figures.style import Plot, with_unit
+from labqueue.report.statistics import intervals
+from labqueue.report.statistics.pairing import COMPUTED_IN, MISSING, effective, exact, text
+from labqueue.report.statistics.verdicts import counted
+
+if TYPE_CHECKING:
+    from labqueue.domain.artifacts import Table
+
+METRIC_COLUMNS = 8
+"""Metrics in the table of runs; all of them are in the CSV and the JSON."""
+
+TEXT_CELL = 2_000
+"""Characters of a sample shown before it is cut."""
+
+
+def sections(
+    experiment: ExperimentView,
+    verdicts: Sequence[VerdictView],
+    plots: Sequence[Plot],
+    learnings: str | None,
+    samples: Sequence[tuple[int, str, Table]] = (),
+) -> list[Block]:
+    """All blocks of a report, verdicts first."""
+    return [
+        *_registered(experiment),
+        *_verdicts(verdicts, plots),
+        *searched(experiment.search),
+        *_runs(experiment),
+        *_figures("One metric against another", "asked", plots),
+        *_figures("Curves", "curves", plots),
+        *readings(experiment, {run_id: table for run_id, name, table in samples if name == READING}),
+        *_figures("Over what was varied", "axes", plots),
+        *_without_figure(experiment, plots),
+        *_samples([each for each in samples if each[1] != READING]),
+        *_failures(experiment),
+        *_left_out(experiment),
+        *memory_and_time(experiment),
+        *artifacts(experiment),
+        *_provenance(experiment),
+        *_results(experiment, verdicts),
+        Heading("LEARNINGS"),
+        Prose(learnings) if learnings and learnings.strip() else _no_learnings(experiment),
+    ]
+
+
+def _registered(experiment: ExperimentView) -> list[Block]:
+    outcomes = Counter(run.outcome or run.state for run in experiment.runs)
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in outcomes.most_common()) or "none yet"
+    asked = f" · questions {', '.join(experiment.questions)}" if experiment.questions else ""
+    return [
+        Heading(experiment.experiment, 1),
+        Paragraph(f"{experiment.kind} · {experiment.track} · profile {experiment.profile}{asked} · runs: {counts}"),
+        Heading("Hypothesis"),
+        Prose(experiment.hypothesis.strip() or "None was registered."),
+        Heading("Methodology"),
+        Prose(experiment.methodology.strip() or "None was registered."),
+    ]
+
+
+def _verdicts(verdicts: Sequence[VerdictView], plots: Sequence[Plot]) -> list[Block]:
+    blocks: list[Block] = [Heading("Verdicts")]
+    if not verdicts:
+        return [*blocks, Paragraph("No prediction was registered, so nothing is judged.")]
+    rule = (
+        "A claim is supported when the whole 95 % t interval over seeds lies in what was claimed, refuted when it lies "
+        "outside altogether, and inconclusive otherwise. The p values of all predictions are corrected together (Holm) "
+        "and must be at most 0.04, a little stricter than the interval."
+    )
+    blocks.append(Paragraph(rule))
+    figures = {plot.verdict: plot for plot in plots if plot.verdict}
+    for verdict in verdicts:
+        blocks += [
+            Heading(verdict.id, 3, verdict.verdict),
+            Paragraph(f"Claim: {verdict.claim}"),
+            Paragraph(verdict.why),
+        ]
+        if verdict.id in figures:
+            blocks.append(Figure(figures[verdict.id]))
+    return blocks
+
+
+def _runs(experiment: ExperimentView) -> list[Block]:
+    if not experiment.runs:
+        return [Heading("Runs"), Paragraph("No run has been recorded yet.")]
+    keys = varied_keys(experiment.runs, experiment.axes)
+    names = metric_names(experiment)
+    shown = names[:METRIC_COLUMNS]
+    mixed = len({run.profile for run in experiment.runs}) > 1
+    columns = ["run", "seed", *keys, *(["profile"] if mixed else []), "outcome", *map(with_unit, shown), "time"]
+    rows = [
+        [
+            str(run.id),
+            str(run.seed),
+            # What a point does not name is not its own: the rank of a full fine-tuning means nothing.
+            *(text(run.varied.get(key, MISSING)) for key in keys),
+            *([run.profile] if mixed else []),
+            _outcome(run),
+            *(number(run.metrics[name].last if name in run.metrics else None) for name in shown),
+            duration(run.wall_s),
+        ]
+        for run in experiment.runs
+    ]
+    blocks: list[Block] = [Heading("Runs"), Rows(columns, rows)]
+    if len(names) > len(shown):
+        blocks.append(Paragraph(f"{len(names) - len(shown)} more metrics are in runs.csv and report.json."))
+    return blocks
+
+
+def _figures(title: str, section: str, plots: Sequence[Plot]) -> list[Block]:
+    found: list[Block] = [Figure(plot) for plot in plots if plot.section == section]
+    return [Heading(title), *found] if found else []
+
+
+def _without_figure(experiment: ExperimentView, plots: Sequence[Plot]) -> list[Block]:
+    shown = {metric for plot in plots for metric in plot.metrics}
+    rest = [name for name in metric_names(experiment) if name not in shown]
+    if not shown or not rest:
+        return []
+    why = "Without a figure, being costs, curve readings, the same in every run, or further down the list"
+    return [Paragraph(f"{why}: {', '.join(rest)}. Name a metric in a prediction or in plots to have one.")]
+
+
+def _samples(samples: Sequence[tuple[int, str, Table]]) -> list[Block]:
+    blocks: list[Block] = [Heading("Samples")] if samples else []
+    for run_id, name, table in samples:
+        rows = [[text(cell, TEXT_CELL) for cell in row] for row in table.rows]
+        blocks += [Heading(f"run {run_id}: {name}", 3), Rows(table.columns, rows)]
+    return blocks
+
+
+def _failures(experiment: ExperimentView) -> list[Block]:
+    broken = [run for run in experiment.runs if run.outcome not in (None, "succeeded")]
+    if not broken:
+        return []
+    rows = [
+        [
+            str(run.id),
+            str(run.seed),
+            point(run),
+            _outcome(run),
+            text(run.reason, 300) if run.reason else "not recorded",
+        ]
+        for run in broken
+    ]
+    return [Heading("What failed and why"), Rows(["run", "seed", "sweep point", "outcome", "reason"], rows)]
+
+
+def _left_out(experiment: ExperimentView) -> list[Block]:
+    _, aside = counted(experiment)
+    items = [*experiment.left_out, *([f"{aside}."] if aside else [])]
+    waiting = [run for run in experiment.runs if run.state != "finished"]
+    if waiting:
+        items.append(f"{len(waiting)} runs are not finished: {ids(waiting)}.")
+    return [Heading("Left out"), Bullets(items)] if items else []
+
+
+def _provenance(experiment: ExperimentView) -> list[Block]:
+    groups: dict[tuple[str, str, str, str], list[RunView]] = {}
+    for run in experiment.runs:
+        unclean = {True: " + changes or files that are not in it", False: "", None: " (state of the tree unknown)"}
+        commit = f"{run.commit[:12]}{unclean[run.dirty]}" if run.commit else "unknown"
+        computed_in = text(effective(run, COMPUTED_IN))  # on a GPU "auto": 16 bit, as the card has it
+        groups.setdefault((commit, run.profile, run.device, computed_in), []).append(run)
+    rows = [[*key, spans(runs)] for key, runs in groups.items()]
+    note = (
+        f"Job {experiment.job}, spec version {experiment.spec_version[:12]}. Each run's spec hash is in runs.csv, its "
+        "attempts are in report.json."
+    )
+    blocks: list[Block] = [Heading("Provenance"), Paragraph(note)]
+    if rows:
+        blocks.append(Rows(["commit", "profile", "device", "computed in", "runs"], rows))
+    adjusted = [
+        f"run {run.id}, attempt {attempt.number}: adjusted {text(attempt.adjusted, 200)}"
+        for run in experiment.runs
+        for attempt in run.attempts
+        if attempt.adjusted
+    ]
+    return [*blocks, Bullets(adjusted)] if adjusted else blocks
+
+
+def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> list[Block]:
+    blocks: list[Block] = [Heading("RESULTS")]
+    if verdicts:
+        blocks.append(Bullets([f"{verdict.verdict}: {verdict.claim} (n = {verdict.n})" for verdict in verdicts]))
+    runs, _ = counted(experiment)
+    done = [run for run in runs if run.outcome == "succeeded"]
+    names = [name for name in metric_names(experiment) if any(_last(run, name) is not None for run in done)]
+    if not names:
+        return [*blocks, Paragraph("No run has succeeded with a measured value yet, so there is no number to give.")]
+    shown = names[:METRIC_COLUMNS]
+    groups: dict[str, tuple[str, list[RunView]]] = {}
+    for run in done:
+        groups.setdefault(exact(run.varied), (point(run), []))[1].append(run)
+    rows = [
+        [name, str(len(members)), *(_mean(members, metric) for metric in shown)] for name, members in groups.values()
+    ]
+    note = "Last values: mean over seeds and its 95 % t interval; one seed has no interval."
+    return [*blocks, Paragraph(note), Rows(["sweep point", "seeds", *map(with_unit, shown)], rows)]
+
+
+def _mean(runs: Sequence[RunView], metric: str) -> str:
+    values = [value for run in runs if (value := _last(run, metric)) is not None]
+    if len(values) < 2:
+        return number(values[0] if values else None)
+    found = intervals.sample(values)
+    least, most = style.bounds(metric)
+    low, high = (min(max(end, least), most) for end in found.interval())  # no share is above 1, no loss below 0
+    short = "" if len(values) == len(runs) else f" (n = {len(values)})"
+    return f"{number(found.mean)} [{number(low)}, {number(high)}]{short}"
+
+
+def _last(run: RunView, metric: str) -> float | None:
+    known = run.metrics.get(metric)
+    return known.last if known and averageable(known.last) else None
+
+
+def _outcome(run: RunView) -> str:
+    if run.outcome:
+        return run.outcome.replace("_", " ")
+    return f"{run.state} ({run.waiting.text})" if run.waiting else run.state
+
+
+def _no_learnings(experiment: ExperimentView) -> Block:
+    return Paragraph(
+        f"Nothing written yet. Write outputs/{experiment.experiment}/learnings.md; it is shown here and kept."
+    )

@@ -1,0 +1,1 @@
+"""Draws figures of experiments and verdicts."""

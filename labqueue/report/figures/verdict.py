@@ -1,0 +1,153 @@
+"""The figure of one verdict: the arms seed by seed, and the estimate against what was claimed."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from labqueue.domain.measured import averageable, exponential
+from labqueue.report.figures import marks_and_axes, style
+from labqueue.report.figures.style import Plot
+from labqueue.report.statistics import intervals
+from labqueue.report.statistics.evidence import Evidence
+from labqueue.report.statistics.verdicts import Judgement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ARMS_SHOWN = 12
+
+LOST_FROM = marks_and_axes.LOG_FROM / 3
+"""As ``marks.LOG_FROM``, where some of the arms count as lost. Assumption."""
+
+
+def verdict_plot(judgement: Judgement) -> Plot | None:
+    """Two panels; None where no seed has a value, since an empty frame says less than the sentence does."""
+    evidence = judgement.evidence
+    if evidence is None or not evidence.sample:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.2, 3.3), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    _arms(left, evidence)
+    _estimate(right, evidence)
+    verdict = judgement.verdict
+    figure.suptitle(f"{verdict.id}: {verdict.verdict} (n = {verdict.n})", fontsize=11, x=0.01, ha="left")
+    caption = (
+        "Left: every seed (pale, joined where they are paired) and the mean of each arm. Right: the tested quantity, "
+        "one circle per seed, mean and 95 % t interval; the shaded side is what was claimed."
+    )
+    if evidence.lost and len(evidence.arms) > 1:
+        caption += " Hollow on the left: diverged by the rule of the curve, and so counted as lost."
+    svg, png = style.save(figure)
+    return Plot(f"verdict_{verdict.id}", verdict.claim, caption, svg, png, "verdicts", verdict.id)
+
+
+def _arms(axes: Axes, evidence: Evidence) -> None:
+    names = list(evidence.arms)
+    if len(names) == 1:
+        axes.set_ylabel(evidence.measure or style.with_unit(evidence.metric))
+        _seeds(axes, evidence, names[0])
+        return
+    at = evidence.positions if evidence.positions and len(evidence.positions) == len(names) else None
+    places = at or [float(i) for i in range(len(names))]
+    log = at is not None and intervals.log_axis(at)
+    for seed in sorted(set.intersection(*(set(evidence.arms[name]) for name in names))):
+        heights = [evidence.arms[name][seed] for name in names]
+        axes.plot(places, heights, "-", color=style.GREY, lw=0.9, zorder=2)
+        seeds = [(x, y, seed in evidence.lost.get(n, ())) for x, y, n in zip(places, heights, names, strict=True)]
+        marks_and_axes.dots(axes, seeds, "o", colour=style.GREY, alpha=1.0, size=3.5)
+    means = [math.fsum(evidence.arms[name].values()) / len(evidence.arms[name]) for name in names]
+    axes.plot(places, means, ls="-" if at else "none", color=style.COLOURS[0], lw=1.6, zorder=3)
+    for x, y, name in zip(places, means, names, strict=True):
+        face = "white" if evidence.lost.get(name) else style.COLOURS[0]
+        axes.plot([x], [y], "D", color=style.COLOURS[0], mfc=face, ms=6, zorder=3)
+    _height(axes, evidence)
+    if at:
+        style.place(axes, at, at, log=log, labels=[style.short(value) for value in at])
+        axes.set_xlabel(f"{evidence.axis}{' (log scale)' if log else ''}")
+        return
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    if len(names) <= ARMS_SHOWN:
+        wide = max(8, 44 // len(names))
+        axes.set_xticks(places, ["\n".join(textwrap.wrap(n, wide, max_lines=3, placeholder="…")) for n in names])
+
+
+def _height(axes: Axes, evidence: Evidence) -> None:
+    """A log scale where the arms are as far apart as ``marks.LOG_FROM`` says, or lost ones a third as far: they have no
+    part in the test, and where they end at 2 a difference of 0.06 is no line."""
+    values = evidence.values()
+    low, high = min(values), max(values)
+    most = math.inf if evidence.measure else style.bounds(evidence.metric)[1]
+    log = low > 0 and high >= (LOST_FROM if evidence.lost else marks_and_axes.LOG_FROM) * low and most == math.inf
+    if log:
+        room = exponential(0.06 * (math.log(high) - math.log(low)))  # high / low itself may leave the floats
+        marks_and_axes.scale(axes, "y", (low / room, high * room, True))
+    measure = f"{evidence.measure}{' (log scale)' if log else ''}" if evidence.measure else ""
+    axes.set_ylabel(measure or style.with_unit(evidence.metric, log=log))
+
+
+def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:
+    """One arm alone: every seed beside the bound."""
+    values = evidence.arms[name]
+    axes.plot(range(len(values)), list(values.values()), "o", color=style.COLOURS[0], ms=6)
+    for edge in (evidence.region.low, evidence.region.high):
+        if math.isfinite(edge):
+            axes.axhline(edge, color=style.COLOURS[0], lw=1, ls="--")
+    if len(values) <= 2 * ARMS_SHOWN:
+        axes.set_xticks(range(len(values)), [str(seed) for seed in values])
+    axes.set_xlim(-0.6, len(values) - 0.4)
+    axes.set_xlabel("seed")
+
+
+def _estimate(axes: Axes, evidence: Evidence) -> None:
+    values = list(evidence.sample.values())
+    mean = math.fsum(values) / len(values)
+    low, high = mean, mean
+    if len(values) > 1:
+        low, high = evidence.summary(evidence.sample).interval()
+    # A ratio whose interval leaves what an axis can hold is drawn as its logarithm.
+    ratio = evidence.log and all(averageable(exponential(edge)) for edge in (low, high))
+    shown = exponential if ratio else (lambda value: value)
+    edges = [edge for edge in (evidence.region.low, evidence.region.high) if math.isfinite(edge)]
+    places = [shown(value) for value in values]
+    axes.errorbar(
+        [shown(mean)],
+        [0.62],
+        xerr=[[shown(mean) - shown(low)], [shown(high) - shown(mean)]],
+        fmt="D",
+        color=style.INK,
+        ms=7,
+        capsize=4,
+        lw=1.8,
+        zorder=3,
+    )
+    axes.plot(
+        places, [0.3 + 0.04 * (i % 3 - 1) for i in range(len(places))], "o", mfc="white", mec=style.COLOURS[0], ms=6
+    )
+    _limits(axes, [*places, shown(low), shown(high), *map(shown, edges)])
+    left, right = axes.get_xlim()
+    low_edge = shown(evidence.region.low) if math.isfinite(evidence.region.low) else left
+    high_edge = shown(evidence.region.high) if math.isfinite(evidence.region.high) else right
+    axes.axvspan(low_edge, high_edge, color=style.COLOURS[5], alpha=0.22, lw=0, zorder=0)
+    for edge in edges:
+        axes.axvline(shown(edge), color=style.COLOURS[0], lw=1, ls="--", zorder=1)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.3, 0.62], ["seeds", "mean"])
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=5)
+    quantity = evidence.tested or evidence.quantity
+    if evidence.log and not ratio:
+        quantity = f"natural logarithm of {quantity}"
+    wrapped = textwrap.wrap(quantity, 46, max_lines=3, placeholder="…")
+    axes.set_xlabel("\n".join(wrapped), fontsize=9)
+    axes.set_title(f"claimed: {evidence.claimed}", fontsize=9.5, loc="left")
+
+
+def _limits(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    room = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
+    axes.set_xlim(low - room, high + room)

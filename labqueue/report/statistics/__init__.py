@@ -1,0 +1,1 @@
+"""Judges predictions: pairing, intervals, tests, verdicts."""

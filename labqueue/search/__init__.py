@@ -1,0 +1,1 @@
+"""Proposes, prunes and ends the trials of a search."""

@@ -1,0 +1,1 @@
+"""Answers questions about runs as frozen views. Changes nothing."""

@@ -1,0 +1,85 @@
+"""Whether waiting longer can help: what a draining worker asks when it finds nothing to claim."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from sqlalchemy import Connection, select
+
+from labqueue.domain.state import SETTLED, State, Waiting
+from labqueue.store.db import Database
+from labqueue.store.runs import search_state
+from labqueue.store.runs.eligibility import FOREVER, Waits, pauses
+from labqueue.store.tables import Job, JobRun, Run
+
+
+class Prospect(Enum):
+    """What becomes of the queue if nobody does anything."""
+
+    EMPTY = "nothing waits"
+    LATER = "something becomes eligible by itself"
+    STUCK = "what waits needs a person, or another device's worker"
+
+
+def prospect(db: Database, device: str) -> Prospect:
+    """Looks at every queued run of a device (``cpu`` or ``cuda``) and at what each waits for."""
+    with db.read() as connection:
+        waits = Waits(connection)
+        queued = connection.execute(select(Run).where(Run.c.state == State.QUEUED, Run.c.device == device)).all()
+        if _proposes(connection, device):
+            return Prospect.LATER
+        if not queued:
+            return Prospect.STUCK if _held(connection, device) else Prospect.EMPTY
+        alive = {Waiting.BACKOFF, Waiting.MEMORY, Waiting.HOURS}
+        needing = set()
+        for run in queued:
+            waiting = waits.of(run)
+            if waiting is None and run.wait_code == Waiting.DEVICE:
+                continue  # more than the device has, or no device: nothing here changes that
+            if waiting is None or waiting.code in alive:
+                return Prospect.LATER
+            if waiting.code == Waiting.PAUSED and waits.pause_ends(run):
+                return Prospect.LATER
+            if waiting.code == Waiting.NEEDS:
+                needing.add(run.job_id)
+        # Every live run of this device has returned above, so a need can only be met by a run that is running now
+        # (under another worker). A need that ended badly needs a person even then.
+        for job_id in needing:
+            needs = connection.execute(select(Job.c.needs).where(Job.c.id == job_id)).scalar_one()
+            states = [
+                (need["accept"], state, outcome)
+                for need in needs
+                for state, outcome in connection.execute(
+                    select(Run.c.state, Run.c.outcome)
+                    .join(JobRun, JobRun.c.run_id == Run.c.id)
+                    .where(JobRun.c.job_id == need["job"])
+                )
+            ]
+            unmet = [
+                outcome
+                for accept, state, outcome in states
+                if state == State.FINISHED and accept is not None and outcome not in (*SETTLED, *accept)
+            ]
+            if not unmet and any(state == State.RUNNING for _, state, _ in states):
+                return Prospect.LATER
+        return Prospect.STUCK
+
+
+def _idle_searches(connection: Connection, device: str) -> list[list[str]]:
+    """Of each open search without a queued run: until when it is paused, if it is."""
+    paused = pauses(connection)
+    return [
+        [paused[key][1] for key in ("", search.experiment) if key in paused]
+        for search in search_state.all_open(connection)
+        if search.device == device and not search_state.waits(connection, search.job)
+    ]
+
+
+def _proposes(connection: Connection, device: str) -> bool:
+    """Whether a search will propose a run by itself: it is not paused, or its pause ends."""
+    return any(FOREVER not in ends for ends in _idle_searches(connection, device))
+
+
+def _held(connection: Connection, device: str) -> bool:
+    """Whether a search that is not complete is paused until a person resumes it."""
+    return any(FOREVER in ends for ends in _idle_searches(connection, device))

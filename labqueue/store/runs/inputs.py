@@ -1,0 +1,150 @@
+"""What a run takes from others: parameters that name another run's artifact, resolved, and remembered by their hash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from labqueue.domain.errors import LabError
+from labqueue.domain.views import ArtifactView
+from labqueue.store.db import Database
+from labqueue.store.runs import search_state
+from labqueue.store.runs.attempts import guard
+from labqueue.store.runs.eligibility import matches
+from labqueue.store.tables import Artifact, Event, Experiment, Job, Run
+from labqueue.system import clock
+
+KIND = "input"
+"""Of the events that say what a run took."""
+
+_WORDS = re.compile(r"(?P<key>\S+) is artifact .+, SHA-256 (?P<sha256>[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An artifact under the dotted key of the parameter that names it."""
+
+    key: str
+    experiment: str
+    run_id: int
+    artifact: ArtifactView
+
+    @property
+    def words(self) -> str:
+        """For the history of the run that takes it."""
+        name, sha256 = self.artifact.name, self.artifact.sha256
+        return f"{self.key} is artifact {name} of run {self.run_id} ({self.experiment}), SHA-256 {sha256}"
+
+
+def of(connection: Connection, params: Any, seed: int) -> list[Input]:
+    """What every ``{from_run: …}`` among the parameters of a run with that seed names now.
+
+    Raises:
+        LabError: one names no succeeded run, several, or a run without that artifact.
+    """
+    return [
+        Input(f"params.{key}", named["experiment"], *_found(connection, named, seed))
+        for key, named in references(params)
+    ]
+
+
+def taken(db: Database, run_id: int, token: int, params: Any, seed: int) -> list[Input]:
+    """As ``of``, and written into the history of the attempt that takes it.
+
+    Raises:
+        LabError: as ``of``.
+        Fenced: the attempt no longer owns its run.
+    """
+    with db.write() as connection:
+        guard(connection, run_id, token)
+        found = of(connection, params, seed)
+        for each in found:
+            connection.execute(insert(Event).values(at=clock.now(), run_id=run_id, kind=KIND, text=each.words))
+        return found
+
+
+def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bool:
+    """Whether a finished run took what its parameters name now: by content, whichever run made it."""
+    try:
+        now = {each.key: each.artifact.sha256 for each in of(connection, params, seed)}
+    except LabError:
+        return False
+    told = select(Event.c.text).where(Event.c.run_id == run_id, Event.c.kind == KIND).order_by(Event.c.id)
+    words = [_WORDS.fullmatch(each) for each in connection.execute(told).scalars()]
+    return now == {each["key"]: each["sha256"] for each in words if each}
+
+
+def references(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each ``{from_run: …}`` among parameters, with its dotted key."""
+    if isinstance(value, dict):
+        if set(value) == {"from_run"}:
+            yield key, value["from_run"]
+            return
+        for name, inner in value.items():
+            yield from references(inner, f"{key}.{name}" if key else name)
+
+
+def seed_of(named: dict[str, Any], seed: int) -> int | None:
+    """The seed that a reference asks for in a run with that seed; None where it asks for none."""
+    return seed if named.get("seed") == "same" else named.get("seed")
+
+
+def seeds(db: Database, experiment: str, where: dict[str, Any]) -> set[int] | None:
+    """Seeds of the runs of an experiment that ``where`` chooses, whatever became of them, and of what its newest job's
+    search has still to propose; None where it is not known."""
+    query = (
+        select(Run.c.seed, Run.c.varied, Run.c.params)
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .where(Experiment.c.name == experiment)
+    )
+    newest = select(Job.c.id, Job.c.spec).join(Experiment, Experiment.c.id == Job.c.experiment_id)
+    with db.read() as connection:
+        job = connection.execute(newest.where(Experiment.c.name == experiment).order_by(Job.c.id.desc())).first()
+        if job is None:
+            return None
+        to_come = set(job.spec["seeds"]) if search_state.unfinished(connection, job.id) is not None else set()
+        return to_come | {run.seed for run in connection.execute(query) if matches(where, run.varied, run.params)}
+
+
+def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dict[str, Any]]:
+    """Parameters of all runs of an experiment that ``where`` chooses, whatever became of them."""
+    query = (
+        select(Run.c.varied, Run.c.params)
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .where(Experiment.c.name == experiment)
+    )
+    with db.read() as connection:
+        return [row.params for row in connection.execute(query) if matches(where, row.varied, row.params)]
+
+
+def _found(connection: Connection, named: dict[str, Any], seed: int) -> tuple[int, ArtifactView]:
+    experiment, where, artifact = named["experiment"], named.get("where", {}), named["artifact"]
+    wanted = seed_of(named, seed)
+    query = (
+        select(Run)
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .where(Experiment.c.name == experiment, Run.c.outcome == "succeeded")
+        .order_by(Run.c.id.desc())
+    )
+    if wanted is not None:
+        query = query.where(Run.c.seed == wanted)
+    newest: dict[tuple[str, int], Any] = {}
+    for row in connection.execute(query):
+        if matches(where, row.varied, row.params):
+            newest.setdefault((row.spec_hash, row.seed), row)
+    words = f"experiment {experiment!r} where {where or 'anything'}" + (
+        f", seed {wanted}" if wanted is not None else ""
+    )
+    if len(newest) != 1:
+        ids = sorted(row.id for row in newest.values())
+        cure = f"narrow it with where and seed (found runs {ids})" if ids else "run that experiment first"
+        raise LabError(f"from_run names {len(ids)} succeeded runs ({words}); it must name exactly one: {cure}")
+    (row,) = newest.values()
+    hit = connection.execute(select(Artifact).where(Artifact.c.run_id == row.id, Artifact.c.name == artifact)).first()
+    if hit is None:
+        raise LabError(f"run {row.id} ({words}) has no artifact {artifact!r}; see `labqueue show {row.id}`")
+    return row.id, ArtifactView(hit.name, hit.type, hit.path, hit.sha256, hit.bytes)

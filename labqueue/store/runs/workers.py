@@ -1,0 +1,67 @@
+"""What a worker records of itself and its machine: that one before it died, and how warm a run was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select, update
+
+from labqueue.store.db import Database
+from labqueue.store.runs.attempts import LEASE_S
+from labqueue.store.tables import Attempt, Worker
+from labqueue.system import clock
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A worker that ended without saying so. ``rebooted``: the machine went down with it."""
+
+    boot_id: str
+    pid: int
+    pid_start: int
+    """In clock ticks after boot."""
+    started_at: float
+    seen_at: float
+    """Unix time of its last sign of life."""
+    rebooted: bool
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """What tells its process from a later one with its number."""
+        return self.boot_id, self.pid, self.pid_start
+
+
+def bury(db: Database, worker_id: int) -> Dead | None:
+    """Ends the rows of earlier workers of this one's device and host that never ended; returns the newest of them.
+
+    The caller holds the device's lock, so none of them is alive. None when every worker before ended by itself.
+    """
+    with db.write() as connection:
+        me = connection.execute(select(Worker).where(Worker.c.id == worker_id)).one()
+        before = (
+            Worker.c.device == me.device,
+            Worker.c.host == me.host,
+            Worker.c.id < worker_id,
+            Worker.c.ended_at.is_(None),
+        )
+        rows = connection.execute(select(Worker).where(*before).order_by(Worker.c.id)).all()
+        for row in rows:
+            seen_at = max(row.started_at, clock.Deadline.parse(row.lease).unix_s - LEASE_S)
+            connection.execute(update(Worker).where(Worker.c.id == row.id).values(ended_at=seen_at))
+    if not rows:
+        return None
+    return Dead(row.boot_id, row.pid, row.pid_start, row.started_at, seen_at, row.boot_id != clock.boot_id())
+
+
+def unended(db: Database, device: str) -> list[Any]:
+    """Rows of the workers of a device that have not said that they ended."""
+    with db.read() as connection:
+        return list(connection.execute(select(Worker).where(Worker.c.device == device, Worker.c.ended_at.is_(None))))
+
+
+def record_telemetry(db: Database, run_id: int, number: int, data: dict[str, Any]) -> None:
+    """Writes what was measured while an attempt ran; also after its ending, which its own process tells."""
+    with db.write() as connection:
+        mine = (Attempt.c.run_id == run_id, Attempt.c.number == number)
+        connection.execute(update(Attempt).where(*mine).values(telemetry=data))

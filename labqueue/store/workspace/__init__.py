@@ -1,0 +1,1 @@
+"""Archives, retains, bundles and imports whole experiments."""

@@ -1,0 +1,1 @@
+"""Turns YAML specs into recorded runs."""

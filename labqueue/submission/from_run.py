@@ -1,0 +1,85 @@
+"""Which runs a submission takes artifacts of, and whether those are there or come with it. Records nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from labqueue.domain.canonical import canonical
+from labqueue.store.db import Database
+from labqueue.store.runs import inputs
+from labqueue.store.runs.eligibility import matches
+from labqueue.submission import plan as planning
+from labqueue.submission.plan import Plan
+
+
+class Taken(NamedTuple):
+    """A reference among the parameters of a run, under its dotted key; ``seed`` None asks for no particular one."""
+
+    key: str
+    experiment: str
+    artifact: str
+    where: dict[str, Any]
+    seed: int | None
+    same: bool
+    """Whether the seed is that of the run which asks."""
+
+
+def of(planned: Plan) -> Iterator[Taken]:
+    """Every different reference of a submission's runs."""
+    seen: set[str] = set()
+    for run in planned.job.runs:
+        if '"from_run"' not in run.params.text:
+            continue
+        for key, named in inputs.references(run.params.value):
+            seed = inputs.seed_of(named, run.seed)
+            text = canonical([key, named, seed])
+            if text not in seen:
+                seen.add(text)
+                same = named.get("seed") == "same"
+                yield Taken(key, named["experiment"], named["artifact"], named.get("where", {}), seed, same)
+
+
+def with_seeds(planned: Plan, plans: Sequence[Plan]) -> Plan:
+    """A submission with the seeds that runs of ``plans`` take of it; as it was where it has them."""
+    seeds: list[int] = planned.job.spec["seeds"]
+    wanted = {taken.seed for each in plans for taken in of(each) if taken.experiment == planned.job.experiment}
+    missing = sorted(seed for seed in wanted if seed is not None and seed not in seeds)
+    return planning.plan(planned.source, replace(planned.request, seeds=(*seeds, *missing))) if missing else planned
+
+
+def refuse_missing(plans: Sequence[Plan], db: Database | None) -> None:
+    """Before the night, not in it.
+
+    Raises:
+        LabError: a run takes from an experiment that is submitted with it or known to the ledger, but has no such run.
+    """
+    for planned in plans:
+        for taken in of(planned):
+            words = _missing(taken, plans, db)
+            if words is not None:
+                raise planned.error(words, taken.key)
+
+
+def _missing(taken: Taken, plans: Sequence[Plan], db: Database | None) -> str | None:
+    """Why nothing can be taken, with the cure; None where something will be there."""
+    name = taken.experiment
+    beside = [planned for planned in plans if planned.job.experiment == name]
+    recorded = None if db is None else inputs.seeds(db, name, taken.where)
+    what = f"takes artifact {taken.artifact!r} of experiment {name!r}"
+    if not beside and recorded is None:
+        return None  # it may be submitted, or imported, before the run is claimed
+    found = recorded or set()
+    for planned in beside:
+        if planned.job.trials is not None:  # its points come with time
+            found |= set(planned.job.spec["seeds"])
+        found |= {run.seed for run in planned.job.runs if matches(taken.where, run.varied.value, run.params.value)}
+    if found if taken.seed is None else taken.seed in found:
+        return None
+    where = f" where {canonical(taken.where)}" if taken.where else ""
+    if not found:
+        return f"{what}{where}, which no run of it is: change where, or submit {name!r} with that point"
+    listed = ", ".join(map(str, sorted(found)[:20])) + (", …" if len(found) > 20 else "")
+    cure = "give other --seeds, or --with-needs to submit that seed, too" if taken.same else "choose one of them"
+    return f"{what}{where} with seed {taken.seed}, which has only {listed}: {cure}"

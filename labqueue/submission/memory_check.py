@@ -1,0 +1,267 @@
+"""Does a run fit the card? Predicted by its kind, corrected by what runs like it really reserved.
+
+A kind's own figure is its formula's; nothing here changes it. The correction is an item of its own, so that both can be
+told apart, and it is computed anew from the ledger each time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from labqueue.domain.canonical import canonical, flat
+from labqueue.domain.errors import LabError
+from labqueue.domain.kind import Kind, Params
+from labqueue.llm.memory.workload import CARD_GIB, CONTEXT_GIB, usable_gib
+from labqueue.store.db import Database
+from labqueue.store.queries import measured_memory
+from labqueue.store.runs import inputs
+from labqueue.submission import origins
+from labqueue.submission.plan import Plan
+from labqueue.system.cards import gpus
+
+ASSUMED_GIB = 14.5
+"""What a run's allocator gets of a 16 GB card, where no card and no limit says otherwise."""
+
+ENOUGH = 3
+"""Measured runs from which a ratio to the formula is believed."""
+
+LOWEST, HIGHEST = 0.5, 1.25
+"""Bounds of that ratio: further off, something else is wrong."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What one run's allocator may reserve, and who says so."""
+
+    gib: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run is predicted to reserve, item by item, GiB; ``items_gib`` is None where its kind cannot say."""
+
+    items_gib: dict[str, float] | None
+    formula_gib: float | None
+    """The kind's own total, uncorrected."""
+    capacity: Capacity | None
+    params: Params | None = None
+    """What it is of: a run's parameters, with what stands for another run's artifact replaced where that is known."""
+
+    @property
+    def total_gib(self) -> float | None:
+        """The corrected total: the peak of the allocator's reserved bytes."""
+        return None if self.items_gib is None else math.fsum(self.items_gib.values())
+
+    @property
+    def fits(self) -> bool | None:
+        """Total within what is left to the allocator beside the context; None where either side is not known."""
+        if self.total_gib is None or self.capacity is None:
+            return None
+        return self.total_gib <= self.capacity.gib
+
+
+def itemised(items_gib: Mapping[str, float] | None) -> str:
+    """``weights 3.04, activations 0.87, …``, largest first, GiB; nothing where nothing is known."""
+    items = sorted((items_gib or {}).items(), key=lambda item: -abs(item[1]))
+    return ", ".join(f"{name.replace('_', ' ')} {size:.2f}" for name, size in items if abs(size) >= 0.005)
+
+
+def capacity(limit: float | str = "auto") -> Capacity | None:
+    """What a run may reserve: the less of ``limits.memory_gib`` and what the largest card has beside a context.
+
+    None where there is neither.
+    """
+    found = []
+    if not isinstance(limit, str):
+        found.append(Capacity(limit, f"limits.memory_gib {limit:g}"))
+    cards = gpus()
+    if cards:
+        card = max(cards, key=lambda card: card.total_gib)
+        found.append(Capacity(usable_gib(card.total_gib), f"{card.name} ({card.total_gib:.1f} GiB)"))
+    return min(found, key=lambda each: each.gib, default=None)
+
+
+@dataclass(frozen=True)
+class _Past:
+    """One measured run, with what the formula says of it today."""
+
+    group: str
+    data: str
+    items: dict[str, float]
+    peak_gib: float
+
+    @property
+    def ratio(self) -> float:
+        return self.peak_gib / math.fsum(self.items.values())
+
+
+class History:
+    """The measured runs of one kind, as corrections of its formula."""
+
+    def __init__(self, kind: Kind, runs: Sequence[measured_memory.Measured] = ()) -> None:
+        self._kind = kind
+        self._past: list[_Past] = []
+        for run in runs:
+            try:
+                params = kind.params.model_validate_json(canonical(run.params))
+                items = kind.estimate(params, "cuda")
+            except (ValidationError, LabError):
+                continue  # of an older version of the kind, or of a model folder that has gone
+            if items and run.peak_gib > 0:
+                self._past.append(_Past(*_groups(params), items, run.peak_gib))
+
+    @classmethod
+    def of(cls, kind: Kind, db: Database | None) -> History:
+        """What a workspace knows."""
+        return cls(kind, measured_memory.measured(db, kind.name) if db is not None else ())
+
+    def corrected(self, params: Params, items: dict[str, float]) -> dict[str, float]:
+        """``items`` with a last one that is what measured runs add or take off; without it where none speak to it.
+
+        Runs of the same memory shape on the same data: the highest peak of the newest ENOUGH, since one too low would
+        let a run through that cannot fit. Else the median ratio of peak to formula over at least ENOUGH runs of the
+        same model and backend, on the same data, or on any but then never below 1: rows that do not fill max_length
+        make any formula look too high, and other rows may fill it.
+        """
+        group, data = _groups(params)
+        alike = [past for past in self._past if past.group == group]
+        same = [past for past in alike if past.data == data]
+        total = math.fsum(items.values())
+        equal = [past.peak_gib for past in same if _equal(past.items, items)]
+        if equal:
+            return items | {f"calibration_from_{_runs(len(equal))}": max(equal[:ENOUGH]) - total}
+        if len(same) >= ENOUGH:
+            ratio = statistics.median(past.ratio for past in same)
+            return items | {f"calibration_from_{_runs(len(same))}": (_bounded(ratio) - 1) * total}
+        if len(alike) >= ENOUGH:
+            ratio = max(1.0, statistics.median(past.ratio for past in alike))
+            if ratio > 1:
+                return items | {f"calibration_from_{_runs(len(alike))}": (_bounded(ratio) - 1) * total}
+        return items
+
+    def verdict(self, params: Params, device: str, room: Capacity | None) -> Verdict:
+        """What a run is predicted to reserve.
+
+        Raises:
+            LabError: as the kind's ``estimate``.
+        """
+        items = self._kind.estimate(params, device)
+        if not items:
+            return Verdict(None, None, room, params)
+        return Verdict(self.corrected(params, items), math.fsum(items.values()), room, params)
+
+
+def _groups(params: Params) -> tuple[str, str]:
+    """(what runs must share for their ratios to be comparable, their data), as texts."""
+    plain = params.model_dump(mode="json")
+    shared = ("model", "backend", "method", "quantization", "gradient_checkpointing")
+    data = plain.get("data")
+    if isinstance(data, dict):  # how many rows are drawn, and which, says little of how long they are
+        data = {key: value for key, value in data.items() if key not in ("train_items", "eval_items", "seed")}
+    return canonical([plain.get(name) for name in shared]), canonical(data)
+
+
+def _equal(one: dict[str, float], other: dict[str, float]) -> bool:
+    return one.keys() == other.keys() and all(math.isclose(one[name], other[name], rel_tol=1e-6) for name in one)
+
+
+def _bounded(ratio: float) -> float:
+    return min(max(ratio, LOWEST), HIGHEST)
+
+
+def _runs(number: int) -> str:
+    return "1_run" if number == 1 else f"{number}_runs"
+
+
+def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> tuple[Plan, list[Verdict]]:
+    """The plan with corrected estimates, and what is predicted of each of its runs; ``beside`` are plans of the same
+    submission, whose artifacts they may take.
+
+    Raises:
+        LabError: as the kind's ``estimate``, at its place in the spec.
+    """
+    job = planned.job
+    if job.device != "cuda":
+        return planned, [Verdict(None, None, None) for _ in job.runs]
+    history = History.of(planned.kind, db)
+    known: dict[tuple[str, str], Verdict] = {}
+    verdicts = []
+    for run, params, plain in zip(job.runs, origins.shaped(planned, beside, db), planned.params, strict=True):
+        key = (run.params.text, run.limits.text)
+        if key not in known:
+            room = capacity(run.limits.value["memory_gib"])
+            try:
+                known[key] = history.verdict(params, job.device, room)
+            except LabError as error:
+                if error.key not in dict(inputs.references(run.params.value)):
+                    raise planned.error(error.message, error.key or "") from error
+                # What the other run had there means nothing to this kind, and is no value that a person gave it.
+                known[key] = history.verdict(plain, job.device, room)
+        verdicts.append(known[key])
+    runs = [
+        run if verdict.total_gib is None else run._replace(estimated_memory_gib=verdict.total_gib)
+        for run, verdict in zip(job.runs, verdicts, strict=True)
+    ]
+    return replace(planned, job=replace(job, runs=runs)), verdicts
+
+
+def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> None:
+    """Refuses a submission of which a run cannot fit.
+
+    Raises:
+        LabError: naming the largest such run item by item, and the values to write that fit.
+    """
+    too_large = [at for at, verdict in enumerate(verdicts) if verdict.fits is False]
+    if not too_large:
+        return
+    at = max(too_large, key=lambda number: verdicts[number].total_gib or 0.0)
+    verdict, run = verdicts[at], planned.job.runs[at]
+    assert verdict.capacity is not None
+    assert verdict.params is not None
+    point = ", ".join(f"{key}={json.dumps(value)}" for key, value in run.varied.value.items())
+    of_many = f"{len(too_large)} of {len(verdicts)} runs do not fit; the largest" if len(verdicts) > 1 else "the run"
+    words = (
+        f"{of_many}{f' ({point})' if point else ''} needs {verdict.total_gib:.1f} GiB ({itemised(verdict.items_gib)}) "
+        f"beside its context of {CONTEXT_GIB} GiB; {verdict.capacity.source} leaves it {verdict.capacity.gib:.1f} GiB"
+    )
+    raise planned.source.error(f"{words}. {_advice(planned, verdict.params, verdict.capacity, db)}", "params")
+
+
+def _advice(planned: Plan, params: Params, room: Capacity, db: Database | None) -> str:
+    """The nearest setting that fits, as values to write."""
+    history = History.of(planned.kind, db)
+    before = flat(params.model_dump(mode="json"))
+    for less in _lessened(planned.kind, params):
+        try:
+            found = history.verdict(less, planned.job.device, room)
+        except LabError:
+            continue
+        if found.fits:
+            after = flat(less.model_dump(mode="json"))
+            changed = {key: value for key, value in after.items() if before.get(key) != value}
+            values = ", ".join(f"{key}: {json.dumps(value)}" for key, value in changed.items())
+            return f"The nearest setting that fits is {values} ({found.total_gib:.1f} GiB)"
+    return "Nothing near it fits: take a smaller model"
+
+
+def _lessened(kind: Kind, params: Params) -> Iterator[Params]:
+    """The kind's memory ladder at equal effective batch, then what changes the experiment more and more."""
+    least: Params = params
+    while (step := kind.smaller(least)) is not None:
+        least = step
+        yield least
+    more = getattr(kind.module, "lessen", None)
+    if more is not None:
+        yield from more(least)
+
+
+def card_gib() -> float:
+    """Memory of the largest card; that of a 16 GB card where there is none."""
+    return max((card.total_gib for card in gpus()), default=CARD_GIB)

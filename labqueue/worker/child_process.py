@@ -1,0 +1,198 @@
+"""Starting, watching and ending the process that executes one attempt. Knows nothing of what it computes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labqueue.domain.text import printable, settled
+from labqueue.settings import Settings
+from labqueue.system.devices import INSIDE
+from labqueue.system.processes import MARK, end_group, end_marked
+from labqueue.system.provenance import SOURCES, importable
+
+LOG_CAP_BYTES = 64 * 1024**2
+"""A log that grows past this keeps its first half; a runaway print must not fill the disk."""
+
+LOG_LOOK_S = 0.05
+"""Between looks at a log's size: what a process can write in that time is what it may exceed the cap by."""
+
+
+@dataclass
+class Child:
+    """A running attempt's process, leader of its own group."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    handle: int
+    """A pidfd: readable once the process has ended."""
+    mark: str
+    """In the environment of this process and of all that it starts, however they detach themselves."""
+    started_s: float = field(default_factory=time.monotonic)
+    ending: str | None = None
+    """Why we are ending it: ``cancel``, ``pause``, ``timeout``, ``hours``, ``moved`` or ``shutdown``."""
+    kill_at_s: float | None = None
+    killed: bool = False
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        # Not in the worker's main thread: that one may wait a minute for a locked database.
+        threading.Thread(target=self._keep_log_short, name="log", daemon=True).start()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self.started_s
+
+    def end(self, why: str, grace_s: float) -> None:
+        """Asks it to checkpoint and stop; after ``grace_s`` seconds ``enforce`` kills its group."""
+        if self.ending is None:
+            self.ending = why
+            self.kill_at_s = time.monotonic() + grace_s
+            # Its helpers are left alone: a data loader that dies under it would make a failure of a checkpoint.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.handle, signal.SIGTERM)
+
+    def enforce(self) -> None:
+        """Kills the group once the grace period is over."""
+        if self.kill_at_s is not None and time.monotonic() >= self.kill_at_s:
+            self.killed = True
+            end_group(self.process.pid, signal.SIGKILL)
+
+    def _keep_log_short(self) -> None:
+        while not self.ended.wait(LOG_LOOK_S):
+            # A full disk lets nothing be appended, but the cut comes first and makes room.
+            with contextlib.suppress(OSError):
+                cut(self.log)
+
+    def wait(self, wakeup: int, timeout_s: float) -> int | None:
+        """Waits for its end, at most ``timeout_s``, or until ``wakeup`` is readable; returns the exit status."""
+        ready, _, _ = select.select([self.handle, wakeup], [], [], timeout_s)
+        if self.handle not in ready:
+            return None
+        # It is dead but not yet reaped, so its number is still its own: what it left in its group ends now.
+        end_group(self.process.pid, signal.SIGKILL)
+        os.close(self.handle)
+        status = self.process.wait()
+        end_marked(self.mark)
+        self.ended.set()
+        with contextlib.suppress(OSError):
+            cut(self.log)
+        return status
+
+
+@dataclass(frozen=True)
+class Standby:
+    """A child that has imported the lab and waits on its standard input to be told which attempt is its own.
+
+    Starting Python and the lab costs some 0.5 s; done while the run before is still computing, it costs the queue
+    nothing. It is thrown away when the lab's sources have changed since, so that no process mixes two versions.
+    """
+
+    process: subprocess.Popen[bytes]
+    sources_at: float
+    mark: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is alive and has the sources as they are now."""
+        return self.process.poll() is None and self.sources_at == newest_source()
+
+    def discard(self) -> None:
+        """Ends it; its input closes, so it would end by itself too."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def newest_source() -> float:
+    """When a source file of the lab last changed, unix seconds."""
+    return max(path.stat().st_mtime for path in SOURCES.rglob("*.py"))
+
+
+def prepare(settings: Settings, card: str | None, lock: Path, mark: str) -> Standby:
+    """Starts a child in waiting, whose own mark begins with ``mark``.
+
+    Call it from the main thread: the child dies with the calling thread. It sees the worker's card (its UUID, None: no
+    card) and no other: a library that found two would compute on both.
+    """
+    command = [
+        sys.executable, "-m", "labqueue.attempt.runner",
+        "--root", str(settings.root), "--device", "cpu" if card is None else INSIDE,
+        "--lock", str(lock), "--parent", str(os.getpid()),
+    ]  # fmt: skip
+    if settings.memory_gib is not None:
+        command += ["--memory-gib", str(settings.memory_gib)]
+    sources_at = newest_source()
+    mark = f"{mark}{uuid.uuid4().hex}"
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=settings.root,  # where relative paths of a spec start, wherever the worker was started
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": card or "",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": importable(),
+            MARK: mark,
+        },
+        start_new_session=True,
+    )
+    return Standby(process, sources_at, mark)
+
+
+def start(standby: Standby, run_id: int, token: int, log: Path) -> Child:
+    """Gives a claimed attempt to a waiting child; it opens ``log`` for whatever it prints."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    assignment = json.dumps({"run": run_id, "token": token, "log": str(log)})
+    pipe = standby.process.stdin
+    assert pipe is not None, "made with a pipe"
+    with contextlib.suppress(BrokenPipeError):
+        # One that died meanwhile is found dead by whoever waits for it.
+        pipe.write(assignment.encode() + b"\n")
+        pipe.close()
+    return Child(standby.process, log, os.pidfd_open(standby.process.pid), standby.mark)
+
+
+def cut(log: Path) -> None:
+    """Cuts a log that has passed its cap to the first half of it."""
+    if log.stat().st_size > LOG_CAP_BYTES:
+        os.truncate(log, LOG_CAP_BYTES // 2)
+        with log.open("ab") as file:
+            file.write(f"\n[labqueue: log passed {LOG_CAP_BYTES >> 20} MiB; its later part was cut]\n".encode())
+
+
+def oom_kills() -> int | None:
+    """How often the kernel has killed a process for memory since boot: ``/proc/vmstat``, oom_kill."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
+def last_words(log: Path, limit: int = 300) -> str:
+    """The last line of a log that says something; empty where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 8192))
+            tail = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = [" ".join(line.split()) for line in printable(settled(tail)).split("\n") if line.strip()]
+    return lines[-1][-limit:] if lines else ""

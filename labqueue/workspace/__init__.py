@@ -1,0 +1,1 @@
+"""Keeps a workspace tidy and carries it to other machines."""
