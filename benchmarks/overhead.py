@@ -78,19 +78,20 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    from labqueue.llm import convert, models, tasks, tiny
+    from labqueue.llm import compute, convert, models, tasks, tiny
     from labqueue.llm.encode import encode
     from labqueue.llm.train import epoch_order
 
     folder = tiny.folder() if model == "random-tiny" else convert.converted(models.find(model))
+    dtype = getattr(torch, compute.cpu_dtype())
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
     base = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16, quantization_config=four_bit, device_map={"": "cpu"}
+        folder, dtype=dtype, quantization_config=four_bit, device_map={"": "cpu"}
     )
     for layer in base.modules():
         if isinstance(layer, bitsandbytes.nn.Linear4bit):
@@ -107,8 +108,16 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     data = Dataset.from_list([rows[number] for number in epoch_order(ITEMS, steps * BATCH, SEED)])
 
     class Plain(SFTTrainer):  # type: ignore[misc]  # untyped base
-        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:  # TRL's loss head needs a GPU
-            return transformers.Trainer.compute_loss(self, *args, **kwargs)
+        def compute_loss(
+            self, model: Any, inputs: Any, _return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:  # TRL's loss head needs a GPU, and transformers' loss makes logits that nobody asks for
+            targets = inputs.pop("labels")[:, 1:]
+            columns = torch.where((targets >= 0).any(dim=0))[0]
+            logits = model(**inputs, logits_to_keep=columns).logits.float()
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), targets[:, columns], ignore_index=-100, reduction="none"
+            )
+            return losses.sum() / num_items_in_batch
 
     ends: list[float] = []
     losses: list[float] = []
@@ -123,8 +132,8 @@ def hand(model: str, steps: int) -> dict[str, Any]:
         model=adapted,
         args=SFTConfig(
             output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE,
-            lr_scheduler_type="cosine", gradient_checkpointing=False, use_cpu=True, bf16=True, logging_steps=1,
-            save_strategy="no", report_to=[], disable_tqdm=True, max_length=None, seed=SEED,
+            lr_scheduler_type="cosine", gradient_checkpointing=False, use_cpu=True, bf16=dtype == torch.bfloat16,
+            logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, max_length=None, seed=SEED,
             dataset_kwargs={"skip_prepare_dataset": True}, train_sampling_strategy="sequential",
             dataloader_pin_memory=False,
         ),

@@ -59,9 +59,7 @@ def test_unsloth_by_name_needs_a_gpu() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_4bit_is_nf4_with_double_quantisation_and_no_cpu_repacking(
-    monkeypatch: pytest.MonkeyPatch, dtype: str
-) -> None:
+def test_4bit_is_nf4_with_double_quantisation_and_no_cpu_repacking(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
     import bitsandbytes
     import torch
 
