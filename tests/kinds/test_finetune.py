@@ -15,8 +15,6 @@ from labqueue.domain.artifacts import Files, Json, Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
 from labqueue.kinds import finetune
 from labqueue.kinds._watch import MissingEvaluations, Watch
-from tests.commands import call
-from tests.conftest import Lab
 from tests.helpers_recorder import MemoryRecorder
 
 TASK = {"task": "chain_sum", "options": {"max_terms": 2, "max_digits": 2}, "train_items": 40, "eval_items": 6}
@@ -243,16 +241,3 @@ def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> N
 def test_the_module_head_imports_no_torch() -> None:
     code = "import sys, labqueue.kinds.finetune; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_run_computes_in_what_was_submitted_on_whatever_processor_it_is_carried_out(lab: Lab) -> None:
-    few = {"steps": 1, "evaluations": 0, "samples": 0, "scored": 0, "updates": False}
-    path = lab.text(json.dumps({"name": "typed", "kind": "finetune", "params": TINY | few}))
-    words = ("submit", path, "--profile", "cpu", "--json")
-    assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["runs"] == [1]
-    assert lab.run("worker", "--drain", "--device", "cpu", LABQUEUE_CPU_DTYPE="bfloat16").code == 0
-    view = call(lab, "show", 1, "--json").json
-    assert view["params"]["dtype"] == "float32"
-    assert any(note.endswith("computed in float32") for note in view["notes"]), view["notes"]
-    assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["reused"] == [1]
-    assert call(lab, *words, LABQUEUE_CPU_DTYPE="bfloat16").json["reused"] == []
