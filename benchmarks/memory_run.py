@@ -91,7 +91,7 @@ class Bench:
 
 def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     """Runs one configuration in this process; returns what was measured."""
-    from labqueue.kinds.finetune import run
+    from labqueue.kinds import finetune
     from labqueue.llm.memory import device as memory
     from labqueue.llm.models import load
 
@@ -127,7 +127,7 @@ def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
         try:
             given = params_of(config, folder, rows)
             found["params"] = {key: value for key, value in given.items() if key not in ("model", "data")}
-            run.run(run.Params.model_validate_json(json.dumps(given)), rec)
+            finetune.run(finetune.Params.model_validate_json(json.dumps(given)), rec)
             found["peak_gib"] = memory.peak_gib(device)
         except Exception as error:
             found["outcome"] = "out_of_memory" if memory.is_out_of_memory(error) else "error"

@@ -32,7 +32,7 @@ LIMIT, TOLERANCE = 1.03, 1e-6
 
 def lab(model: str, steps: int) -> dict[str, Any]:
     """The kind itself; each metric is one durable commit."""
-    from labqueue.kinds.finetune import run
+    from labqueue.kinds import finetune
     from tests.helpers_recorder import MemoryRecorder
 
     folder = Path(tempfile.mkdtemp())
@@ -63,7 +63,7 @@ def lab(model: str, steps: int) -> dict[str, Any]:
         "backend": "hf",
     }
     rec = Recorder(folder, seed=SEED)
-    run.run(run.Params.model_validate(params), rec)
+    finetune.run(finetune.Params.model_validate(params), rec)
     return {"steps_s": _gaps(ends[1:]), "losses": list(rec.metrics["train_loss"].values())}
 
 
@@ -78,20 +78,22 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from labqueue.llm import processor
     from labqueue.llm.data.generated import tasks
     from labqueue.llm.data.tokenize import encode
     from labqueue.llm.models import catalogue, gguf, tiny
     from labqueue.llm.training.recipe import epoch_order
 
     folder = tiny.folder() if model == "random-tiny" else gguf.converted(catalogue.find(model))
+    dtype = getattr(torch, processor.cpu_dtype())
     four_bit = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
     base = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.bfloat16, quantization_config=four_bit, device_map={"": "cpu"}
+        folder, dtype=dtype, quantization_config=four_bit, device_map={"": "cpu"}
     )
     for layer in base.modules():
         if isinstance(layer, bitsandbytes.nn.Linear4bit):
@@ -108,8 +110,16 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     data = Dataset.from_list([rows[number] for number in epoch_order(ITEMS, steps * BATCH, SEED)])
 
     class Plain(SFTTrainer):  # type: ignore[misc]  # untyped base
-        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:  # TRL's loss head needs a GPU
-            return transformers.Trainer.compute_loss(self, *args, **kwargs)
+        def compute_loss(
+            self, model: Any, inputs: Any, _return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:  # TRL's loss head needs a GPU, and transformers' loss makes logits that nobody asks for
+            targets = inputs.pop("labels")[:, 1:]
+            columns = torch.where((targets >= 0).any(dim=0))[0]
+            logits = model(**inputs, logits_to_keep=columns).logits.float()
+            losses = torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), targets[:, columns], ignore_index=-100, reduction="none"
+            )
+            return losses.sum() / num_items_in_batch
 
     ends: list[float] = []
     losses: list[float] = []
@@ -124,8 +134,8 @@ def hand(model: str, steps: int) -> dict[str, Any]:
         model=adapted,
         args=SFTConfig(
             output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=BATCH, learning_rate=RATE,
-            lr_scheduler_type="cosine", gradient_checkpointing=False, use_cpu=True, bf16=True, logging_steps=1,
-            save_strategy="no", report_to=[], disable_tqdm=True, max_length=None, seed=SEED,
+            lr_scheduler_type="cosine", gradient_checkpointing=False, use_cpu=True, bf16=dtype == torch.bfloat16,
+            logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True, max_length=None, seed=SEED,
             dataset_kwargs={"skip_prepare_dataset": True}, train_sampling_strategy="sequential",
             dataloader_pin_memory=False,
         ),

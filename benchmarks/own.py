@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.attempt.recorder import FLUSH_S, LedgerRecorder
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune
 from labqueue.llm.training import trl_trainer
 from labqueue.settings import Settings
 from labqueue.store.db import create_or_migrate
@@ -99,7 +99,7 @@ def main() -> None:
         "gradient_checkpointing": False,
     }
     rec.start()
-    run.run(run.Params.model_validate_json(json.dumps(params)), rec)
+    finetune.run(finetune.Params.model_validate_json(json.dumps(params)), rec)
     rec.close()
     own_ms = 1e3 * statistics.median(own_s[1:-1])
     flush_ms = 1e3 * statistics.median(flushes_s)

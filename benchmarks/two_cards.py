@@ -47,7 +47,7 @@ LEAST_S = 45.0
 MAKE = """
 import json, sys, torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from labqueue.llm import tiny
+from labqueue.llm.models import tiny
 words = tiny.tokenizer()
 config = LlamaConfig(
     vocab_size=len(words), hidden_size=1024, intermediate_size=2816, num_hidden_layers=8, num_attention_heads=16,

@@ -70,6 +70,7 @@ def check(params: Params, device: str) -> None:
 def expected_s(params: Params, device: str) -> float | None:
     """Predicted seconds of one run on this computer's processor; None on a GPU, and where the model is not known."""
     from labqueue.llm import processor
+    from labqueue.llm.data import lengths
     from labqueue.llm.memory import host
 
     planned = _plan(params) if device == "cpu" else None
@@ -81,8 +82,10 @@ def expected_s(params: Params, device: str) -> float | None:
         items = each.items if each.task is not None else -(-each.tokens // each.window)
         evaluated += (params.evaluations + 2) * items
         answered += items * (2 if each.score else 0) + items * (params.evaluations if each.score_always else 0)
+    shape, plan = planned
+    typical = replace(plan, sequence=max(1, int(plan.sequence / lengths.SPARE)))  # memory is of the longest row
     work = host.Work(params.steps, evaluated, answered, params.max_new_tokens)
-    return host.seconds(*planned, work, decided(params.dtype, device), processor.speeds(), processor.cores())
+    return host.seconds(shape, typical, work, decided(params.dtype, device), processor.speeds(), processor.cores())
 
 
 def _plan(params: Params) -> tuple[Any, Any] | None:

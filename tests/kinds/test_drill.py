@@ -15,7 +15,7 @@ from tests.helpers_recorder import MemoryRecorder
 ON_A_GPU = """
 import pathlib, sys
 from labqueue import kinds
-from labqueue.execution import runner
+from labqueue.attempt import runner
 from tests.helpers_recorder import MemoryRecorder
 
 kind = kinds.get("drill")

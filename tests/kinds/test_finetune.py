@@ -13,10 +13,8 @@ import pytest
 
 from labqueue.domain.artifacts import Files, Json, Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune
 from labqueue.kinds.finetune.callbacks import MissingEvaluations, Watch
-from tests.commands import call
-from tests.conftest import Lab
 from tests.helpers_recorder import MemoryRecorder
 
 TASK = {"task": "chain_sum", "options": {"max_terms": 2, "max_digits": 2}, "train_items": 40, "eval_items": 6}
@@ -39,8 +37,8 @@ TINY = {
 """A training of seconds."""
 
 
-def params(**changes: Any) -> run.Params:
-    return run.Params.model_validate(TINY | changes)
+def params(**changes: Any) -> finetune.Params:
+    return finetune.Params.model_validate(TINY | changes)
 
 
 def series(rec: MemoryRecorder, name: str) -> dict[int, float | None]:
@@ -58,7 +56,7 @@ def adapter(rec: MemoryRecorder) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
     rec = MemoryRecorder(tmp_path_factory.mktemp("finished"))
-    run.run(params(checkpoint_every=2), rec)
+    finetune.run(params(checkpoint_every=2), rec)
     return rec
 
 
@@ -89,13 +87,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
     import torch
 
     whole = MemoryRecorder(tmp_path / "whole")
-    run.run(params(**changes), whole)
+    finetune.run(params(**changes), whole)
     first = MemoryRecorder(tmp_path / "part", stop_at=3)
     with pytest.raises(Stopped):
-        run.run(params(**changes), first)
+        finetune.run(params(**changes), first)
     torch.manual_seed(99)  # whatever else happened in between
     second = MemoryRecorder(tmp_path / "part", resume_from=first.checkpoints[-1], attempt=2)
-    run.run(params(**changes), second)
+    finetune.run(params(**changes), second)
     assert first.checkpoints[-1].step == 3
     one, other = adapter(whole), adapter(second)
     assert one.keys() == other.keys()
@@ -109,14 +107,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, c
 def test_the_peak_of_an_earlier_attempt_is_carried_along_but_not_of_a_larger_batch(tmp_path: Path) -> None:
     first = MemoryRecorder(tmp_path, stop_at=3)
     with pytest.raises(Stopped):
-        run.run(params(), first)
+        finetune.run(params(), first)
     kept = first.checkpoints[-1]
     about = json.loads((kept.path / "about.json").read_text())
     assert 0 < about["peak_gib"] < 20
     (kept.path / "about.json").write_text(json.dumps(about | {"peak_gib": 99.5}))
     for changes, carried in (({}, True), ({"batch": 1, "accumulation": 2}, False)):
         second = MemoryRecorder(tmp_path, resume_from=kept, attempt=2)
-        run.run(params(**changes), second)
+        finetune.run(params(**changes), second)
         assert (series(second, "peak_memory_gib")[6] == 99.5) is carried
 
 
@@ -127,19 +125,19 @@ def test_a_stop_in_the_middle_of_any_measurement_is_heeded_at_once_and_changes_n
     also = ({"name": "other", "task": "word_sequence_reversal", "items": 3, "score_always": True},)
     asked = params(steps=2, evaluations=1, samples=2, scored=2, also=also, merge=True, quantization="none")
     whole = MemoryRecorder(tmp_path / "whole")
-    run.run(asked, whole)
+    finetune.run(asked, whole)
     assert whole.asks > 20
     left = set()
     for asks in range(0, whole.asks, 3):
         folder = tmp_path / str(asks)
         first = MemoryRecorder(folder, stop_after_asks=asks)
         with pytest.raises(Stopped):
-            run.run(asked, first)
+            finetune.run(asked, first)
         assert first.asks <= asks + 3, f"went on after ask {asks}"
         kept = first.checkpoints[-1] if first.checkpoints else None
         left.add(kept and kept.step)
         second = MemoryRecorder(folder, resume_from=kept, attempt=2)
-        run.run(asked, second)
+        finetune.run(asked, second)
         for name in whole.metrics.keys() - {"tokens_per_second", "step_s", "peak_memory_gib"}:
             together = first.metrics.get(name, {}) if kept else {}
             assert together | second.metrics.get(name, {}) == whole.metrics[name], (asks, name)
@@ -164,7 +162,7 @@ def test_a_checkpoint_after_the_last_step_only_finishes_the_run(finished: Memory
 
     again = MemoryRecorder(tmp_path, resume_from=finished.checkpoints[-1])
     assert finished.checkpoints[-1].step == 6
-    run.run(params(checkpoint_every=2), again)
+    finetune.run(params(checkpoint_every=2), again)
     assert "train_loss" not in again.metrics
     assert all(torch.equal(value, adapter(again)[name]) for name, value in adapter(finished).items())
 
@@ -173,21 +171,21 @@ def test_a_run_that_missed_an_evaluation_fails(tmp_path: Path, monkeypatch: pyte
     due = Watch.evaluate_after
     monkeypatch.setattr(Watch, "evaluate_after", lambda self, step: step != 4 and due(self, step))
     with pytest.raises(MissingEvaluations, match=r"\[4\] of \[0, 2, 4, 6\]"):
-        run.run(params(), MemoryRecorder(tmp_path))
+        finetune.run(params(), MemoryRecorder(tmp_path))
 
 
 def test_a_diverged_run_ends_where_it_diverged(tmp_path: Path) -> None:
     rec = MemoryRecorder(tmp_path)
     with pytest.raises(Diverged):
-        run.run(params(learning_rate=1e30, max_grad_norm=1e30), rec)
+        finetune.run(params(learning_rate=1e30, max_grad_norm=1e30), rec)
     assert any(None in values.values() for values in rec.metrics.values())
 
 
 def test_sampling_and_evaluating_before_training_change_no_later_loss(tmp_path: Path) -> None:
     quiet = MemoryRecorder(tmp_path / "quiet")
-    run.run(params(evaluations=0, samples=0, scored=0), quiet)
+    finetune.run(params(evaluations=0, samples=0, scored=0), quiet)
     busy = MemoryRecorder(tmp_path / "busy")
-    run.run(params(evaluations=4, samples=6, scored=6), busy)
+    finetune.run(params(evaluations=4, samples=6, scored=6), busy)
     assert series(quiet, "train_loss") == series(busy, "train_loss")
 
 
@@ -195,9 +193,9 @@ def test_sampling_and_evaluating_before_training_change_no_later_loss(tmp_path: 
 def test_on_the_real_4bit_model_sampling_and_evaluating_change_no_later_loss(tmp_path: Path) -> None:
     real = {"model": "smollm2-135m-instruct", "steps": 4, "learning_rate": 1e-3}
     quiet = MemoryRecorder(tmp_path / "quiet")
-    run.run(params(**real, evaluations=0, samples=0, scored=0), quiet)
+    finetune.run(params(**real, evaluations=0, samples=0, scored=0), quiet)
     busy = MemoryRecorder(tmp_path / "busy")
-    run.run(params(**real, evaluations=1, samples=2, scored=2), busy)
+    finetune.run(params(**real, evaluations=1, samples=2, scored=2), busy)
     assert series(quiet, "train_loss") == series(busy, "train_loss")
     losses = series(busy, "eval_loss")
     assert (losses[4] or math.inf) < 0.8 * (losses[0] or 0)
@@ -209,7 +207,7 @@ def test_a_smaller_run_keeps_its_effective_batch() -> None:
     while step is not None:
         assert step.batch * step.accumulation == 24
         seen.append((step.batch, step.gradient_checkpointing))
-        step = run.smaller(step)
+        step = finetune.smaller(step)
     assert seen == [(12, False), (6, False), (3, False), (1, False), (1, True)]
 
 
@@ -229,7 +227,7 @@ def test_bad_parameters_are_refused_with_the_reason() -> None:
 
 def test_a_question_that_fills_max_length_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no token of its answer would be trained on"):
-        run.run(params(max_length=16), MemoryRecorder(tmp_path))
+        finetune.run(params(max_length=16), MemoryRecorder(tmp_path))
 
 
 def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> None:
@@ -237,22 +235,9 @@ def test_a_bad_row_of_a_file_is_a_users_error_with_its_line(tmp_path: Path) -> N
     file.write_text(json.dumps({"question": "1+1", "answer": "2"}) + "\n" + '{"answer": "3"}\n')
     data = {"path": str(file), "eval_items": 1}
     with pytest.raises(UserError, match=r"rows.jsonl:2: needs exactly one of question or prompt"):
-        run.run(params(data=data, samples=0, scored=0), MemoryRecorder(tmp_path / "run"))
+        finetune.run(params(data=data, samples=0, scored=0), MemoryRecorder(tmp_path / "run"))
 
 
 def test_the_module_head_imports_no_torch() -> None:
     code = "import sys, labqueue.kinds.finetune; sys.exit(any(m in sys.modules for m in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_run_computes_in_what_was_submitted_on_whatever_processor_it_is_carried_out(lab: Lab) -> None:
-    few = {"steps": 1, "evaluations": 0, "samples": 0, "scored": 0, "updates": False}
-    path = lab.text(json.dumps({"name": "typed", "kind": "finetune", "params": TINY | few}))
-    words = ("submit", path, "--profile", "cpu", "--json")
-    assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["runs"] == [1]
-    assert lab.run("worker", "--drain", "--device", "cpu", LABQUEUE_CPU_DTYPE="bfloat16").code == 0
-    view = call(lab, "show", 1, "--json").json
-    assert view["params"]["dtype"] == "float32"
-    assert any(note.endswith("computed in float32") for note in view["notes"]), view["notes"]
-    assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["reused"] == [1]
-    assert call(lab, *words, LABQUEUE_CPU_DTYPE="bfloat16").json["reused"] == []

@@ -15,7 +15,7 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import UserError
-from labqueue.kinds.finetune import run as finetune
+from labqueue.kinds import finetune
 from labqueue.llm.models import catalogue, tiny
 from tests.commands import call
 from tests.conftest import Answer, Lab

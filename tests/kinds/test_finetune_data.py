@@ -10,7 +10,8 @@ import pytest
 
 from labqueue.domain.artifacts import Table
 from labqueue.domain.kind import Stopped, UserError
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune
+from labqueue.kinds.finetune.data import Data
 from labqueue.llm.data import packing, tokenize
 from tests.helpers_recorder import MemoryRecorder
 from tests.kinds.test_finetune import TASK, TINY
@@ -18,9 +19,9 @@ from tests.kinds.test_finetune import TASK, TINY
 QUIET = {"evaluations": 0, "samples": 0, "scored": 0, "lora": {"rank": 4, "alpha": 8.0}}
 
 
-def params(data: dict[str, Any] | None = None, **changes: Any) -> run.Params:
+def params(data: dict[str, Any] | None = None, **changes: Any) -> finetune.Params:
     whole = data if data and data.keys() & {"path", "hub"} else TASK | (data or {})
-    return run.Params.model_validate(TINY | QUIET | {"data": whole} | changes)
+    return finetune.Params.model_validate(TINY | QUIET | {"data": whole} | changes)
 
 
 def written(path: Path, count: int, question: str = "add {n}") -> str:
@@ -31,7 +32,7 @@ def written(path: Path, count: int, question: str = "add {n}") -> str:
 
 def test_a_packed_training_sees_every_row_once_an_epoch_apart_from_the_others(tmp_path: Path) -> None:
     rec = MemoryRecorder(tmp_path)
-    run.run(params({"packing": True}, max_length=256, batch=1, steps=8), rec)
+    finetune.run(params({"packing": True}, max_length=256, batch=1, steps=8), rec)
     assert rec.metrics["train_loss"].keys() == set(range(1, 9))
     assert rec.metrics["eval_loss"][8] < rec.metrics["eval_loss"][0]  # type: ignore[operator]
     (note,) = [note for note in rec.notes if "packed" in note]
@@ -47,7 +48,7 @@ def test_held_out_loss_is_the_same_whether_training_rows_are_packed_or_not(tmp_p
     losses = []
     for packed in (False, True):
         rec = MemoryRecorder(tmp_path / str(packed))
-        run.run(params({"packing": packed}, steps=1, batch=1), rec)
+        finetune.run(params({"packing": packed}, steps=1, batch=1), rec)
         losses.append(rec.metrics["eval_loss"][0])
     assert losses[0] == losses[1]
 
@@ -57,7 +58,7 @@ def test_one_step_over_all_rows_trains_the_same_packed_or_not(tmp_path: Path) ->
     for packed, batch in ((False, 40), (True, 1)):
         rec = seen[packed] = MemoryRecorder(tmp_path / str(packed))
         width = 4096 if packed else 512  # wide enough for all rows in one pack
-        run.run(params({"packing": packed}, steps=1, batch=batch, max_length=width, quantization="none"), rec)
+        finetune.run(params({"packing": packed}, steps=1, batch=batch, max_length=width, quantization="none"), rec)
     for name, tolerance in (("train_loss", 2e-3), ("grad_norm", 2e-2)):  # the base computes in bf16 here
         one, other = seen[False].metrics[name][1], seen[True].metrics[name][1]
         assert one == pytest.approx(other, rel=tolerance), name
@@ -66,12 +67,12 @@ def test_one_step_over_all_rows_trains_the_same_packed_or_not(tmp_path: Path) ->
 def test_a_packed_training_that_is_interrupted_equals_one_that_is_not(tmp_path: Path) -> None:
     wanted = params({"packing": True}, max_length=256, batch=1, lora={"rank": 4, "alpha": 8.0, "dropout": 0.1})
     whole = MemoryRecorder(tmp_path / "whole")
-    run.run(wanted, whole)
+    finetune.run(wanted, whole)
     first = MemoryRecorder(tmp_path / "part", stop_at=3)
     with pytest.raises(Stopped):
-        run.run(wanted, first)
+        finetune.run(wanted, first)
     second = MemoryRecorder(tmp_path / "part", resume_from=first.checkpoints[-1], attempt=2)
-    run.run(wanted, second)
+    finetune.run(wanted, second)
     for name in ("train_loss", "eval_loss", "grad_norm"):
         assert first.metrics[name] | second.metrics[name] == whole.metrics[name], name
 
@@ -85,7 +86,7 @@ def test_a_model_on_which_documents_leak_is_not_trained(tmp_path: Path, monkeypa
     monkeypatch.setattr(packing.PackedCollator, "__call__", leaky)
     rec = MemoryRecorder(tmp_path)
     with pytest.raises(UserError, match=r"packed documents see each other .* Set data.packing: false"):
-        run.run(params({"packing": True}, batch=1), rec)
+        finetune.run(params({"packing": True}, batch=1), rec)
     assert "train_loss" not in rec.metrics
 
 
@@ -93,7 +94,7 @@ def test_full_loss_counts_the_prompt_and_another_template_other_tokens(tmp_path:
     previews = {}
     for name, data in (("answer", {}), ("full", {"loss": "full"}), ("plain", {"template": "none"})):
         rec = MemoryRecorder(tmp_path / name)
-        run.run(params(data, steps=1), rec)
+        finetune.run(params(data, steps=1), rec)
         preview = rec.artifacts["token_preview"]
         assert isinstance(preview, Table)
         previews[name] = [row for row in preview.rows if row[0] == 0]
@@ -108,7 +109,7 @@ def test_rows_cut_at_max_length_are_counted_by_where_they_stand(tmp_path: Path) 
     rows = [{"question": f"q{n}", "answer": "long " * 20 if n < 9 else "short"} for n in range(20)]
     file.write_text("\n".join(map(json.dumps, rows)))
     rec = MemoryRecorder(tmp_path / "run")
-    run.run(params({"path": str(file), "eval_items": 5}, steps=1, max_length=80), rec)
+    finetune.run(params({"path": str(file), "eval_items": 5}, steps=1, max_length=80), rec)
     cut = [note for note in rec.notes if "lost the end of their answer" in note]
     assert sum(int(note.split()[0]) for note in cut) == 9
     assert {note.split()[3] for note in cut} <= {"training", "held-out"}
@@ -120,7 +121,7 @@ def test_a_row_longer_than_the_models_positions_is_refused(tmp_path: Path) -> No
     with pytest.raises(
         UserError, match="a row has 1200 tokens, the model has positions for 1024: set max_length to at"
     ):
-        run.run(params({"path": str(file), "eval_items": 1}, max_length=1200), MemoryRecorder(tmp_path / "run"))
+        finetune.run(params({"path": str(file), "eval_items": 1}, max_length=1200), MemoryRecorder(tmp_path / "run"))
 
 
 def test_what_was_left_out_and_where_rows_come_from_is_noted(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_what_was_left_out_and_where_rows_come_from_is_noted(tmp_path: Path) -> 
     file.write_text("\n".join(map(json.dumps, rows)))
     rec = MemoryRecorder(tmp_path / "run")
     data = {"path": str(file), "eval_items": 2, "empty_answers": "leave_out"}
-    run.run(params(data, steps=1), rec)
+    finetune.run(params(data, steps=1), rec)
     assert "data: rows.jsonl" in rec.notes
     assert "data: rows.jsonl is read as JSON lines: 12 rows of question and answer" in rec.notes
     assert "data: 1 of 12 rows of rows.jsonl have no answer and were left out: line 1" in rec.notes
@@ -164,7 +165,7 @@ def test_bad_data_end_a_run_before_training_with_the_reason(
     monkeypatch.chdir(tmp_path)
     rec = MemoryRecorder(tmp_path / "run")
     with pytest.raises(UserError, match=reason):
-        run.run(params(data | {"eval_items": 2}, **changes), rec)
+        finetune.run(params(data | {"eval_items": 2}, **changes), rec)
     assert "train_loss" not in rec.metrics
 
 
@@ -183,7 +184,7 @@ def test_bad_data_end_a_run_before_training_with_the_reason(
 )
 def test_data_that_contradict_themselves_are_refused(data: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        run.Data.model_validate(data)
+        Data.model_validate(data)
 
 
 def test_a_step_larger_than_the_data_is_refused_at_submission() -> None:
@@ -193,10 +194,10 @@ def test_a_step_larger_than_the_data_is_refused_at_submission() -> None:
 
 def test_assets_name_model_data_and_held_out_file() -> None:
     hub = {"hub": "yahma/alpaca-cleaned", "revision": "abc", "subset": "x", "eval_path": "h.jsonl"}
-    assert run.assets(params(hub)) == [
+    assert finetune.assets(params(hub)) == [
         "random-tiny", "hub:yahma/alpaca-cleaned@abc#x", "file:h.jsonl",
     ]  # fmt: skip
-    assert run.assets(params()) == ["random-tiny", "task:chain_sum"]
+    assert finetune.assets(params()) == ["random-tiny", "task:chain_sum"]
 
 
 def test_a_rehearsal_of_a_packed_run_has_packs_of_the_same_shape() -> None:
@@ -204,7 +205,7 @@ def test_a_rehearsal_of_a_packed_run_has_packs_of_the_same_shape() -> None:
     from labqueue.llm.models import tiny
 
     whole = params({"packing": True, "train_items": 200}, max_length=512, batch=2)
-    short = run.rehearse(whole)
+    short = finetune.rehearse(whole)
     tokenizer = tiny.tokenizer()
     longest = []
     for each in (whole, short):

@@ -10,7 +10,7 @@ import pytest
 
 from labqueue.domain.artifacts import Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune
 from tests.helpers_recorder import MemoryRecorder
 
 OPTIONS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
@@ -36,14 +36,14 @@ TINY = {
 }
 
 
-def params(**changes: Any) -> run.Params:
-    return run.Params.model_validate(TINY | changes)
+def params(**changes: Any) -> finetune.Params:
+    return finetune.Params.model_validate(TINY | changes)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
     rec = MemoryRecorder(tmp_path_factory.mktemp("also"))
-    run.run(params(), rec)
+    finetune.run(params(), rec)
     return rec
 
 
@@ -68,7 +68,7 @@ def test_measuring_more_changes_nothing_of_the_training(finished: MemoryRecorder
     # The same rows are left out, but measured on once only.
     rec = MemoryRecorder(tmp_path)
     quiet = [{**ALSO[1], "score_always": False}]
-    run.run(params(also=quiet, evaluations=0), rec)
+    finetune.run(params(also=quiet, evaluations=0), rec)
     assert rec.metrics["train_loss"] == finished.metrics["train_loss"]
     assert rec.metrics["eval_loss"][8] == finished.metrics["eval_loss"][8]
 
@@ -76,9 +76,9 @@ def test_measuring_more_changes_nothing_of_the_training(finished: MemoryRecorder
 def test_a_resumed_run_measures_and_reads_the_same(finished: MemoryRecorder, tmp_path: Path) -> None:
     first = MemoryRecorder(tmp_path, stop_at=5)
     with pytest.raises(Stopped):
-        run.run(params(), first)
+        finetune.run(params(), first)
     second = MemoryRecorder(tmp_path, resume_from=first.checkpoints[-1], attempt=2)
-    run.run(params(), second)
+    finetune.run(params(), second)
     for name in ("letters_loss", "sums_exact", "text_loss", "gap", "overfit_rise", "diverged", "eval_loss_min_step"):
         whole = first.metrics.get(name, {}) | second.metrics.get(name, {})
         assert whole == finished.metrics[name], name
@@ -97,12 +97,12 @@ def test_the_curve_is_read_and_says_nothing_that_it_cannot(finished: MemoryRecor
 
 def test_a_rate_that_explodes_is_marked_whether_or_not_it_stays_finite(tmp_path: Path) -> None:
     bounded = MemoryRecorder(tmp_path / "bounded")
-    run.run(params(learning_rate=100.0, schedule="constant", steps=20, also=[]), bounded)
+    finetune.run(params(learning_rate=100.0, schedule="constant", steps=20, also=[]), bounded)
     assert bounded.metrics["diverged"] == {20: 1.0}
     assert "steps_to_80_percent" not in bounded.metrics
     endless = MemoryRecorder(tmp_path / "endless")
     with pytest.raises(Diverged):
-        run.run(params(learning_rate=1e30, max_grad_norm=1e30, also=[]), endless)
+        finetune.run(params(learning_rate=1e30, max_grad_norm=1e30, also=[]), endless)
     assert list(endless.metrics["diverged"].values()) == [1.0]
     table = endless.artifacts["curve_reading"]
     assert isinstance(table, Table)
@@ -140,11 +140,11 @@ def test_text_that_is_trained_on_is_not_measured_on(tmp_path: Path) -> None:
 def test_too_small_a_task_is_a_users_error(tmp_path: Path) -> None:
     also = [{"name": "sums", "task": "chain_sum", "options": OPTIONS, "items": 5000}]
     with pytest.raises(UserError, match="5000 were asked for"):
-        run.run(params(also=also), MemoryRecorder(tmp_path))
+        finetune.run(params(also=also), MemoryRecorder(tmp_path))
 
 
 def test_a_rehearsal_keeps_the_shape_of_each_evaluation() -> None:
-    short = run.rehearse(params())
+    short = finetune.rehearse(params())
     assert [each.name for each in short.also] == ["letters", "sums", "text"]
     assert not any(each.score or each.score_always for each in short.also)
     assert short.also[2].window == short.also[2].tokens == 32

@@ -10,7 +10,7 @@ import pytest
 
 from labqueue.domain.artifacts import Curve, Files, Grid, Table
 from labqueue.domain.kind import Stopped, UserError
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune
 from tests.commands import call
 from tests.conftest import Lab
 from tests.helpers_recorder import MemoryRecorder
@@ -43,12 +43,12 @@ def test_a_resumed_run_of_any_method_equals_an_uninterrupted_one_bit_for_bit(
     import torch
 
     whole = MemoryRecorder(tmp_path / "whole")
-    run.run(params(**changes), whole)
+    finetune.run(params(**changes), whole)
     first = MemoryRecorder(tmp_path / "part", stop_at=3)
     with pytest.raises(Stopped):
-        run.run(params(**changes), first)
+        finetune.run(params(**changes), first)
     second = MemoryRecorder(tmp_path / "part", resume_from=first.checkpoints[-1], attempt=2)
-    run.run(params(**changes), second)
+    finetune.run(params(**changes), second)
     one, other = weights(whole, name), weights(second, name)
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -61,7 +61,7 @@ def test_a_resumed_run_of_any_method_equals_an_uninterrupted_one_bit_for_bit(
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
     rec = MemoryRecorder(tmp_path_factory.mktemp("merged"))
-    run.run(params(merge=True, learning_rate=0.03), rec)
+    finetune.run(params(merge=True, learning_rate=0.03), rec)
     return rec
 
 
@@ -107,7 +107,7 @@ def test_sizes_times_and_tokens_are_recorded(merged: MemoryRecorder, tmp_path: P
     tokens = merged.metrics["train_tokens"][6] or 0
     assert tokens == int(tokens) > 0
     full = MemoryRecorder(tmp_path)
-    run.run(params(**FULL | {"save_model": False}), full)
+    finetune.run(params(**FULL | {"save_model": False}), full)
     assert full.metrics["trainable_share"][0] == 1
     assert full.metrics["train_tokens"][6] == tokens, "the same seed sees the same rows whatever the method"
     assert "update_norm" not in full.metrics
@@ -145,7 +145,7 @@ def test_an_adapter_that_fits_no_layer_is_a_users_error_before_training(
 ) -> None:
     rec = MemoryRecorder(tmp_path)
     with pytest.raises(UserError, match=reason):
-        run.run(params(lora=lora), rec)
+        finetune.run(params(lora=lora), rec)
     assert not rec.metrics
 
 
@@ -154,16 +154,16 @@ def test_a_rehearsal_keeps_the_shape_and_drops_the_rest() -> None:
         method="lora", lora={"rank": 4, "dora": True, "alpha": 3.0, "targets": ["q_proj"]}, merge=True, updates=True,
         schedule="warmup_stable_decay", warmup_steps=3, decay_steps=2, min_rate=0.3, optimizer="sgd",
     )  # fmt: skip
-    short = run.rehearse(one)
-    assert run.Params.model_validate(short.model_dump()) == short
+    short = finetune.rehearse(one)
+    assert finetune.Params.model_validate(short.model_dump()) == short
     assert (short.steps, short.merge, short.updates, short.optimizer) == (2, True, True, "sgd")
     assert (short.lora.rank, short.lora.dora, short.lora.targets) == (4, True, ("q_proj",))
     other = one.model_copy(update={"schedule": "linear", "decay_steps": None, "min_rate": 0.1, "learning_rate": 1.0})
-    assert run.rehearse(other) == short, "shapes that are equal are rehearsed once"
-    full = run.rehearse(params(**FULL))
+    assert finetune.rehearse(other) == short, "shapes that are equal are rehearsed once"
+    full = finetune.rehearse(params(**FULL))
     assert (full.method, full.quantization, full.save_model) == ("full", "none", True)
-    assert run.would_fit(params(**FULL)).startswith("method: lora, or max_length below 512")
-    assert "lora.rank" not in run.would_fit(params(**FULL))
+    assert finetune.would_fit(params(**FULL)).startswith("method: lora, or max_length below 512")
+    assert "lora.rank" not in finetune.would_fit(params(**FULL))
 
 
 def test_a_merged_model_is_what_another_experiment_trains_on(lab: Lab) -> None:

@@ -12,8 +12,7 @@ import pytest
 from labqueue.domain.artifacts import Files, Table
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import UserError
-from labqueue.kinds import generate
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune, generate
 from tests.conftest import Lab
 from tests.helpers_recorder import MemoryRecorder
 from tests.kinds.test_finetune_bad_inputs import PLAIN, asked, refused, written
@@ -50,7 +49,7 @@ def test_replies_stop_where_training_stopped_also_those_of_the_model_that_is_kep
     folder = variants.folder(tmp_path / "model", generation=hostile | {"eos_token_id": 0}, **own)
     data = {"path": written(tmp_path, "data", asked(20)), "eval_items": 4, "template": template}
     rec = MemoryRecorder(tmp_path / "run")
-    run.run(run.Params.model_validate(TAUGHT | {"model": str(folder), "data": data}), rec)
+    finetune.run(finetune.Params.model_validate(TAUGHT | {"model": str(folder), "data": data}), rec)
     samples, kept = rec.artifacts["samples"], rec.artifacts["model"]
     assert isinstance(samples, Table)
     assert [row[3] for row in samples.rows] == ["7", "7"]
@@ -73,7 +72,7 @@ def test_an_adapter_is_kept_with_what_ends_its_replies(tmp_path: Path) -> None:
     folder = variants.folder(tmp_path / "model", generation={"temperature": 0.6}, eos="<|endoftext|>")
     rec = MemoryRecorder(tmp_path / "run")
     made = PLAIN | {"model": str(folder), "steps": 1, "evaluations": 0, "quantization": "none"}
-    run.run(run.Params.model_validate(made), rec)
+    finetune.run(finetune.Params.model_validate(made), rec)
     adapter = rec.artifacts["adapter"]
     assert isinstance(adapter, Files)
     assert json.loads((adapter.path / "generation_config.json").read_text())["eos_token_id"] == [2, 0]
@@ -109,13 +108,13 @@ def test_a_model_that_cannot_be_taught_to_reply_is_found_before_its_run(
 ) -> None:
     rows = {"path": written(tmp_path, "rows", [*asked(20), SYSTEM]), "eval_items": 4, **data}
     sizes = {"samples": 2, "max_new_tokens": 30}
-    made = run.Params.model_validate(
+    made = finetune.Params.model_validate(
         PLAIN | sizes | {"model": str(variants.folder(tmp_path / "model", **own)), "data": rows}
     )
     with pytest.raises(LabError, match=re.escape(reason)):
-        run.check(made, "cpu")
+        finetune.check(made, "cpu")
     with pytest.raises(UserError, match=re.escape(reason.partition(": ")[2] or reason)):
-        run.run(made, MemoryRecorder(tmp_path / "run"))
+        finetune.run(made, MemoryRecorder(tmp_path / "run"))
 
 
 def test_it_is_refused_at_submission_for_a_file_and_for_a_task(lab: Lab) -> None:

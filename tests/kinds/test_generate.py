@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from labqueue.domain.artifacts import Files, Table
 from labqueue.domain.kind import Stopped, UserError
-from labqueue.kinds import generate
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune, generate
+from tests.commands import call
+from tests.conftest import Lab
 from tests.helpers_recorder import MemoryRecorder
 from tests.kinds.test_finetune import params as training
 
@@ -18,7 +20,7 @@ from tests.kinds.test_finetune import params as training
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
     rec = MemoryRecorder(tmp_path_factory.mktemp("trained"))
-    run.run(training(quantization="none", merge=True, scored=0, samples=0), rec)
+    finetune.run(training(quantization="none", merge=True, scored=0, samples=0), rec)
     return rec
 
 
@@ -41,7 +43,7 @@ def asked(where: Path, **changes: Any) -> tuple[MemoryRecorder, Table]:
 def test_a_loaded_adapter_answers_as_the_model_that_was_trained(tmp_path: Path) -> None:
     real = {"model": "smollm2-135m-instruct", "quantization": "4bit"}
     trained = MemoryRecorder(tmp_path / "trained")
-    run.run(training(**real, steps=4, learning_rate=3e-3, evaluations=0, scored=0), trained)
+    finetune.run(training(**real, steps=4, learning_rate=3e-3, evaluations=0, scored=0), trained)
     samples = trained.artifacts["samples"]
     assert isinstance(samples, Table)
     questions = [str(row[0]) for row in samples.rows]
@@ -79,3 +81,16 @@ def test_what_is_no_adapter_and_what_cannot_be_compared_is_refused(tmp_path: Pat
         asked(tmp_path, adapter="a", other="b")
     with pytest.raises(ValueError, match="at least 1"):
         asked(tmp_path, questions=[])
+
+
+def test_a_run_computes_in_what_was_submitted_on_whatever_processor_it_is_carried_out(lab: Lab) -> None:
+    params = {"model": "random-tiny", "quantization": "none", "max_new_tokens": 1, "questions": ["a"]}
+    path = lab.text(json.dumps({"name": "typed", "kind": "generate", "params": params}))
+    words = ("submit", path, "--profile", "cpu", "--json")
+    assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["runs"] == [1]
+    assert lab.run("worker", "--drain", "--device", "cpu", LABQUEUE_CPU_DTYPE="bfloat16").code == 0
+    view = call(lab, "show", 1, "--json").json
+    assert view["params"]["dtype"] == "float32"
+    assert view["notes"][0].endswith("computed in float32"), view["notes"]
+    assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["reused"] == [1]
+    assert call(lab, *words, LABQUEUE_CPU_DTYPE="bfloat16").json["reused"] == []

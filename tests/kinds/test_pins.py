@@ -11,8 +11,7 @@ import pytest
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.spec import Spec
-from labqueue.kinds import generate
-from labqueue.kinds.finetune import run as finetune
+from labqueue.kinds import finetune, generate
 from labqueue.llm.models import pins, tiny
 from labqueue.submission import specfile
 from labqueue.submission.plan import Plan, Request, plan, runs_of

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds import generate
-from labqueue.kinds.finetune import run
+from labqueue.kinds import finetune, generate
 from labqueue.llm import processor
 from labqueue.llm.memory import host, workload
 from labqueue.llm.models import load, shapes
@@ -39,19 +38,19 @@ def keep(found: Speeds) -> None:
     processor._speeds.cache_clear()
 
 
-def params(**fields: object) -> run.Params:
+def params(**fields: object) -> finetune.Params:
     given = {"model": "random-tiny", "data": {"task": "chain_sum", "train_items": 64, "eval_items": 4}, **fields}
-    return run.Params.model_validate_json(json.dumps(given))
+    return finetune.Params.model_validate_json(json.dumps(given))
 
 
 @pytest.mark.parametrize(("found", "dtype"), [(FAST, "bfloat16"), (SLOW, "float32"), (Speeds(50, 50), "float32")])
 def test_a_run_on_a_cpu_computes_in_what_its_processor_is_faster_in(found: Speeds, dtype: str) -> None:
     keep(found)
     assert processor.cpu_dtype() == dtype
-    assert run.resolved(params(), "cpu").dtype == dtype
-    assert run.resolved(params(dtype="float32"), "cpu").dtype == "float32"
-    assert run.resolved(params(), "cuda").dtype == "auto", "the card decides when it is there"
-    assert run.resolved(params(method="full", quantization="none"), "cpu").dtype == "float32"
+    assert finetune.resolved(params(), "cpu").dtype == dtype
+    assert finetune.resolved(params(dtype="float32"), "cpu").dtype == "float32"
+    assert finetune.resolved(params(), "cuda").dtype == "auto", "the card decides when it is there"
+    assert finetune.resolved(params(method="full", quantization="none"), "cpu").dtype == "float32"
     asked = generate.Params.model_validate_json(json.dumps({"model": "random-tiny", "questions": ["1 + 1"]}))
     assert generate.resolved(asked, "cpu").dtype == dtype
 
@@ -87,7 +86,7 @@ def test_a_processor_without_avx2_is_told_before_anything_computes(
     processor._processor.cache_clear()
     asked = generate.Params.model_validate_json(json.dumps({"model": "random-tiny", "questions": ["1 + 1"]}))
     for attempt in (
-        lambda: run.check(params(dtype="float32"), "cpu"),
+        lambda: finetune.check(params(dtype="float32"), "cpu"),
         lambda: generate.check(asked, "cpu"),
         lambda: load.load_model("random-tiny", dtype="float32"),
         processor.speeds,
@@ -96,11 +95,11 @@ def test_a_processor_without_avx2_is_told_before_anything_computes(
             attempt()
 
 
-def quickstart(dtype: str) -> run.Params:
+def quickstart(dtype: str) -> finetune.Params:
     from labqueue.submission import specfile
 
     spec = specfile.read(REPOSITORY / "jobs" / "quickstart.yaml").data["params"]
-    return run.Params.model_validate_json(json.dumps(spec | {"dtype": dtype}))
+    return finetune.Params.model_validate_json(json.dumps(spec | {"dtype": dtype}))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -115,10 +114,10 @@ def test_the_quickstart_needs_less_than_8_gib_and_4_are_refused_before_it_starts
     (group / "memory.max").write_text("max\n")
     (group.parent / "memory.max").write_text(f"{8 * 2**30}\n")
     assert processor.memory_gib() <= 8.0
-    run.check(quickstart(dtype), "cpu")
+    finetune.check(quickstart(dtype), "cpu")
     (group.parent / "memory.max").write_text(f"{int(3.9 * 2**30)}\n")
     with pytest.raises(LabError, match=r"needs about \d\.\d GiB of memory beside .* this one has 3\.9 GiB") as raised:
-        run.check(quickstart(dtype), "cpu")
+        finetune.check(quickstart(dtype), "cpu")
     assert raised.value.key == "model"
 
 
@@ -169,7 +168,7 @@ def test_a_type_that_a_run_could_not_compute_in_is_refused(
     fields: dict[str, object], device: str, message: str
 ) -> None:
     with pytest.raises(LabError, match=message) as raised:
-        run.check(params(**fields), device)
+        finetune.check(params(**fields), device)
     assert raised.value.key == "dtype"
 
 

@@ -65,7 +65,7 @@ def test_every_turn_of_a_conversation_counts() -> None:
 
 def test_asking_imports_no_torch_and_no_transformers() -> None:
     code = (
-        "import sys\nfrom labqueue.llm import lengths\nfrom labqueue.llm.data.generated.tasks import Row\n"
+        "import sys\nfrom labqueue.llm.data import lengths\nfrom labqueue.llm.data.generated.tasks import Row\n"
         "lengths.longest('smollm2-135m-instruct', [Row('a', 'b', 0)])\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )

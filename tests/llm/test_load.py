@@ -34,7 +34,7 @@ def test_a_folder_is_a_model_only_with_a_config(tmp_path: Path) -> None:
 
 def test_a_hub_model_without_a_hub_is_refused_with_what_to_do(tmp_path: Path) -> None:
     code = (
-        "from labqueue.llm import models\nfrom labqueue.domain.errors import LabError\n"
+        "from labqueue.llm.models import catalogue as models\nfrom labqueue.domain.errors import LabError\n"
         "assert not models.available('qwen2.5-0.5b-instruct')\n"
         "try: models.fetch('qwen2.5-0.5b-instruct')\nexcept LabError as error: print(error)\n"
     )
@@ -46,7 +46,9 @@ def test_a_hub_model_without_a_hub_is_refused_with_what_to_do(tmp_path: Path) ->
 
 def test_catalogue_and_tasks_import_no_torch() -> None:
     code = (
-        "import sys\nfrom labqueue.llm import models, tasks, assets, load, train, trainer, encode, memory, adapters\n"
+        "import sys\nfrom labqueue.llm import assets\nfrom labqueue.llm.models import catalogue, load\n"
+        "from labqueue.llm.data import tokenize\nfrom labqueue.llm.data.generated import tasks\n"
+        "from labqueue.llm.training import lora, recipe, trl_trainer\nfrom labqueue.llm.memory import device\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'trl', 'peft')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

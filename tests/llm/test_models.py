@@ -191,7 +191,8 @@ def test_a_dataset_that_is_only_a_script_is_refused_with_the_branch_that_is_not(
 FETCH = """
 import sys
 from labqueue.domain.errors import LabError
-from labqueue.llm import assets, hub
+from labqueue.llm import assets
+from labqueue.llm.models import hub
 hub.TIMEOUT_S = 1.0
 try:
     assets.available(sys.argv[1]) or assets.fetch(sys.argv[1])

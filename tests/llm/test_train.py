@@ -50,6 +50,28 @@ def test_loss_falls_on_answer_tokens_only(bench: Build) -> None:
     assert made.told.losses[0] == pytest.approx(held_out, abs=1e-5)
 
 
+def test_the_loss_of_a_step_and_its_gradient_are_the_models_own(bench: Build) -> None:
+    import torch
+
+    made = bench(rows=uneven_rows())
+    batch = made.trainer.data_collator(list(made.rows[:3]))
+    count = int((batch["labels"][:, 1:] != -100).sum()) + 5  # of a step of several micro-batches
+    found = []
+    for loss in (
+        lambda: made.adapted(**batch, num_items_in_batch=count).loss,
+        lambda: train.answer_loss(made.adapted, batch, count),
+    ):
+        made.adapted.zero_grad()
+        value = loss()
+        value.backward()
+        weights = [each.grad.flatten() for each in made.adapted.parameters() if each.grad is not None]
+        found.append((float(value.detach()), torch.cat(weights)))
+    (own, gradient), (ours, of_ours) = found
+    assert ours == pytest.approx(own, rel=1e-6)
+    assert torch.allclose(of_ours, gradient, rtol=1e-4, atol=1e-7)
+    assert float(gradient.abs().max()) > 0
+
+
 def test_held_out_loss_does_not_depend_on_its_batches(bench: Build) -> None:
     made = bench()
     losses = [train.held_out_loss(made.trainer, made.held_out, batch) for batch in (1, 2, 5)]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from labqueue.kinds import drill
-from labqueue.kinds.finetune import run as finetune
+from labqueue.kinds import drill, finetune
 from tests.conftest import Lab
 
 

@@ -18,8 +18,8 @@ from tests.conftest import Lab, wait_until
 QUICK = """
 import sys
 from labqueue.cli.main import main
-from labqueue.execution import heart
-heart.LEDGER_S = heart.LOCK_S = 0.1
+from labqueue.worker import heartbeat
+heartbeat.LEDGER_S = heartbeat.LOCK_S = 0.1
 main(["worker", "--device", "cpu"])
 """
 

@@ -38,6 +38,7 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
 
 def plan(params: Params) -> Any:
     """The run as the ledger sees it: a ``labqueue.llm.memory.workload.Plan``."""
+    from labqueue.llm.memory import workload
     from labqueue.llm.models import catalogue
     from labqueue.llm.models.load import choose_backend
 

@@ -65,8 +65,10 @@ def seconds(shape: Shape, plan: Plan, work: Work, dtype: str, speeds: Speeds, co
     back = (1.0 if plan.method == "lora" else 2.0) + (1.0 if plan.checkpointing else 0.0)  # in forward passes
     tokens = micro * plan.tokens * (1.0 + back) + work.evaluated * plan.sequence
     tokens += work.answered * (plan.sequence + work.new_tokens)
+    headed = work.answered * work.new_tokens  # elsewhere too only few positions go through the head
     forward = micro + work.evaluated / plan.batch + math.ceil(work.answered / AT_ONCE) * work.new_tokens
-    products = 2.0 * (shape.linear_parameters + shape.embedding_parameters) * tokens / (speeds.of(dtype) * 1e9)
+    products = 2.0 * (shape.linear_parameters * tokens + shape.embedding_parameters * headed)
+    products /= speeds.of(dtype) * 1e9
     calls = matrices * (forward * FORWARD_S + micro * back * BACKWARD_S)
     elements = tokens * shape.layers * shape.hidden * TOKEN_S
     quantised = shape.linear_parameters * QUANTISED_S if plan.quantization == "4bit" else 0.0
@@ -86,7 +88,7 @@ def memory_gib(shape: Shape, plan: Plan, dtype: str) -> float:
     weights = sum(held.values()) * (1.0 if plan.method == "full" else wide)
     blocks = 1 if plan.checkpointing else shape.layers
     kept = plan.tokens * footprint.saved_per_token(shape, plan) * blocks * wide
-    # Without a GPU the loss is not made in tiles: all logits, their logarithms and their gradient.
+    # Without a GPU the loss is not made in tiles; where every token has loss: logits, their logarithms, their gradient.
     logits = plan.tokens * shape.vocabulary * (8.0 + 4.0 * wide)
     file = 4.0 * shape.parameters if plan.method == "lora" else 0.0  # read by mapping it; pages that stay count
     return PROCESS_GIB + (file + (other + packed + weights + kept + logits) * (1 + ALLOCATOR)) / GIB

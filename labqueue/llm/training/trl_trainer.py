@@ -17,7 +17,17 @@ from labqueue.llm.models.load import Loaded, default_dtype
 from labqueue.llm.training import checkpoint
 from labqueue.llm.training.delayed_metrics import Readings
 from labqueue.llm.training.lora import is_adapter
-from labqueue.llm.training.recipe import Left, Recipe, Step, Watch, bare, epoch_order, held_out_loss, release_cache
+from labqueue.llm.training.recipe import (
+    Left,
+    Recipe,
+    Step,
+    Watch,
+    answer_loss,
+    bare,
+    epoch_order,
+    held_out_loss,
+    release_cache,
+)
 
 OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
@@ -203,7 +213,6 @@ def _pulse(trainer: Any) -> Any:
 
 def _classes(loaded: Loaded) -> tuple[Any, Any]:
     """The trainer's and the config's class; imported late, since Unsloth replaces both in their modules."""
-    from transformers import Trainer
     from trl import SFTConfig, SFTTrainer
 
     from labqueue.llm.training.checkpoint import load_optimizer, load_random, load_weights
@@ -211,10 +220,13 @@ def _classes(loaded: Loaded) -> tuple[Any, Any]:
     plain_loss = loaded.model.device.type == "cpu"
 
     class LabTrainer(SFTTrainer):  # type: ignore[misc]  # untyped base
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
             if plain_loss:  # TRL's loss head is a Triton kernel: "0 active drivers" without a GPU
-                return Trainer.compute_loss(self, model, inputs, *args, **kwargs)
-            return super().compute_loss(model, inputs, *args, **kwargs)
+                assert not return_outputs, "asked for by transformers' own evaluation, which is not used"
+                return answer_loss(model, inputs, num_items_in_batch)
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             loss = held_out_loss(self, self.held_out, self.eval_batch)
