@@ -194,9 +194,10 @@ def test_on_a_gpu_full_fine_tuning_keeps_fp32_weights_and_computes_in_16_bit(ben
 
     ended = {}
     for device in ("cpu", "cuda:0"):
-        made = bench(FAST, full=True, device=device, evaluate=(0, 4))
+        # At five times this rate four steps amplify the rounding of 16 bit to 0.15 nats.
+        made = bench(full=True, device=device, evaluate=(0, 4))
         made.trainer.train()
         ended[device] = made.told.losses[4]
         assert {value.dtype for value in made.adapted.parameters()} == {torch.float32}
         assert made.trainer.args.bf16 == (device != "cpu")
-    assert ended["cuda:0"] == pytest.approx(ended["cpu"], abs=0.05)
+    assert ended["cuda:0"] == pytest.approx(ended["cpu"], abs=0.02)
