@@ -175,7 +175,7 @@ def test_every_parameter_is_one_of_the_kind(name: str) -> None:
 def test_every_metric_is_one_that_runs_record(name: str) -> None:
     named = rows(name, "metric")
     assert len(named) >= 3
-    source = "\n".join(path.read_text() for path in (REPOSITORY / "labqueue" / "kinds").glob("*.py"))
+    source = "\n".join(path.read_text() for path in (REPOSITORY / "labqueue" / "kinds").rglob("*.py"))
     written = set(re.findall(r'"(\w+)"', source)) | set(loss_curve.MEASURED)
     ends = re.findall(r'f"\{each\.name\}(_\w+)"', source)
     specs = re.findall(r"`(jobs/fine_tuning/\w+\.yaml)`", TEXT[name])

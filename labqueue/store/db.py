@@ -37,8 +37,9 @@ class Database:
 
     @property
     def writable(self) -> bool:
-        """Whether anything can be written."""
-        return writable(self.path)
+        """Whether anything can be written. What has gone from its path is no longer there to be asked: who has it open
+        may finish with it (``Place.check`` says that it has gone)."""
+        return not self.path.exists() or writable(self.path)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

@@ -78,8 +78,8 @@ def test_a_loop_ends_when_its_prediction_is_decided(lab: Lab) -> None:
 
 
 def test_a_budget_that_ends_first_is_not_done_and_the_same_command_goes_on(lab: Lab) -> None:
-    path = spec(lab, {"steps": 400, "step_s": 0.01, "checkpoint_every": 50}, search={"trials": 2, "sampler": "random"})
-    short = loop(lab, path, "--budget-hours", str(3 / 3600))
+    path = spec(lab, {"steps": 500, "step_s": 0.01, "checkpoint_every": 10}, search={"trials": 2, "sampler": "random"})
+    short = loop(lab, path, "--budget-hours", str(4 / 3600))
     assert short.code == 1
     assert (short.json["done"], short.json["stopped"]["code"]) == (False, "budget")
     assert set(states(lab)) <= {"queued", "succeeded"}, "the run that was cut off has checkpointed and waits"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds.finetune import memory, run
+from labqueue.kinds import finetune
+from labqueue.kinds.finetune import memory
 from labqueue.llm.memory import footprint
 from labqueue.llm.models import catalogue, load, shapes, stored_form, tiny
 from tests.helpers_recorder import MemoryRecorder
@@ -89,7 +90,7 @@ def test_the_memory_of_a_quantised_folders_weights_is_that_of_its_own_tensors(qu
 def test_a_model_in_4_bit_is_refused_where_16_are_asked_for(quantised: Path, changes: dict[str, Any]) -> None:
     asked = params(model=str(quantised / "nf4"), samples=0, scored=0, **changes)
     with pytest.raises(LabError, match=r"is already quantised in NF4, so it cannot be loaded.*set quantization: 4bit"):
-        run.check(asked, "cpu")
+        finetune.check(asked, "cpu")
     with pytest.raises(LabError, match="is already quantised in NF4"):
         load.load_model(str(quantised / "nf4"), quantization="none")
 
@@ -144,7 +145,7 @@ def test_a_config_that_says_another_form_than_the_weights_have_is_refused(quanti
 
 def test_a_run_on_a_quantised_folder_says_so_and_its_merged_model_is_plain(quantised: Path, tmp_path: Path) -> None:
     rec = MemoryRecorder(tmp_path)
-    run.run(
+    finetune.run(
         params(
             model=str(quantised / "nf4"), quantization="4bit", merge=True, samples=0, scored=0, evaluations=0, steps=2
         ),

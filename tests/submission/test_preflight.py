@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labqueue.kinds import drill, finetune
+from labqueue.kinds.finetune.data import Data
 from tests.conftest import Lab
 
 
@@ -43,7 +44,7 @@ def test_on_a_cpu_nothing_is_rehearsed_unless_asked(lab: Lab) -> None:
 
 
 def test_a_rehearsal_is_a_valid_run_of_the_same_shape() -> None:
-    data = finetune.Data(task="chain_sum", train_items=500, eval_items=64)
+    data = Data(task="chain_sum", train_items=500, eval_items=64)
     full = finetune.Params(data=data, steps=300, batch=8, accumulation=2, learning_rate=3e-4, scored=32, warmup_steps=9)
     short = finetune.rehearse(full)
     assert finetune.Params.model_validate_json(short.model_dump_json()) == short

@@ -78,7 +78,7 @@ def test_a_process_told_to_stop_before_it_has_read_what_it_is_to_do_leaves_its_r
     claim = attempts.claim(lab.db, device="cpu", worker_id=worker)
     assert claim is not None
     (lab.root / "locks").mkdir()
-    waiting = prepare(lab.settings, "cpu", lab.root / "locks" / "cpu.compute")
+    waiting = prepare(lab.settings, None, lab.root / "locks" / "cpu.compute", "a_mark:")
     pid = waiting.process.pid
     wait_until(lambda: _catches(pid, signal.SIGTERM))
     os.kill(pid, signal.SIGSTOP)

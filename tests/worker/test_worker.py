@@ -173,7 +173,9 @@ def test_what_was_never_measured_is_null_and_never_0(night: Night) -> None:
 
 def test_runs_start_by_priority_then_age(night: Night) -> None:
     started = {name: run["started_at"] for name, (run, *_) in night.runs.items()}
-    assert min(started, key=lambda name: started[name] or "z") == "early", "afterwards ranks higher but had to wait"
+    in_order = sorted((name for name in started if started[name]), key=started.__getitem__)
+    assert in_order[0] == "raises", "afterwards ranks highest, and what it waits for is started no later"
+    assert in_order.index("early") < min(in_order.index(name) for name in ("good", "late"))
     executed = [name for name in started if started[name]]
     assert max(executed, key=started.__getitem__) in ("late", "exits"), "only what backed off may come later"
     assert started["afterwards"] < started["exits"]

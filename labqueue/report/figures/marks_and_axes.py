@@ -133,7 +133,7 @@ def reach(
     if not log:
         return bottom, top, False
     # An interval may reach further than a float64, which spans 308 decades each way.
-    return 10 ** max(bottom, -300.0), 10 ** min(top, 300.0), True
+    return 10 ** max(bottom, -323.0), 10 ** min(top, 308.0), True
 
 
 def scale(axes: Axes, which: str, found: tuple[float, float, bool] | None) -> None:
