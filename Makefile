@@ -14,8 +14,9 @@ help:  ## What can be made
 demo: $(STAMP)  ## The main job: a real QLoRA sweep on this machine, then its report (a few minutes on two cores)
 	$(RUN) python submit.py jobs/quickstart.yaml --run
 
+# A worker a core, and one thread each: tests of models would else spin against each other.
 test: $(STAMP)  ## All tests, on a CPU
-	$(RUN) pytest
+	OMP_NUM_THREADS=1 $(RUN) pytest -n logical --dist loadscope
 
 # The scripts of benchmarks/ import one another by bare names; mypy takes no files and packages in one call.
 check: $(STAMP)  ## Style, types, layers, documents in step with the code
