@@ -152,3 +152,9 @@ def test_the_packaged_model_answers_and_says_what_its_weights_are() -> None:
     assert (loaded.tokenizer.eos_token, loaded.tokenizer.eos_token_id) == ("<|im_end|>", 2)
     alone = generate.answers(loaded.model, loaded.tokenizer, rows[:1], max_new_tokens=12)
     assert alone[0] == answers[0], "padding changes no answer"
+
+
+def test_scripts_find_the_loader_by_the_name_that_they_know() -> None:
+    from labqueue.llm.load import load_model
+
+    assert load_model is load.load_model
