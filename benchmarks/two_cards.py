@@ -408,6 +408,7 @@ class Trial:
             return found if len(found) == 2 else []
 
         try:
+            # ``until`` answers with whatever ``look`` found, which is the pair wanted here.
             return self.clock.until(look, 20, "one process computes and one waits")  # type: ignore[no-any-return]
         except TooLate:
             return []

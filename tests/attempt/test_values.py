@@ -108,6 +108,7 @@ SAYINGS: dict[str, tuple[Callable[[LedgerRecorder], None], str]] = {
     "a step below": (lambda rec: rec.metric("loss", 1.0, -(2**63) - 1), "step -9223372036854775809 of metric 'loss'"),
     "a name with half of a pair": (lambda rec: rec.metric("lo\ud800ss", 1.0, 1), r"metric name 'lo\ud800ss'"),
     "a name with a zero byte": (lambda rec: rec.metric("lo\0ss", 1.0, 1), r"metric name 'lo\x00ss'"),
+    # The wrong type is what is tried.
     "a name that is no text": (lambda rec: rec.metric(7, 1.0, 1), "metric name 7"),  # type: ignore[arg-type]
     "a note": (lambda rec: rec.note("said \udfff"), r"note 'said \udfff'"),
     "progress": (lambda rec: rec.progress(1, 10**30), f"progress 1 of {10**30}"),

@@ -98,6 +98,7 @@ def test_what_the_template_leaves_out_or_refuses_is_said_with_its_row(
 def test_a_conversation_that_begins_with_the_assistant_is_learned_where_the_template_shows_it() -> None:
     hello = {"role": "assistant", "content": "Hello!"}
     for loss, expected in (("answer", "No.<|im_end|>\n"), ("full", "user\nRain?<|im_end|>\n")):
+        # ``loss`` is one of the two literals, which a loop variable does not show.
         (encoded,) = tokenize.encode(tokenizer(), [row(messages(hello, ASKED, TOLD))], 4096, loss=loss).rows  # type: ignore[arg-type]
         assert "Hello!" in tokenizer().decode(encoded["input_ids"])
         assert "Hello!" not in learned(encoded)
