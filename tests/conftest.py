@@ -26,6 +26,11 @@ settings.register_profile("explore", max_examples=int(EXPLORE or "1"), deadline=
 settings.load_profile("explore" if EXPLORE else "fixed")
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name a case of bytes by its argument: what packs bytes stamps them, and workers must collect one list."""
+    return argname if isinstance(val, bytes) else None
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a command printed and how it ended."""
