@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,9 @@ EXIT_BUSY = 77
 EXIT_DISK_FULL = 78
 """The disk was full, and so the ledger could not be told."""
 
+AHEAD_NICE = 10
+"""Of imports made while another run computes; Linux gives each thread its own."""
+
 LOCK_WAIT_S = 30.0
 """How long a child waits for a device whose last holder is being ended."""
 
@@ -46,7 +51,8 @@ LOCK_WAIT_S = 30.0
 def main(argv: list[str] | None = None) -> int:
     """Waits to be told an attempt, runs it, and returns the exit status that tells the worker the rest.
 
-    The assignment is one JSON line on standard input: ``{"run", "token", "log"}``.
+    The assignment is one JSON line on standard input: ``{"run", "token", "log"}``; a line ``{"ahead": KIND}`` may come
+    before it.
     """
     given = _arguments(argv)
     stop: list[Callable[[str], None]] = []
@@ -64,10 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     # Ctrl-C goes to the worker, which asks; a terminal sends it to the whole foreground group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     processes.die_with_parent(given.parent)
-    line = sys.stdin.readline()
-    if not line:
+    assignment = _hear(given.device)
+    if assignment is None:
         return 0
-    assignment = json.loads(line)
     state["assigned"] = True
     _print_to(Path(assignment["log"]))
     run_id, token = int(assignment["run"]), int(assignment["token"])
@@ -98,6 +103,32 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_DISK_FULL
     finally:
         db.close()
+
+
+def _hear(device: str) -> dict[str, Any] | None:
+    """Waits for the assignment, and meanwhile imports what runs of a kind need; None where the worker closes its end."""
+    imports: list[threading.Thread] = []
+    while line := sys.stdin.readline():
+        message: dict[str, Any] = json.loads(line)
+        if "ahead" not in message:
+            for thread in imports:
+                thread.join()
+            return message
+        imports.append(
+            threading.Thread(target=_import_ahead, args=(message["ahead"], device), name="imports", daemon=True)
+        )
+        imports[-1].start()
+    return None
+
+
+def _import_ahead(kind: str, device: str) -> None:
+    # Of this thread alone: the run that computes now has the first claim on the processor.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), AHEAD_NICE)
+    # What cannot be imported is told by the run that needs it.
+    with contextlib.suppress(Exception):
+        for module in kinds.get(kind).imports(device):
+            importlib.import_module(module)
 
 
 def _print_to(log: Path) -> None:

@@ -160,6 +160,12 @@ class Kind:
         """False for a kind that says ``USES_TORCH = False``: its runs start without it."""
         return bool(getattr(self.module, "USES_TORCH", True))
 
+    def imports(self, device: str) -> tuple[str, ...]:
+        """Modules that its runs import on a device, for a process in waiting to import ahead. None of them may touch
+        the device or forbid another kind's, for that process may be given any run."""
+        name = getattr(self.module, "imports", None)
+        return cast("tuple[str, ...]", name(device)) if name else ()
+
     def smaller(self, params: Params) -> Params | None:
         """The same experiment in less memory, or None when the kind knows none."""
         make = getattr(self.module, "smaller", None)

@@ -26,6 +26,11 @@ def decided(dtype: Dtype, device: str) -> str:
     return processor.cpu_dtype() if dtype == "auto" and device == "cpu" else dtype
 
 
+def imports(device: str) -> tuple[str, ...]:
+    """What runs that load a model import. On a GPU only torch: Unsloth, if it is used, must come before the rest."""
+    return ("labqueue.llm.warm",) if device == "cpu" else ("torch",)
+
+
 def check_processor(device: str) -> None:
     """Does nothing where this computer's processor can run what a run on a CPU needs.
 

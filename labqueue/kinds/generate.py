@@ -142,6 +142,11 @@ def resolved(params: Params, device: str) -> Params:
     return params.model_copy(update={"dtype": _host.decided(params.dtype, device)})
 
 
+def imports(device: str) -> tuple[str, ...]:
+    """As ``_host.imports``."""
+    return _host.imports(device)
+
+
 def check(params: Params, device: str) -> None:
     """Does nothing where a run could begin, as far as its folders tell: the models' templates write each question and
     leave room for its answer.

@@ -15,6 +15,8 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from labqueue.domain.text import printable, settled
 from labqueue.settings import Settings
 from labqueue.system.devices import INSIDE
@@ -23,6 +25,10 @@ from labqueue.system.provenance import SOURCES, importable
 
 LOG_CAP_BYTES = 64 * 1024**2
 """A log that grows past this keeps its first half; a runaway print must not fill the disk."""
+
+WARM_GIB = 3.0
+"""Memory that must be free for a waiting process to import ahead: it holds 0.9 GiB then, and the running run may still
+grow. Assumption."""
 
 LOG_LOOK_S = 0.05
 """Between looks at a log's size: what a process can write in that time is what it may exceed the cap by."""
@@ -108,6 +114,25 @@ class Standby:
         """Whether it is alive and has the sources as they are now."""
         return self.process.poll() is None and self.sources_at == newest_source()
 
+    def warm(self, kind: str) -> None:
+        """Lets it import what runs of a kind need while it waits, where there is memory beside the running run."""
+        if psutil.virtual_memory().available > WARM_GIB * 2**30:
+            self._send({"ahead": kind})
+
+    def assign(self, run_id: int, token: int, log: Path) -> None:
+        """Tells it which attempt is its own; it hears nothing more."""
+        self._send({"run": run_id, "token": token, "log": str(log)})
+        assert self.process.stdin is not None, "made with a pipe"
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def _send(self, message: dict[str, object]) -> None:
+        assert self.process.stdin is not None, "made with a pipe"
+        with contextlib.suppress(BrokenPipeError):
+            # One that died meanwhile is found dead by whoever waits for it.
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            self.process.stdin.flush()
+
     def discard(self) -> None:
         """Ends it; its input closes, so it would end by itself too."""
         if self.process.stdin is not None:
@@ -158,13 +183,7 @@ def start(standby: Standby, run_id: int, token: int, log: Path) -> Child:
     """Gives a claimed attempt to a waiting child; it opens ``log`` for whatever it prints."""
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
-    assignment = json.dumps({"run": run_id, "token": token, "log": str(log)})
-    pipe = standby.process.stdin
-    assert pipe is not None, "made with a pipe"
-    with contextlib.suppress(BrokenPipeError):
-        # One that died meanwhile is found dead by whoever waits for it.
-        pipe.write(assignment.encode() + b"\n")
-        pipe.close()
+    standby.assign(run_id, token, log)
     return Child(standby.process, log, os.pidfd_open(standby.process.pid), standby.mark)
 
 

@@ -24,7 +24,7 @@ from labqueue.settings import Settings
 from labqueue.store import backup
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.queries import past_runs, read
-from labqueue.store.queries.outlook import Prospect, prospect
+from labqueue.store.queries.outlook import Prospect, another_waits, prospect
 from labqueue.store.runs import attempts, results, workers
 from labqueue.system import clock, disk, processes, wakeups
 from labqueue.system.devices import choose, find, locks
@@ -202,6 +202,8 @@ class Worker:
             return
         # The next run's process starts now, while this one computes.
         self._standby = self._prepare()
+        if self._patiently(lambda: another_waits(self.db, self.device_class)):
+            self._standby.warm(claim.kind)  # likely the next run's too
         status = self._watch(claim, running)
         if running.ending is None and any(place.changed for place in self._places):
             running.ending = "moved"

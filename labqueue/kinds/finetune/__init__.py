@@ -6,7 +6,7 @@ the first step, at ``evaluations`` steps in between and after the last; a run th
 
 from __future__ import annotations
 
-from labqueue.kinds._host import expected_s
+from labqueue.kinds._host import expected_s, imports
 from labqueue.kinds.finetune.checks import check
 from labqueue.kinds.finetune.memory import estimate, lessen
 from labqueue.kinds.finetune.params import Params
@@ -18,6 +18,7 @@ __all__ = [
     "check",
     "estimate",
     "expected_s",
+    "imports",
     "lessen",
     "pinned",
     "rehearse",

@@ -118,13 +118,20 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
     from labqueue.llm.training import trl_trainer
 
     named = "" if loaded.weights.startswith(loaded.name) else f"{loaded.name}: "  # a folder's source is its path
-    rec.note(f"{named}{loaded.weights}; backend {loaded.backend}; computed in {trl_trainer.computes_in(made)}")
+    rec.note(f"{named}{loaded.weights}; backend {loaded.backend}; computed in {_computes_in(loaded, made)}")
     config = trl_trainer.held_config(made)
     config["lora"] = adapters.held_config(adapted)
     rec.artifact("trainer_config", artifacts.Json(data=config))
     shown = tuple(tokenize.preview(loaded.tokenizer, rows, PREVIEWED_ROWS))
     rec.artifact("token_preview", artifacts.Table(columns=tokenize.PREVIEW_COLUMNS, rows=shown))
     _method.describe(rec, loaded, adapted)
+
+
+def _computes_in(loaded: Any, made: Any) -> str:
+    """The type of number of its products: with an adapter the model's own, else the trainer's."""
+    from labqueue.llm.training import lora, trl_trainer
+
+    return str(loaded.dtype) if lora.is_adapter(made.model) else trl_trainer.computes_in(made)
 
 
 def pinned(params: Params) -> Params:

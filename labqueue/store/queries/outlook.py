@@ -21,6 +21,13 @@ class Prospect(Enum):
     STUCK = "what waits needs a person, or another device's worker"
 
 
+def another_waits(db: Database, device: str) -> bool:
+    """Whether any run of a device (``cpu`` or ``cuda``) is queued, for whatever reason it waits."""
+    with db.read() as connection:
+        waiting = select(Run.c.id).where(Run.c.state == State.QUEUED, Run.c.device == device).limit(1)
+        return connection.execute(waiting).first() is not None
+
+
 def prospect(db: Database, device: str) -> Prospect:
     """Looks at every queued run of a device (``cpu`` or ``cuda``) and at what each waits for."""
     with db.read() as connection:
