@@ -62,7 +62,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
     torch.empty(1, device="cuda")
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # trl exports them lazily
 
     if backend == "unsloth":
         from unsloth import FastLanguageModel
@@ -101,7 +101,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
     assert all(len(ids) == LENGTH for ids in data["input_ids"])
     ends: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]  # untyped base
+    class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             torch.cuda.synchronize()
             ends.append(time.perf_counter())
@@ -127,6 +127,7 @@ def hand(backend: str, folder: Path, adapters: str) -> dict[str, Any]:
     )  # fmt: skip
     if adapters == "fp32":
         # The lab's choice, since TRL's rounding to bf16 makes a resumed run differ; a little slower and larger.
+        assert trainer.model is not None
         for value in trainer.model.parameters():
             if value.requires_grad:
                 value.data = value.data.float()

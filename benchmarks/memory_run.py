@@ -154,7 +154,7 @@ def _free_gib(device: str) -> float | None:
         return None
     import torch
 
-    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]  # torch's own gap
+    runtime = torch.cuda.cudart()
     return float(runtime.cudaMemGetInfo(torch.device(device).index or 0)[0]) / 2**30
 
 

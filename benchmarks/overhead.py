@@ -76,7 +76,7 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     from datasets import Dataset
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # trl exports them lazily
 
     from labqueue.llm import processor
     from labqueue.llm.data.generated import tasks
@@ -109,7 +109,7 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     rows = encode(tokenizer, split.train, LENGTH).rows
     data = Dataset.from_list([rows[number] for number in epoch_order(ITEMS, steps * BATCH, SEED)])
 
-    class Plain(SFTTrainer):  # type: ignore[misc]  # untyped base
+    class Plain(SFTTrainer):
         def compute_loss(
             self, model: Any, inputs: Any, _return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:  # TRL's loss head needs a GPU, and transformers' loss makes logits that nobody asks for
@@ -124,8 +124,9 @@ def hand(model: str, steps: int) -> dict[str, Any]:
     ends: list[float] = []
     losses: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]  # untyped base
-        def on_log(self, _args: Any, _state: Any, _control: Any, logs: dict[str, Any], **_: Any) -> None:
+    class Clock(TrainerCallback):
+        def on_log(self, *_: Any, **told: Any) -> None:
+            logs: dict[str, Any] = told["logs"]
             if "loss" in logs:
                 ends.append(time.perf_counter())
                 losses.append(logs["loss"])
@@ -143,6 +144,7 @@ def hand(model: str, steps: int) -> dict[str, Any]:
         processing_class=tokenizer,
         callbacks=[Clock()],
     )  # fmt: skip
+    assert trainer.model is not None
     for name, value in trainer.model.named_parameters():
         if value.requires_grad:
             value.data = adapters[name]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
 from labqueue.kinds._pins import Dtype
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params
+    from labqueue.llm.memory.workload import Plan
+    from labqueue.llm.models.shapes import Shape
 
 SPARE_GIB = 1.5
 """For the system, the worker and the next run's waiting process, which are 0.5 of it. Assumption."""
@@ -93,7 +95,7 @@ def expected_s(params: Params, device: str) -> float | None:
     return host.seconds(shape, typical, work, decided(params.dtype, device), processor.speeds(), processor.cores())
 
 
-def _plan(params: Params) -> tuple[Any, Any] | None:
+def _plan(params: Params) -> tuple[Shape, Plan] | None:
     """(shape, plan) as ``llm.memory.host`` takes them; None where the model is another run's or of no known shape."""
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes

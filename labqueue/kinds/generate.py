@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,8 @@ from labqueue.kinds._pins import FROM_RUN, Dtype, Pin
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.types import Model
 
 
 class Params(kind.Params):
@@ -94,7 +96,7 @@ def _run(params: Params, rec: Recorder) -> None:
     rec.progress(2, 2)
 
 
-def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
+def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Loaded:
     from labqueue.llm.evaluation import generate
     from labqueue.llm.models import load
 
@@ -107,7 +109,7 @@ def _loaded(params: Params, name: str, pin: str | None, rec: Recorder) -> Any:
     return loaded
 
 
-def _as_trained(params: Params, loaded: Any, folder: Path, rec: Recorder) -> Any:
+def _as_trained(params: Params, loaded: Loaded, folder: Path, rec: Recorder) -> Loaded:
     """The model asked as the adapter was trained, unless a template is named; what differs is said."""
     from labqueue.llm.models import adapter_folder
 
@@ -119,7 +121,7 @@ def _as_trained(params: Params, loaded: Any, folder: Path, rec: Recorder) -> Any
     return adapter_folder.with_tokenizer(loaded, folder) if params.template == "auto" else loaded
 
 
-def _answers(params: Params, loaded: Any, model: Any, rec: Recorder) -> tuple[str, ...]:
+def _answers(params: Params, loaded: Loaded, model: Model, rec: Recorder) -> tuple[str, ...]:
     from labqueue.llm.data import rendering
     from labqueue.llm.data.generated.tasks import Row
     from labqueue.llm.evaluation import generate

@@ -191,6 +191,7 @@ def messages(*turns: dict[str, Any]) -> dict[str, Any]:
         ({"conversations": "a, b"}, "conversations is a list of {role, content}, got 'a, b'"),
         ({"conversations": [{"from": "function_call", "value": "weather()"}]}, "function_call holds the call as JSON"),
         ({"instruction": "q", "output": "a", "history": ["x"]}, r"history is a list of \[question, answer\], got 'x'"),
+        ({"instruction": "q", "output": "a", "history": 7}, r"history is a list of \[question, answer\], got 7"),
         ({"instruction": "q", "output": 3}, "output must be text, got 3"),
         ({"question": "q", "answer": "half \ud83d"}, r"answer has \\ud83d at character 5, half of a pair"),
         (messages(ASKED, TOLD | {"content": "\udc00"}), r"content has \\udc00 at character 0"),

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
     from labqueue.kinds.finetune.evaluation import Evaluations
     from labqueue.kinds.finetune.params import Params
-    from labqueue.llm.training.recipe import Step
+    from labqueue.llm.data.generated.tasks import Split
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.training.recipe import Step, Trainer
+    from labqueue.llm.types import Model
 
 
 class MissingEvaluations(RuntimeError):
@@ -25,9 +28,11 @@ class MissingEvaluations(RuntimeError):
 class Watch:
     """Turns what training tells into what the recorder keeps. ``trainer`` is to be set before training begins."""
 
-    trainer: Any = None
+    trainer: Trainer
 
-    def __init__(self, params: Params, rec: Recorder, loaded: Any, adapted: Any, split: Any, also: Evaluations) -> None:
+    def __init__(
+        self, params: Params, rec: Recorder, loaded: Loaded, adapted: Model, split: Split, also: Evaluations
+    ) -> None:
         from labqueue.llm.training.recipe import evaluation_steps
 
         self.params, self.rec, self.loaded, self.adapted, self.split = params, rec, loaded, adapted, split
@@ -75,13 +80,13 @@ class Watch:
         self.stopped = self.rec.should_stop
         return self.stopped is not None
 
-    def resumed(self, trainer: Any) -> None:
+    def resumed(self, trainer: Trainer) -> None:
         """Evaluates where the checkpoint was taken before an evaluation was done."""
         step = trainer.state.global_step
         if self.evaluate_after(step) and step not in self.done:
             trainer.evaluate()
 
-    def begin(self, trainer: Any) -> None:
+    def begin(self, trainer: Trainer) -> None:
         """Measures before the first step."""
         trainer.evaluate()
         self.before = self._answers()
@@ -188,7 +193,9 @@ class Watch:
         if not self.params.scored:
             return
         rows = self.split.held_out[: self.params.scored]
-        right = sum(self.split.score(row, answer) for row, answer in zip(rows, answers, strict=False))
+        score = self.split.score
+        assert score is not None, "refused at submission"
+        right = sum(score(row, answer) for row, answer in zip(rows, answers, strict=False))
         self.rec.metric("exact_answers", right / len(rows), step)
         self.rec.note(f"{when} training: {right:.0f} of {len(rows)} held-out questions answered exactly")
 

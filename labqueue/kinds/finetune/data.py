@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
+
+if TYPE_CHECKING:
+    from labqueue.llm.data.files import records
+    from labqueue.llm.data.generated.tasks import Split
 
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 
@@ -30,7 +34,7 @@ class Columns(kind.Params):
         return self
 
     @property
-    def plain(self) -> Any:
+    def plain(self) -> records.Columns:
         """As ``labqueue.llm.data.files.records.Columns``."""
         from labqueue.llm.data.files import records
 
@@ -123,7 +127,7 @@ class Data(kind.Params):
         subset = f"#{self.subset}" if self.subset is not None else ""
         return [f"hub:{self.hub}@{self.commit or self.revision}{subset}", *held_out]
 
-    def load(self) -> Any:
+    def load(self) -> Split:
         """The rows, as a ``labqueue.llm.data.generated.tasks.Split``.
 
         Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts
 from labqueue.domain.errors import LabError
@@ -13,12 +13,16 @@ from labqueue.kinds.finetune.extra_evals import Also
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
+    from labqueue.llm.data.generated.tasks import Split
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.training.recipe import Trainer
+    from labqueue.llm.types import Model
 
 
 class Evaluations:
     """The further evaluations of one run: what they measure goes to the recorder."""
 
-    def __init__(self, wanted: Sequence[Also], rec: Recorder, loaded: Any, max_length: int) -> None:
+    def __init__(self, wanted: Sequence[Also], rec: Recorder, loaded: Loaded, max_length: int) -> None:
         """Draws the items.
 
         Raises:
@@ -51,7 +55,7 @@ class Evaluations:
                 )
             self.all.append(found)
 
-    def apart(self, split: Any) -> Any:
+    def apart(self, split: Split) -> Split:
         """The split without training rows that share a question with the items; says how many there were.
 
         Raises:
@@ -77,7 +81,7 @@ class Evaluations:
             if each.truncated:
                 self.rec.note(f"{each.name}: {each.truncated} of {len(each.rows)} answers lost their end at max_length")
 
-    def measure(self, trainer: Any, model: Any, step: int, *, last: bool, gradient_checkpointing: bool) -> None:
+    def measure(self, trainer: Trainer, model: Model, step: int, *, last: bool, gradient_checkpointing: bool) -> None:
         """Losses after a step, and scores where they are due: before the first step, after the last, or always."""
         from labqueue.llm.evaluation import evaluate
 

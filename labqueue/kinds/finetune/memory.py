@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params
+    from labqueue.llm.memory import workload
 
 LEAST_LENGTH, LEAST_RANK = 64, 4
 """Below these the nearest setting that fits is no longer the same question."""
@@ -36,7 +37,7 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
     return dict(ledger.predict(shape, plan(params)).items_gib)
 
 
-def plan(params: Params) -> Any:
+def plan(params: Params) -> workload.Plan:
     """The run as the ledger sees it: a ``labqueue.llm.memory.workload.Plan``."""
     from labqueue.llm.memory import workload
     from labqueue.llm.models import catalogue

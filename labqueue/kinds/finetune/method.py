@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from labqueue.domain import artifacts
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
     from labqueue.domain.kind import Recorder
     from labqueue.kinds.finetune.params import Params
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.training.recipe import Trainer
+    from labqueue.llm.types import Model
 
 
 def backend(params: Params) -> Literal["auto", "hf", "unsloth"]:
@@ -24,7 +27,7 @@ def measures_updates(params: Params) -> bool:
     return params.method == "lora" and not params.lora.dora if params.updates is None else params.updates
 
 
-def load(params: Params, device: str) -> Any:
+def load(params: Params, device: str) -> Loaded:
     """The model as the method needs it: fp32 master weights for ``full``, else in the type that it computes in."""
     from labqueue.llm.models import load
 
@@ -40,7 +43,7 @@ def load(params: Params, device: str) -> Any:
     )
 
 
-def adapt(params: Params, loaded: Any, seed: int) -> Any:
+def adapt(params: Params, loaded: Loaded, seed: int) -> Model:
     """What is trained of a loaded model."""
     from labqueue.llm.training import lora
 
@@ -55,7 +58,7 @@ def adapt(params: Params, loaded: Any, seed: int) -> Any:
     )
 
 
-def describe(rec: Recorder, loaded: Any, adapted: Any) -> None:
+def describe(rec: Recorder, loaded: Loaded, adapted: Model) -> None:
     """Records how much of the model is trained."""
     from labqueue.llm.training import lora
 
@@ -68,17 +71,23 @@ def describe(rec: Recorder, loaded: Any, adapted: Any) -> None:
 
 
 def keep(
-    params: Params, rec: Recorder, loaded: Any, adapted: Any, trainer: Any, held_out: Sequence[dict[str, list[int]]]
+    params: Params,
+    rec: Recorder,
+    loaded: Loaded,
+    adapted: Model,
+    trainer: Trainer,
+    held_out: Sequence[dict[str, list[int]]],
 ) -> None:
     """Stores what was trained: the adapter, the merged model or all weights, as the parameters ask."""
     from labqueue.llm.models import adapter_folder
-    from labqueue.llm.training import merge
+    from labqueue.llm.training import lora, merge
 
     if params.method == "full":
         if params.save_model:
             merge.save_model(adapted, loaded.tokenizer, rec.directory / "model")
             _hand_over(rec, "model")
         return
+    assert lora.is_adapter(adapted), "method lora"
     adapter_folder.save(adapted, rec.directory / "adapter", loaded, params.data.template)
     _hand_over(rec, "adapter")
     if not params.merge:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
 from labqueue.kinds import _host, _pins
@@ -13,7 +13,13 @@ from labqueue.kinds.finetune.evaluation import Evaluations
 from labqueue.kinds.finetune.params import Params
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from labqueue.domain.kind import Recorder
+    from labqueue.llm.data.tokenize import TokenRow
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.training.trl_trainer import LabTrainer
+    from labqueue.llm.types import Model
 
 PREVIEWED_ROWS = 3
 """Training rows whose every token is shown with its mask."""
@@ -98,7 +104,9 @@ def _run(params: Params, rec: Recorder) -> None:
         raise kind.Stopped(str(watch.stopped)) from None
 
 
-def _pack(rec: Recorder, loaded: Any, adapted: Any, made: Any, packs: Any, rows: int) -> None:
+def _pack(
+    rec: Recorder, loaded: Loaded, adapted: Model, made: LabTrainer, packs: Sequence[TokenRow], rows: int
+) -> None:
     """Packed rows get the collator that keeps their documents apart, and proof that it does."""
     from labqueue.llm.data import packing
 
@@ -111,7 +119,7 @@ def _pack(rec: Recorder, loaded: Any, adapted: Any, made: Any, packs: Any, rows:
     )
 
 
-def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) -> None:
+def _describe(rec: Recorder, loaded: Loaded, adapted: Model, made: LabTrainer, rows: Sequence[TokenRow]) -> None:
     """What is about to be trained, recorded before it is: config, masks, sizes."""
     from labqueue.llm.data import tokenize
     from labqueue.llm.training import lora as adapters
@@ -127,7 +135,7 @@ def _describe(rec: Recorder, loaded: Any, adapted: Any, made: Any, rows: Any) ->
     _method.describe(rec, loaded, adapted)
 
 
-def _computes_in(loaded: Any, made: Any) -> str:
+def _computes_in(loaded: Loaded, made: LabTrainer) -> str:
     """The type of number of its products: with an adapter the model's own, else the trainer's."""
     from labqueue.llm.training import lora, trl_trainer
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts
 from labqueue.kinds.finetune import method
@@ -13,7 +14,8 @@ from labqueue.kinds.finetune import method
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
     from labqueue.kinds.finetune.params import Params
-    from labqueue.llm.evaluation.weight_updates import Update
+    from labqueue.llm.evaluation.weight_updates import Meter, Update
+    from labqueue.llm.types import Model
 
 SPECTRUM_VALUES = 256
 """Singular values of a spectrum at most: a dense update has thousands, and a page has no room for them."""
@@ -23,25 +25,29 @@ COLUMNS = (
 )  # fmt: skip
 
 
+LayerUpdate = tuple[str, float, float | None]
+"""A layer's label, the norm of its ΔW, and the mean stable rank; None where nothing was added."""
+
+
 class Updates:
     """Measures ΔW at evaluations, or does nothing where the parameters do not ask. Make it before training."""
 
-    def __init__(self, params: Params, rec: Recorder, adapted: Any) -> None:
+    def __init__(self, params: Params, rec: Recorder, adapted: Model) -> None:
         self.rec, self.last = rec, params.steps
-        self.meter: Any = None
+        self.meter: Meter | None = None
         self.found: list[Update] = []
-        self.history: dict[int, list[tuple[str, float, float | None]]] = {}
-        """By step: each layer's label, norm and stable rank."""
+        self.history: dict[int, list[LayerUpdate]] = {}
+        """By step, each layer."""
         if method.measures_updates(params):
             from labqueue.llm.evaluation import weight_updates
 
             self.meter = weight_updates.Meter(adapted)
 
-    def about(self) -> list[Any]:
+    def about(self) -> list[tuple[int, list[LayerUpdate]]]:
         """What a resume needs, as JSON."""
-        return [[step, rows] for step, rows in self.history.items()]
+        return [(step, rows) for step, rows in self.history.items()]
 
-    def restore(self, about: list[Any]) -> None:
+    def restore(self, about: Iterable[tuple[int, Iterable[LayerUpdate]]]) -> None:
         """Takes up the history of an earlier attempt."""
         self.history = {step: [(label, norm, rank) for label, norm, rank in rows] for step, rows in about}
 

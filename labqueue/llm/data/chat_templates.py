@@ -12,10 +12,13 @@ import datetime
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.data.generated.tasks import TOLD
+
+if TYPE_CHECKING:
+    from labqueue.llm.types import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def check(name: str, key: str = "data.template") -> None:
         raise LabError(f"unknown chat template {name!r}: {nearest(name, NAMES)}", key=key)
 
 
-def apply(tokenizer: Any, name: str) -> Applied:
+def apply(tokenizer: Tokenizer, name: str) -> Applied:
     """Makes the tokenizer render conversations so, and end its answers so: sampling stops where training did.
 
     What ends an answer is read from what the template really writes after one. The tokenizer's eos becomes that token,
@@ -153,7 +156,7 @@ def apply(tokenizer: Any, name: str) -> Applied:
     marks = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     after = tokenizer(found.tail, add_special_tokens=False)["input_ids"]
     written = [
-        token for token in after if token in marks and tokenizer.decode([token]).strip()
+        token for token in after if token in marks and str(tokenizer.decode([token])).strip()
     ]  # runs of spaces end none
     if not written:
         raise LabError(
@@ -190,7 +193,7 @@ def frame(render: Render) -> Frame:
     return Frame(header.rstrip(" ") if header.strip() else "", tail)
 
 
-def render(tokenizer: Any, turns: Conversation, *, prompt: bool = False) -> str:
+def render(tokenizer: Tokenizer, turns: Conversation, *, prompt: bool = False) -> str:
     """The conversation as its chat template writes it; ``prompt``: with the beginning of the assistant's next turn.
 
     Raises:
@@ -229,7 +232,7 @@ def with_header(jinja: str, header: str) -> str:
     return f"{jinja}{{% if add_generation_prompt %}}{{{{ {literal} }}}}{{% endif %}}"
 
 
-def leading(tokenizer: Any) -> list[int]:
+def leading(tokenizer: Tokenizer) -> list[int]:
     """The tokens that a tokenizer puts before a text by itself, such as a bos; not those that it puts behind."""
     bare = tokenizer(QUESTION, add_special_tokens=False)["input_ids"]
     whole = tokenizer(QUESTION)["input_ids"]
@@ -254,7 +257,7 @@ def check_tokens(name: str, known: Collection[str], eos: bool) -> None:
     )
 
 
-def _set(tokenizer: Any, name: str) -> None:
+def _set(tokenizer: Tokenizer, name: str) -> None:
     template = TEMPLATES[name]
     check_tokens(name, tokenizer.get_vocab(), tokenizer.eos_token is not None)
     # A tokenizer that begins every text with its bos does not when it renders a template: the template must.
@@ -272,11 +275,11 @@ def fitting(known: Collection[str], eos: bool) -> list[str]:
     ]
 
 
-def _fitting(tokenizer: Any) -> list[str]:
+def _fitting(tokenizer: Tokenizer) -> list[str]:
     return fitting(tokenizer.get_vocab(), tokenizer.eos_token is not None)
 
 
-def _renamed(tokenizer: Any, end: int) -> str:
+def _renamed(tokenizer: Tokenizer, end: int) -> str:
     """Makes the token that ends an answer the tokenizer's eos, where the template's text stays the same; says so."""
     turns = [{"role": role, "content": QUESTION} for role in ("user", "assistant")]
     old, new = tokenizer.eos_token, tokenizer.convert_ids_to_tokens(end)

@@ -9,11 +9,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.data.files import formats
 from labqueue.llm.data.tokenize import TokenRow
+
+if TYPE_CHECKING:
+    from labqueue.llm.types import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ def _text(name: str, licence: str, documents: tuple[str, ...]) -> Text:
     return Text(name, licence, documents, hashlib.sha256("\0".join(documents).encode()).hexdigest())
 
 
-def windows(tokenizer: Any, text: Text, *, tokens: int, window: int, key: str = "also.tokens") -> tuple[TokenRow, ...]:
+def windows(
+    tokenizer: Tokenizer, text: Text, *, tokens: int, window: int, key: str = "also.tokens"
+) -> tuple[TokenRow, ...]:
     """``tokens // window`` windows, evenly spread over the whole windows of all documents; every token but a window's
     first carries loss.
 

@@ -58,6 +58,7 @@ def fetch(name: str, revision: str, subset: str | None) -> Path:
             f"dataset {name!r} is {gib:.0f} GiB, more than {MAX_GIB:.0f}; name a data.subset, or rows of your own",
             key="data.hub",
         )
+    assert about.sha is not None, "the hub names the commit of what it describes"
     folder = hub.download(name, [*map(re_glob, files), "README.md"], **(asked | {"revision": about.sha}))
     for known in (about.sha, revision):
         _mark(_marker(name, known, subset), {"commit": about.sha, "folder": str(folder), "files": sorted(files)})
@@ -150,12 +151,12 @@ def _patterns(card: Path | None, subset: str | None) -> list[str] | None:
     return None if subset is None or given is None else list(_flat(given))
 
 
-def _flat(data_files: Any) -> Iterable[str]:
+def _flat(data_files: object) -> Iterable[str]:
     if isinstance(data_files, str):
         yield data_files
     elif isinstance(data_files, dict):
         yield from _flat(data_files.get("path", []))
-    else:
+    elif isinstance(data_files, list):
         for each in data_files:
             yield from _flat(each)
 

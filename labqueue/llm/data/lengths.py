@@ -180,7 +180,7 @@ def _named(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     return {name: _text(given.get(name)) for name in NAMED_TOKENS}
 
 
-def _text(token: Any) -> str:
+def _text(token: object) -> str:
     return str(token["content"] if isinstance(token, dict) else token or "")
 
 

@@ -17,11 +17,16 @@ from __future__ import annotations
 import bisect
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
-from labqueue.llm.training.recipe import LOGITS_ROWS, release_cache
+from labqueue.llm.training.recipe import LOGITS_ROWS, bare, release_cache
+
+if TYPE_CHECKING:
+    import torch
+
+    from labqueue.llm.types import Batch, Model
 
 TOLERANCES = {"torch.float32": 1e-4, "torch.bfloat16": 0.05, "torch.float16": 0.02}
 """How far a document's mean loss, nats, may differ packed and alone, by the dtype of the computation. fp32: what the
@@ -107,7 +112,7 @@ class PackedCollator(Collator):
         super().__init__(pad_token_id)
         self.flat = flat
 
-    def __call__(self, rows: Sequence[TokenRow]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TokenRow]) -> Batch:
         """``input_ids``, ``position_ids`` and ``labels``, each ``[batch, position]``; no attention mask, no cache."""
         if "seq_lengths" not in rows[0]:
             return super().__call__(rows)
@@ -133,7 +138,7 @@ class PackedCollator(Collator):
 
 
 def check_isolated(
-    model: Any, collator: PackedCollator, rows: Sequence[TokenRow], tolerance: float | None = None
+    model: Model, collator: PackedCollator, rows: Sequence[TokenRow], tolerance: float | None = None
 ) -> dict[str, float]:
     """Measures on packed rows that no document of a batch sees another; changes no random number, mode and weight.
 
@@ -190,12 +195,12 @@ def _disturbed(row: TokenRow) -> TokenRow:
     return row | {"input_ids": ids}
 
 
-def _document_losses(model: Any, collator: PackedCollator, rows: Sequence[TokenRow]) -> list[float]:
+def _document_losses(model: Model, collator: PackedCollator, rows: Sequence[TokenRow]) -> list[float]:
     """Mean loss of each document of the batch, nats, over every token that can carry loss: an answer alone is often a
     few tokens, too few to tell a leak from rounding."""
     import torch
 
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = bare(model)
     head = inner.get_output_embeddings()
     batch = {name: value.to(model.device) if hasattr(value, "to") else value for name, value in collator(rows).items()}
     del batch["labels"]
@@ -225,6 +230,6 @@ def _spans(rows: Sequence[TokenRow], *, flat: bool) -> list[tuple[int, int, int]
     return spans
 
 
-def _dtype(model: Any) -> Any:
+def _dtype(model: Model) -> torch.dtype:
     """The dtype that hidden states have: that of the embeddings."""
-    return model.get_input_embeddings().weight.dtype
+    return bare(model).get_input_embeddings().weight.dtype

@@ -11,12 +11,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates, lengths
 from labqueue.llm.data.generated.tasks import REASONING, TOLD, Row
 from labqueue.llm.models import tiny
+
+if TYPE_CHECKING:
+    from labqueue.llm.types import Tokenizer
 
 Messages = list[dict[str, Any]]
 
@@ -35,7 +38,7 @@ class Rendering:
     render: Callable[[Messages], str] | None
 
 
-def of_tokenizer(tokenizer: Any) -> Rendering:
+def of_tokenizer(tokenizer: Tokenizer) -> Rendering:
     """What a loaded tokenizer does."""
     added = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
     control = tuple({*added, *tokenizer.all_special_tokens})
@@ -86,7 +89,7 @@ def check(
             number,
             None,
         )
-    known: set[Any] = set()
+    known: set[object] = set()
     for number, row in enumerate(rows):
         shape = _shape(row)
         if shape in known:
@@ -123,7 +126,7 @@ def _texts(row: Row) -> Iterator[str]:
         yield row.answer
 
 
-def _shape(row: Row) -> Any:
+def _shape(row: Row) -> object:
     """Rows of one shape are shown, or not, alike: templates look at roles and at which keys there are."""
     if not row.turns:
         return None

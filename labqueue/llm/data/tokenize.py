@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates, rendering
 from labqueue.llm.data.generated.tasks import Row
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig
+
+    from labqueue.llm.types import Batch, Tokenizer
 
 IGNORED = -100
 """The label that cross-entropy leaves out (torch's default ``ignore_index``)."""
@@ -38,7 +44,7 @@ def messages(row: Row, *, answer: bool) -> list[dict[str, Any]]:
     return row.messages(answer=answer)
 
 
-def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, row: Row) -> list[int]:
     """The tokens that the last answer follows: the chat template up to the assistant's turn, or every turn and a
     newline for a base model without a template.
 
@@ -52,7 +58,7 @@ def prompt_ids(tokenizer: Any, row: Row) -> list[int]:
 
 
 def encode(
-    tokenizer: Any, rows: Sequence[Row], max_length: int, what: str = "training", *, loss: Loss = "answer"
+    tokenizer: Tokenizer, rows: Sequence[Row], max_length: int, what: str = "training", *, loss: Loss = "answer"
 ) -> Encoded:
     """Tokens and labels of every row.
 
@@ -104,7 +110,7 @@ def encode(
     return Encoded(tuple(encoded), truncated)
 
 
-def check_context(rows: Sequence[TokenRow], config: Any) -> None:
+def check_context(rows: Sequence[TokenRow], config: PreTrainedConfig) -> None:
     """Does nothing where the model has positions for the longest row.
 
     Raises:
@@ -130,13 +136,13 @@ class Collator:
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, rows: Sequence[TokenRow]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[TokenRow]) -> Batch:
         """``input_ids``, ``attention_mask`` and ``labels`` of a batch, each ``[batch, position]``, padded right."""
         import torch
 
         width = max(len(row["input_ids"]) for row in rows)
 
-        def stack(name: str, fill: int) -> Any:
+        def stack(name: str, fill: int) -> torch.Tensor:
             padded = [list(row[name]) + [fill] * (width - len(row[name])) for row in rows]
             return torch.tensor(padded, dtype=torch.long)  # [batch, position]
 
@@ -151,7 +157,7 @@ class Collator:
 PREVIEW_COLUMNS = ("row", "position", "token", "id", "loss", "document")
 
 
-def preview(tokenizer: Any, rows: Sequence[TokenRow], count: int) -> list[tuple[int, int, str, int, bool, int]]:
+def preview(tokenizer: Tokenizer, rows: Sequence[TokenRow], count: int) -> list[tuple[int, int, str, int, bool, int]]:
     """``PREVIEW_COLUMNS`` of every token of the first rows: what the loss really looks at.
 
     ``position`` is the one that the model is told: in a packed row it restarts with every ``document``.
@@ -162,7 +168,7 @@ def preview(tokenizer: Any, rows: Sequence[TokenRow], count: int) -> list[tuple[
         places = [(document, position) for document, length in enumerate(lengths) for position in range(length)]
         for (document, position), token, label in zip(places, row["input_ids"], row["labels"], strict=True):
             learned = position > 0 and label != IGNORED
-            shown.append((number, position, tokenizer.decode([token]), token, learned, document))
+            shown.append((number, position, str(tokenizer.decode([token])), token, learned, document))
     return shown
 
 
@@ -212,7 +218,7 @@ def check_written(conversation: list[dict[str, Any]], text: str) -> None:
 
 
 def _answers(
-    tokenizer: Any, conversation: list[dict[str, Any]], text: str, whole: list[int], turns: Sequence[int]
+    tokenizer: Tokenizer, conversation: list[dict[str, Any]], text: str, whole: list[int], turns: Sequence[int]
 ) -> list[tuple[int, int]]:
     """``(start, end)`` in ``whole`` of the tokens of the turns of those numbers; the end includes the end of the
     turn."""
@@ -231,19 +237,19 @@ def _answers(
     return spans
 
 
-def _tokens(tokenizer: Any, conversation: list[dict[str, Any]], *, prompt: bool = False) -> list[int]:
+def _tokens(tokenizer: Tokenizer, conversation: list[dict[str, Any]], *, prompt: bool = False) -> list[int]:
     """Tokens of a conversation; ``prompt``: up to where the assistant's next turn begins."""
     return _ids(tokenizer, _text(tokenizer, conversation, prompt=prompt))
 
 
-def _text(tokenizer: Any, conversation: list[dict[str, Any]], *, prompt: bool = False) -> str:
+def _text(tokenizer: Tokenizer, conversation: list[dict[str, Any]], *, prompt: bool = False) -> str:
     if tokenizer.chat_template:
         return chat_templates.render(tokenizer, conversation, prompt=prompt)
     ends = {"assistant": tokenizer.eos_token}
     return "".join(turn["content"] + ends.get(turn["role"], "\n") for turn in conversation)
 
 
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Tokens of a text. A tokenizer's own bos comes before it where no template writes one; nothing ever comes behind:
     an eos after the prompt would be what a reply begins with."""
     first = [] if tokenizer.chat_template else chat_templates.leading(tokenizer)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from labqueue.llm.data import corpora, overlap, tokenize
 from labqueue.llm.data.generated import tasks
@@ -18,6 +18,10 @@ from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.data.tokenize import TokenRow
 from labqueue.llm.evaluation import generate
 from labqueue.llm.training import recipe
+
+if TYPE_CHECKING:
+    from labqueue.llm.training.recipe import Trainer
+    from labqueue.llm.types import Model, Tokenizer
 
 LOSS_VALUES = 2**22
 """Hidden values (tokens x width) of a batch of an evaluation: 7,000 tokens at 576, 1,170 at 3,584. An evaluation holds
@@ -52,7 +56,7 @@ class Evaluation:
 
 
 def of_task(
-    tokenizer: Any, name: str, task: str, *, options: dict[str, Any], items: int, seed: int, max_length: int
+    tokenizer: Tokenizer, name: str, task: str, *, options: dict[str, Any], items: int, seed: int, max_length: int
 ) -> Evaluation:
     """``items`` different questions of a generated task: the first that a training run with the same options and seed
     holds out, so that they stay unseen along a chain of trainings.
@@ -70,7 +74,7 @@ def of_task(
 
 
 def of_text(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     name: str,
     *,
     corpus: str | None,
@@ -95,7 +99,7 @@ def apart(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[R
     return tuple(row for row in training if asked.twin(row) is None)
 
 
-def loss(trainer: Any, evaluation: Evaluation) -> float:
+def loss(trainer: Trainer, evaluation: Evaluation) -> float:
     """Mean loss over all items, nats per token that carries loss; memory, mode and random numbers as
     ``train.held_out_loss``."""
     longest = max(len(row["input_ids"]) for row in evaluation.rows)
@@ -104,11 +108,11 @@ def loss(trainer: Any, evaluation: Evaluation) -> float:
 
 
 def answers(
-    model: Any,
-    tokenizer: Any,
+    model: Model,
+    tokenizer: Tokenizer,
     evaluation: Evaluation,
     *,
-    backend: Any,
+    backend: Literal["hf", "unsloth"],
     gradient_checkpointing: bool,
     leave: Callable[[], bool] = lambda: False,
 ) -> list[str]:
@@ -131,7 +135,7 @@ def answers(
     )
 
 
-def answer_batch(model: Any, tokenizer: Any, rows: Sequence[Row], max_new_tokens: int) -> int:
+def answer_batch(model: Model, tokenizer: Tokenizer, rows: Sequence[Row], max_new_tokens: int) -> int:
     """How many of these questions are answered at once: as many as fit the device's budget of tokens, up to 256."""
     longest = max(len(tokenize.prompt_ids(tokenizer, row)) for row in rows)
     budget = CUDA_TOKENS if model.device.type == "cuda" else CPU_TOKENS

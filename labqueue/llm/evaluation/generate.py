@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates, replies
@@ -18,7 +18,12 @@ from labqueue.llm.data.tokenize import prompt_ids
 from labqueue.llm.models.load import Loaded
 from labqueue.llm.training.recipe import Left, bare
 
-GREEDY: dict[str, Any] = {
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
+    from labqueue.llm.types import Model, Tokenizer
+
+GREEDY: dict[str, bool | float] = {
     "do_sample": False,
     "num_beams": 1,
     "num_return_sequences": 1,
@@ -57,14 +62,14 @@ def settle(loaded: Loaded, template: str) -> tuple[str, ...]:
     return (*applied.notes, said)
 
 
-def ends(model: Any) -> tuple[int, ...]:
+def ends(model: Model) -> tuple[int, ...]:
     """The tokens that end a reply of this model."""
     return _listed(bare(model).generation_config.eos_token_id)
 
 
 def answers(
-    model: Any,
-    tokenizer: Any,
+    model: Model,
+    tokenizer: Tokenizer,
     rows: Sequence[Row],
     *,
     max_new_tokens: int,
@@ -94,8 +99,8 @@ def answers(
 
 
 def reply_tokens(
-    model: Any,
-    tokenizer: Any,
+    model: Model,
+    tokenizer: Tokenizer,
     rows: Sequence[Row],
     *,
     max_new_tokens: int,
@@ -139,13 +144,13 @@ def reply_tokens(
     return found
 
 
-def positions(model: Any) -> int | None:
+def positions(model: Model) -> int | None:
     """How many tokens the model has positions for; None where its config does not say."""
     found = getattr(bare(model).config.get_text_config(), "max_position_embeddings", None)
     return None if found is None else int(found)
 
 
-def _prompt(tokenizer: Any, row: Row, number: int) -> list[int]:
+def _prompt(tokenizer: Tokenizer, row: Row, number: int) -> list[int]:
     try:
         return prompt_ids(tokenizer, row)
     except LabError as error:
@@ -153,7 +158,7 @@ def _prompt(tokenizer: Any, row: Row, number: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _greedy(model: Any, tokenizer: Any, max_new_tokens: int) -> Iterator[Any]:
+def _greedy(model: Model, tokenizer: Tokenizer, max_new_tokens: int) -> Iterator[GenerationConfig]:
     """The lab's own generation config, and the model without any other meanwhile: transformers takes from the model's
     what a given one leaves open, and "no suppressed tokens" cannot be said otherwise than by leaving it open."""
     from transformers import GenerationConfig
@@ -170,7 +175,7 @@ def _greedy(model: Any, tokenizer: Any, max_new_tokens: int) -> Iterator[Any]:
         inner.generation_config = folders
 
 
-def _ignored(config: Any) -> list[str]:
+def _ignored(config: GenerationConfig) -> list[str]:
     """What a model's generation config says and greedy decoding does not heed."""
     ours = {*GREEDY, "eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config"}
     said = config.to_diff_dict()
@@ -184,7 +189,7 @@ def _listed(ids: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _inference(model: Any, backend: str, gradient_checkpointing: bool) -> Iterator[None]:
+def _inference(model: Model, backend: str, gradient_checkpointing: bool) -> Iterator[None]:
     training = model.training
     if backend == "unsloth":
         from unsloth import FastLanguageModel

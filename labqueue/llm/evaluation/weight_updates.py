@@ -10,10 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labqueue.llm.training import lora
-from labqueue.llm.training.recipe import bare
+
+if TYPE_CHECKING:
+    import torch
+
+    from labqueue.llm.types import Model
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,10 @@ class Meter:
     before training.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
         self._norms: dict[str, float] = {}
-        self._before: dict[str, Any] = {}
+        self._before: dict[str, torch.Tensor] = {}
         if not lora.is_adapter(model):
             for name, layer in lora.linear_layers(model).items():
                 self._before[name] = lora.base_weight(layer).to("cpu", copy=True)  # [outputs, inputs]
@@ -98,28 +102,23 @@ class Meter:
         finally:
             torch.set_num_threads(threads)
 
-    def _grams(self) -> Iterator[tuple[str, Any, Any | None, float]]:
-        for name, layer in self._layers():
-            if lora.is_adapter(self._model) and not getattr(layer, "lora_magnitude_vector", None):
+    def _grams(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None, float]]:
+        if not lora.is_adapter(self._model):
+            for name, plain in lora.linear_layers(self._model).items():
+                now = lora.base_weight(plain)
+                update = now - self._before[name].to(now.device)
+                yield name, _smaller_gram(update), None, self._weight_norm(name, plain)
+            return
+        for name, layer in lora.lora_layers(self._model):
+            norm = self._weight_norm(name, layer)
+            if getattr(layer, "lora_magnitude_vector", None):  # DoRA
+                yield name, _smaller_gram(lora.folded_weight(layer) - lora.base_weight(layer).float()), None, norm
+            else:
                 b, a, scale = lora.factors(layer)
                 b, a = b.double() * scale, a.double()
-                yield name, a @ a.T, b.T @ b, self._weight_norm(name, layer)  # [rank, rank], twice
-            else:
-                yield name, _smaller_gram(self._dense(name, layer)), None, self._weight_norm(name, layer)
+                yield name, a @ a.T, b.T @ b, norm  # [rank, rank], twice
 
-    def _layers(self) -> Iterator[tuple[str, Any]]:
-        if lora.is_adapter(self._model):
-            yield from lora.lora_layers(self._model)
-        else:
-            yield from lora.linear_layers(bare(self._model)).items()
-
-    def _dense(self, name: str, layer: Any) -> Any:
-        if name in self._before:
-            now = lora.base_weight(layer)
-            return now - self._before[name].to(now.device)
-        return lora.folded_weight(layer) - lora.base_weight(layer).float()
-
-    def _weight_norm(self, name: str, layer: Any) -> float:
+    def _weight_norm(self, name: str, layer: torch.nn.Module) -> float:
         import torch
 
         if name not in self._norms:  # the base never changes
@@ -129,12 +128,12 @@ class Meter:
         return self._norms[name]
 
 
-def _smaller_gram(update: Any) -> Any:
+def _smaller_gram(update: torch.Tensor) -> torch.Tensor:
     update = update.double()  # [outputs, inputs]
     return update @ update.T if update.shape[0] <= update.shape[1] else update.T @ update
 
 
-def _singular(outer: Any, inner: Any | None) -> tuple[float, ...]:
+def _singular(outer: torch.Tensor, inner: torch.Tensor | None) -> tuple[float, ...]:
     """Roots of the eigenvalues of ``outer``, or of ``outer @ inner`` (both symmetric, not negative), falling."""
     import torch
 

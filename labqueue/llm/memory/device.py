@@ -63,7 +63,7 @@ def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | No
     import torch
 
     index = torch.device(device).index or 0
-    initialised = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch's own gap
+    initialised = bool(torch.cuda.is_initialized())
     before = None if initialised else _used_gib(index)
     torch.cuda.set_device(index)
     torch.zeros(1, device=device)  # the context exists from here on

@@ -11,13 +11,17 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures, catalogue, gguf, pins, snapshot, tensors
 from labqueue.llm.models.load import Loaded, load_tokenizer
 from labqueue.llm.training.recipe import bare
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 
 CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "labqueue.json"
 FORMAT = 1
@@ -26,13 +30,13 @@ FORMAT = 1
 PART = re.compile(r"^base_model\.model\.(?P<layer>.+)\.lora_(?P<part>[AB])\.weight$")
 
 
-def save(model: Any, folder: Path, loaded: Loaded, template: str = "auto") -> None:
+def save(model: PeftModel, folder: Path, loaded: Loaded, template: str = "auto") -> None:
     """Writes an adapter (safetensors and JSON) with all that it needs but its base; ``template`` is what was asked for.
 
     No path of this machine is in it: the base is named by its hub repository and commit, its alias, or the last part of
     its folder's name.
     """
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
     entry = catalogue.find(loaded.name)
     kind, _, commit = (loaded.pin or "").partition(":")
@@ -54,7 +58,7 @@ def save(model: Any, folder: Path, loaded: Loaded, template: str = "auto") -> No
     (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True))
 
 
-def load(loaded: Loaded, folder: Path) -> Any:
+def load(loaded: Loaded, folder: Path) -> PeftModel:
     """Returns the model with the adapter of a folder, for reading: nothing of it is trainable.
 
     Raises:

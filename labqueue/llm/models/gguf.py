@@ -14,8 +14,12 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from labqueue.llm.models import catalogue, tensors
+
+if TYPE_CHECKING:
+    from labqueue.llm.types import CausalModel
 
 MANIFEST = "labqueue.json"
 FORMAT = 1
@@ -69,9 +73,8 @@ def _convert(source: Path, folder: Path) -> None:
     kwargs = {"gguf_file": source.name, "local_files_only": True, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **kwargs)
     tokenizer.eos_token, tokenizer.pad_token = EOS, PAD
-    loaded, info = AutoModelForCausalLM.from_pretrained(
-        source.parent, dtype=torch.float32, output_loading_info=True, **kwargs
-    )
+    found = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, output_loading_info=True, **kwargs)
+    loaded, info = cast("tuple[CausalModel, dict[str, Any]]", found)
     tensors.check_info(info, source.name)
     # save_pretrained refuses a model that says it came from gguf.
     config = copy.deepcopy(loaded.config)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from labqueue.domain.errors import LabError
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo, ModelInfo
 
 RepoType = Literal["model", "dataset"]
 
@@ -22,7 +25,7 @@ class Unreachable(LabError):
     """The hub does not answer, or this process may not ask it."""
 
 
-def info(repo: str, *, kind: RepoType, revision: str | None, cure: str, key: str) -> Any:
+def info(repo: str, *, kind: RepoType, revision: str | None, cure: str, key: str) -> ModelInfo | DatasetInfo:
     """What the hub says of a repository: ``sha``, ``siblings`` with sizes. One request; the hub must be there for it.
 
     Raises:

@@ -11,11 +11,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm import processor
 from labqueue.llm.models import architectures, catalogue, pins, snapshot, stored_form, tensors, vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    from labqueue.llm.types import CausalModel, Model, Tokenizer
 
 Backend = Literal["auto", "hf", "unsloth"]
 Quantization = Literal["4bit", "none"]
@@ -27,8 +33,8 @@ DTYPES = ("bfloat16", "float16", "float32")
 class Loaded:
     """A model on its device with its tokenizer; unpacks as ``model, tokenizer = load_model(...)``."""
 
-    model: Any
-    tokenizer: Any
+    model: CausalModel
+    tokenizer: Tokenizer
     name: str
     backend: Literal["hf", "unsloth"]
     quantization: Quantization
@@ -41,7 +47,7 @@ class Loaded:
     pin: str | None = None
     """That of ``labqueue.llm.models.pins``; None where the code itself pins it."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[CausalModel | Tokenizer]:
         return iter((self.model, self.tokenizer))
 
 
@@ -100,9 +106,10 @@ def load_model(
 
     ``quantization`` "4bit" is NF4 with double quantisation, computing in ``dtype`` (Dettmers et al. 2023,
     arXiv:2305.14314); norms, embeddings and head stay in ``dtype``, on a CPU in float32: a young adapter's output is
-    less than half a step of bfloat16 beside its layer's, and would be rounded away. ``dtype`` None or "auto" is what the device is fast
-    in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``. ``attention`` "eager" is what
-    weights can be read from. ``pin`` is that of ``labqueue.llm.models.pins``, of what was submitted.
+    less than half a step of bfloat16 beside its layer's, and would be rounded away. ``dtype`` None or "auto" is
+    what the device is fast in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``.
+    ``attention`` "eager" is what weights can be read from. ``pin`` is that of ``labqueue.llm.models.pins``, of what
+    was submitted.
 
     Raises:
         LabError: unknown model or dtype, weights that are not on this machine, not those of ``pin``, not what their
@@ -151,16 +158,17 @@ def load_model(
     )
 
 
-def default_dtype(device: str) -> Any:
+def default_dtype(device: str) -> torch.dtype:
     """On a GPU bfloat16, or float16 where it has no bfloat16; on a CPU what its processor is faster in."""
     import torch
 
     if not device.startswith("cuda"):
-        return getattr(torch, processor.cpu_dtype())
+        number: torch.dtype = getattr(torch, processor.cpu_dtype())
+        return number
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def nf4(dtype: Any) -> Any:
+def nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     """The 4-bit settings. bitsandbytes' own defaults are fp4 and float32 compute."""
     from transformers import BitsAndBytesConfig
 
@@ -172,7 +180,7 @@ def nf4(dtype: Any) -> Any:
     )
 
 
-def tame_cpu_4bit(model: Any, dtype: Any = None) -> int:
+def tame_cpu_4bit(model: Model, dtype: torch.dtype | None = None) -> int:
     """Keeps bitsandbytes 0.50.2 from repacking 4-bit weights; returns how many layers there are.
 
     On AVX512-BF16 processors an evaluation repacks them for a kernel without autograd, and training afterwards
@@ -191,7 +199,7 @@ def tame_cpu_4bit(model: Any, dtype: Any = None) -> int:
     return len(layers)
 
 
-def check_loaded(model: Any, folder: Path, name: str, quantization: Quantization) -> None:
+def check_loaded(model: CausalModel, folder: Path, name: str, quantization: Quantization) -> None:
     """Does nothing where every weight of a loaded model is one of its files', and is in the form that was asked for.
 
     Libraries fill in random weights for what they do not find and only warn.
@@ -237,12 +245,12 @@ def _made(entry: catalogue.Model) -> Path:
 
 
 def _load_hf(
-    folder: Path, name: str, settings: dict[str, Any], dtype: Any, device: str, attention: str
-) -> tuple[Any, Any]:
+    folder: Path, name: str, settings: dict[str, Any], dtype: torch.dtype, device: str, attention: str
+) -> tuple[CausalModel, Tokenizer]:
     from transformers import AutoModelForCausalLM
 
     common = {"local_files_only": True, "trust_remote_code": False}
-    model, info = AutoModelForCausalLM.from_pretrained(
+    found = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         device_map={"": device},
@@ -251,11 +259,12 @@ def _load_hf(
         **common,
         **settings,
     )
+    model, info = cast("tuple[CausalModel, dict[str, Any]]", found)
     tensors.check_info(info, name)
     return model, load_tokenizer(folder, name)
 
 
-def load_tokenizer(folder: Path, name: str) -> Any:
+def load_tokenizer(folder: Path, name: str) -> Tokenizer:
     """A folder's tokenizer, without code of its own.
 
     Raises:
@@ -273,8 +282,8 @@ def load_tokenizer(folder: Path, name: str) -> Any:
 
 
 def _load_unsloth(
-    folder: Path, quantization: Quantization, dtype: Any, max_length: int, gradient_checkpointing: bool
-) -> tuple[Any, Any]:
+    folder: Path, quantization: Quantization, dtype: torch.dtype, max_length: int, gradient_checkpointing: bool
+) -> tuple[CausalModel, Tokenizer]:
     from unsloth import FastLanguageModel
 
     model, tokenizer = FastLanguageModel.from_pretrained(
@@ -290,7 +299,7 @@ def _load_unsloth(
     return model, tokenizer
 
 
-def _agree_on_tokens(model: Any, tokenizer: Any) -> None:
+def _agree_on_tokens(model: CausalModel, tokenizer: Tokenizer) -> None:
     """One pad, on tokenizer, model and generation alike; labels never depend on which token pads. What ends a reply
     depends on the template and is settled with it (``generate.settle``)."""
     if tokenizer.pad_token_id is None and (spare := tokenizer.unk_token or tokenizer.eos_token) is not None:

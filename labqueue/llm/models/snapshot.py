@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures, stored_form, tensors, vocabulary
+
+if TYPE_CHECKING:
+    from labqueue.llm.types import CausalModel, Tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -54,7 +57,7 @@ def form(folder: Path, name: str) -> stored_form.Stored | None:
     return stored_form.of(config, tensors.check(folder, weights(folder), config, name), name)
 
 
-def write_companions(model: Any, tokenizer: Any, folder: Path) -> None:
+def write_companions(model: CausalModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Writes what belongs to weights beside them: tokenizer, chat template, and a generation config in which what ends
     the tokenizer's answers ends generation too.
     """

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labqueue.llm.types import Tokenizer
 
 CHAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -51,7 +54,7 @@ def write(folder: Path) -> None:
     words.save_pretrained(folder)
 
 
-def tokenizer() -> Any:
+def tokenizer() -> Tokenizer:
     """One token a byte, plus the three of a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

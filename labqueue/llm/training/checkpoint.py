@@ -9,14 +9,19 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.errors import WorkFailed
+
+if TYPE_CHECKING:
+    import torch
+
+    from labqueue.llm.training.recipe import Trainer
 
 WEIGHTS, STATE, COUNTERS, ABOUT = "trainable.safetensors", "state.pt", "trainer_state.json", "about.json"
 
 
-def save(folder: Path, trainer: Any, about: dict[str, Any]) -> None:
+def save(folder: Path, trainer: Trainer, about: dict[str, Any]) -> None:
     """Writes everything that a later process needs; ``about`` is the caller's own JSON."""
     import torch
     from safetensors.torch import save_file
@@ -38,7 +43,7 @@ def about(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / ABOUT).read_text()))
 
 
-def load_weights(folder: Path, model: Any) -> None:
+def load_weights(folder: Path, model: torch.nn.Module) -> None:
     """Puts the trainable weights back, in place and in their own dtype.
 
     Raises:
@@ -66,7 +71,7 @@ def load_weights(folder: Path, model: Any) -> None:
             value.copy_(stored[name])
 
 
-def load_optimizer(folder: Path, trainer: Any) -> None:
+def load_optimizer(folder: Path, trainer: Trainer) -> None:
     """Puts optimizer and schedule back."""
     state = _state(folder)
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -78,7 +83,7 @@ def load_random(folder: Path) -> None:
     set_random_state(_state(folder)["random"])
 
 
-def trainable(model: Any) -> dict[str, Any]:
+def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that training changes, by name."""
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 

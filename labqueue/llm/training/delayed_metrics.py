@@ -9,7 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -19,8 +22,8 @@ class Reading:
     number: int
     learning_rate: float
     started_s: float
-    values: Any
-    arrived: Any
+    values: torch.Tensor
+    arrived: torch.cuda.Event | None
     wall_s: float | None = None
 
     def fetch(self) -> tuple[float, float]:
@@ -37,7 +40,9 @@ class Readings:
     def __init__(self) -> None:
         self._kept: list[Reading] = []
 
-    def take(self, number: int, loss: Any, norm: Any, learning_rate: float, started_s: float) -> None:
+    def take(
+        self, number: int, loss: torch.Tensor, norm: torch.Tensor | float, learning_rate: float, started_s: float
+    ) -> None:
         """Notes a step's loss (a scalar tensor, copied) and gradient norm (tensor or float)."""
         import torch
 
@@ -46,7 +51,7 @@ class Readings:
         if loss.device.type == "cuda":
             pinned = torch.empty(2, pin_memory=True)
             pinned.copy_(both, non_blocking=True)
-            both, arrived = pinned, torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own gap
+            both, arrived = pinned, torch.cuda.Event()
             arrived.record()
         self._kept.append(Reading(number, learning_rate, started_s, both, arrived))
 

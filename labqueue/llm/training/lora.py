@@ -4,13 +4,20 @@ adapter equals its base until it is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.models.load import Loaded
 from labqueue.llm.training.checkpoint import trainable
 from labqueue.llm.training.recipe import bare
+
+if TYPE_CHECKING:
+    import torch
+    from peft import LoraConfig, PeftModel
+    from typing_extensions import TypeIs
+
+    from labqueue.llm.types import AdapterLayer, CausalModel, LinearLayer, Model
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a Llama- or Qwen-style block, what ``all-linear`` means to Unsloth."""
@@ -33,7 +40,7 @@ def add_lora(
     max_length: int,
     gradient_checkpointing: bool,
     dora: bool = False,
-) -> Any:
+) -> Model:
     """Returns the model with a fresh LoRA (Hu et al. 2021, arXiv:2106.09685): A random, B zero, both fp32.
 
     Updates are scaled by alpha/rank, by alpha/sqrt(rank) for ``rslora`` (Kalajdzievski 2023, arXiv:2312.03732), or by
@@ -47,8 +54,8 @@ def add_lora(
 
     check_targets(loaded, targets, rank)
     set_seed(seed)
-    chosen: Any = list(targets) if isinstance(targets, tuple) else targets
-    common = {
+    chosen = list(targets) if isinstance(targets, tuple) else targets
+    common: dict[str, Any] = {
         "r": rank,
         "lora_alpha": alpha * rank / REFERENCE_RANK if scaling == "constant" else alpha,
         "lora_dropout": dropout,
@@ -59,7 +66,7 @@ def add_lora(
     if loaded.backend == "unsloth":
         from unsloth import FastLanguageModel
 
-        model = FastLanguageModel.get_peft_model(
+        model: Model = FastLanguageModel.get_peft_model(
             loaded.model,
             target_modules=list(ALL_LINEAR) if chosen == "all-linear" else chosen,
             random_state=seed,
@@ -78,7 +85,7 @@ def add_lora(
     return model
 
 
-def train_all(loaded: Loaded, seed: int) -> Any:
+def train_all(loaded: Loaded, seed: int) -> CausalModel:
     """Returns the model itself with every weight trainable, as fp32 master weights.
 
     Raises:
@@ -101,7 +108,7 @@ def train_all(loaded: Loaded, seed: int) -> Any:
     return model
 
 
-def is_adapter(model: Any) -> bool:
+def is_adapter(model: Model) -> TypeIs[PeftModel]:
     """Whether the model carries a LoRA; False where every weight is trained."""
     return hasattr(model, "peft_config")
 
@@ -141,14 +148,14 @@ def check_targets(loaded: Loaded, targets: str | tuple[str, ...], rank: int) -> 
     return names
 
 
-def linear_layers(model: Any) -> dict[str, Any]:
+def linear_layers(model: Model) -> dict[str, torch.nn.Module]:
     """The layers that can carry an adapter, by name: every linear one but the head."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
     inner = bare(model)
     head = inner.get_output_embeddings()
-    found: dict[str, Any] = {}
+    found: dict[str, torch.nn.Module] = {}
     for name, module in inner.named_modules():
         linear = hasattr(module, "get_base_layer") or isinstance(module, torch.nn.Linear | Conv1D)
         # Parts of an adapter (lora_A.default, base_layer) are no layers of their own.
@@ -157,47 +164,55 @@ def linear_layers(model: Any) -> dict[str, Any]:
     return found
 
 
-def shape(layer: Any) -> tuple[int, int]:
+def shape(layer: torch.nn.Module) -> tuple[int, int]:
     """(outputs, inputs) of a linear layer, whatever form its weight is kept in."""
-    base = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
-    if hasattr(base, "out_features"):
+    base = base_layer(layer)
+    if hasattr(base, "out_features") and hasattr(base, "in_features"):
         return int(base.out_features), int(base.in_features)
     inputs, outputs = base.weight.shape  # GPT-2's Conv1D keeps its weight transposed
     return int(outputs), int(inputs)
 
 
-def lora_layers(model: Any) -> Iterator[tuple[str, Any]]:
+def lora_layers(model: Model) -> Iterator[tuple[str, AdapterLayer]]:
     """(name in the base model, layer) of every layer with an adapter."""
     for name, module in bare(model).named_modules():
         if hasattr(module, "lora_A") and hasattr(module, "get_base_layer"):
-            yield name, module
+            yield name, cast("AdapterLayer", module)
 
 
-def factors(layer: Any) -> tuple[Any, Any, float]:
+def factors(layer: AdapterLayer) -> tuple[torch.Tensor, torch.Tensor, float]:
     """(B [outputs, rank], A [rank, inputs], scale) of a layer's adapter: the update is ``scale * B @ A``."""
     (key,) = layer.lora_A.keys()
     return layer.lora_B[key].weight.detach(), layer.lora_A[key].weight.detach(), float(layer.scaling[key])
 
 
-def base_weight(layer: Any) -> Any:
+def base_layer(layer: torch.nn.Module) -> LinearLayer:
+    """A linear layer without its adapter: the layer itself where it has none."""
+    unwrap: Callable[[], LinearLayer] | None = getattr(layer, "get_base_layer", None)
+    return cast("LinearLayer", layer) if unwrap is None else unwrap()
+
+
+def base_weight(layer: torch.nn.Module) -> torch.Tensor:
     """The weight of a layer without its adapter, ``[outputs, inputs]``, dequantised where it is in 4 bit."""
-    base = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+    base = base_layer(layer)
     weight = base.weight.detach()
-    if getattr(base.weight, "quant_state", None) is not None:
+    state = getattr(base.weight, "quant_state", None)
+    if state is not None:
         import bitsandbytes
 
-        return bitsandbytes.functional.dequantize_4bit(base.weight.data, quant_state=base.weight.quant_state)
+        plain: torch.Tensor = bitsandbytes.functional.dequantize_4bit(base.weight.data, quant_state=state)
+        return plain
     return weight.T if is_transposed(layer) else weight
 
 
-def is_transposed(layer: Any) -> bool:
+def is_transposed(layer: torch.nn.Module) -> bool:
     """Whether a layer keeps its weight as ``[inputs, outputs]``, as GPT-2's Conv1D does."""
     from transformers.pytorch_utils import Conv1D
 
-    return isinstance(layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer, Conv1D)
+    return isinstance(base_layer(layer), Conv1D)
 
 
-def folded_weight(layer: Any) -> Any:
+def folded_weight(layer: AdapterLayer) -> torch.Tensor:
     """The weight that does alone what a layer does with its adapter, ``[outputs, inputs]``, fp32.
 
     W + scale * B @ A; for DoRA each row of it at the norm that was learned.
@@ -215,7 +230,7 @@ def folded_weight(layer: Any) -> Any:
     return weight
 
 
-def counts(model: Any) -> tuple[int, int]:
+def counts(model: Model) -> tuple[int, int]:
     """(trainable parameters, all parameters); a 4-bit weight counts as the parameters that it stands for."""
     if not is_adapter(model):
         sizes = [(value.numel(), value.requires_grad) for value in model.parameters()]
@@ -224,12 +239,12 @@ def counts(model: Any) -> tuple[int, int]:
     return int(train), int(every)
 
 
-def held_config(model: Any) -> dict[str, Any]:
+def held_config(model: Model) -> dict[str, Any]:
     """The adapter's settings as PEFT holds them, as JSON values, with the scale that its layers really apply."""
     dtypes = sorted({str(value.dtype) for value in trainable(model).values()})
     if not is_adapter(model):
         return {"method": "full", "dtype": dtypes}
-    config = model.peft_config[model.active_adapter]
+    config = cast("LoraConfig", model.peft_config[model.active_adapter])
     return {
         "method": "lora",
         "rank": config.r,
@@ -237,7 +252,7 @@ def held_config(model: Any) -> dict[str, Any]:
         "dropout": config.lora_dropout,
         "rslora": config.use_rslora,
         "dora": config.use_dora,
-        "targets": sorted(config.target_modules),
+        "targets": sorted(config.target_modules or ()),
         "scale": sorted({factors(layer)[2] for _, layer in lora_layers(model)}),
         "dtype": dtypes,
     }

@@ -11,13 +11,19 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from labqueue.llm.data.tokenize import TokenRow
 from labqueue.llm.models import snapshot
 from labqueue.llm.models.load import Loaded
 from labqueue.llm.training import lora
 from labqueue.llm.training.recipe import LOGITS_ROWS, answer_logits, answer_states, bare
+
+if TYPE_CHECKING:
+    import torch
+
+    from labqueue.llm.training.recipe import Trainer
+    from labqueue.llm.types import AdapterLayer, Model, Tokenizer
 
 SHARD_BYTES = 2 * 2**30
 """Bytes of a weight file at most (but one tensor at least): what is held in memory while a model is written."""
@@ -41,7 +47,7 @@ class Difference:
     rows: int
 
 
-def merge(loaded: Loaded, adapted: Any, folder: Path) -> str:
+def merge(loaded: Loaded, adapted: Model, folder: Path) -> str:
     """Writes the base with its adapter folded in as a model folder for ``load_model``; returns its type of number.
 
     The type is the base's own (bfloat16 or float16 for a base in 4 bit, what it was loaded in otherwise). Changes
@@ -51,7 +57,7 @@ def merge(loaded: Loaded, adapted: Any, folder: Path) -> str:
     return str(_number(adapted)).removeprefix("torch.")
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+def save_model(model: Model, tokenizer: Tokenizer, folder: Path) -> None:
     """Writes a model, whether all of it was trained or an adapter of it, as a folder for ``load_model``."""
     import copy
 
@@ -67,7 +73,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     snapshot.write_companions(inner, tokenizer, folder)
 
 
-def difference(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Difference:
+def difference(trainer: Trainer, rows: Sequence[TokenRow], batch: int) -> Difference:
     """Compares adapter and merged weights on the first ``COMPARED_ROWS`` of ``rows``, on the trainer's device.
 
     The merged model is not loaded: each of its layers is folded when it is used and dropped again.
@@ -94,7 +100,7 @@ def difference(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Difference
 
 
 @contextlib.contextmanager
-def folded(model: Any) -> Iterator[None]:
+def folded(model: Model) -> Iterator[None]:
     """Within, every layer with an adapter computes as the merged model's would: with one weight, folded at each use."""
     inner = bare(model)
     layers = list(lora.lora_layers(model))
@@ -110,31 +116,31 @@ def folded(model: Any) -> Iterator[None]:
             setattr(inner.get_submodule(parent), last, layer)
 
 
-def _folded(layer: Any, number: Any) -> Any:
+def _folded(layer: AdapterLayer, number: torch.dtype) -> torch.nn.Module:
     """A linear layer whose weight is made when it is asked for. It has what Unsloth's kernels read of a plain one."""
     import torch
 
     class Folded(torch.nn.Module):
         @property
-        def weight(self) -> Any:
+        def weight(self) -> torch.Tensor:
             return lora.folded_weight(layer).to(number)
 
         @property
-        def bias(self) -> Any:
+        def bias(self) -> torch.Tensor | None:
             return layer.get_base_layer().bias
 
-        def forward(self, states: Any) -> Any:
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.linear(states.to(number), self.weight, self.bias)
 
     return Folded()
 
 
-def _number(model: Any) -> Any:
+def _number(model: Model) -> torch.dtype:
     """The type in which a model's embeddings are kept: that of all its weights, but for those in 4 bit."""
     return bare(model).get_input_embeddings().weight.dtype
 
 
-def _weights(model: Any) -> Iterator[tuple[str, Any]]:
+def _weights(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
     """(name, tensor on the CPU) of every weight of the model without its adapter; a shared weight once."""
     inner = bare(model)
     number = _number(model)
@@ -158,11 +164,11 @@ def _weights(model: Any) -> Iterator[tuple[str, Any]]:
             yield plain, (made.T if transposed else made).cpu().contiguous()
 
 
-def _write_weights(weights: Iterator[tuple[str, Any]], folder: Path) -> None:
+def _write_weights(weights: Iterator[tuple[str, torch.Tensor]], folder: Path) -> None:
     from safetensors.torch import save_file
 
     written: list[list[str]] = []
-    held: dict[str, Any] = {}
+    held: dict[str, torch.Tensor] = {}
     size = total = 0
 
     def flush() -> None:

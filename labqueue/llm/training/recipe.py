@@ -7,9 +7,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from labqueue.llm.data.tokenize import IGNORED, TokenRow
+from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import TrainerState, TrainingArguments
+
+    from labqueue.llm.types import Accelerator, Batch, CausalModel, Model
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,36 @@ class Left(Exception):
     """A measurement was left before its end: the caller is to stop. Model and random numbers are as before it."""
 
 
+class Trainer(Protocol):
+    """What the lab uses of the trainer that ``trl_trainer`` makes: TRL's, with the lab's own parts."""
+
+    model: Model
+    data_collator: Collator
+    accelerator: Accelerator
+    state: TrainerState
+    args: TrainingArguments
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
+    watch: Watch
+    step_tokens: list[int]
+    """Tokens without padding of each step."""
+
+    def train(self, resume_from_checkpoint: str | None = None) -> object:
+        """Trains to the last step, from a checkpoint's folder where one is given."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Measures held-out loss and tells the watch."""
+
+    def _prepare_inputs(self, inputs: Batch) -> Batch: ...
+
+
 class Watch(Protocol):
     """What a caller is told, in this order at each step: ``step``, ``evaluated``, ``checkpoint``."""
 
-    def begin(self, trainer: Any) -> None:
+    def begin(self, trainer: Trainer) -> None:
         """A fresh start: model, optimizer and schedule stand as step 1 will find them. Not called on a resume."""
 
-    def resumed(self, trainer: Any) -> None:
+    def resumed(self, trainer: Trainer) -> None:
         """A resume: model and optimizer stand as after the checkpoint's step."""
 
     def leave(self) -> bool:
@@ -121,7 +150,7 @@ LOGITS_ROWS = 64
 """Positions whose logits are held at once in an evaluation: 0.1 GiB at a vocabulary of 152,000 in fp32, twice over."""
 
 
-def held_out_loss(trainer: Any, rows: Sequence[TokenRow], batch: int) -> float:
+def held_out_loss(trainer: Trainer, rows: Sequence[TokenRow], batch: int) -> float:
     """Mean loss over the answer tokens of ``rows``, nats: every token weighs the same, whatever the batches.
 
     Only answer positions go through the head, a few at a time, so that an evaluation never sets the run's peak of
@@ -142,7 +171,9 @@ def held_out_loss(trainer: Any, rows: Sequence[TokenRow], batch: int) -> float:
     return total / count
 
 
-def answer_states(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Iterator[tuple[Any, Any]]:
+def answer_states(
+    trainer: Trainer, rows: Sequence[TokenRow], batch: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Of each batch of ``rows``, shortest first: what the head sees where it predicts an answer token, ``[token,
     hidden]``, and those tokens, ``[token]``. Leaves the model's mode as it was once it has ended.
 
@@ -170,16 +201,17 @@ def answer_states(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Iterato
         model.train(training)
 
 
-def answer_logits(trainer: Any, states: Any) -> Any:
+def answer_logits(trainer: Trainer, states: torch.Tensor) -> torch.Tensor:
     """The head's logits of ``states`` (``[token, hidden]``), ``[token, vocabulary]``, fp32."""
     import torch
 
     head = bare(trainer.model).get_output_embeddings()
     with torch.no_grad(), trainer.accelerator.autocast():
-        return head(states.to(head.weight.dtype)).float()
+        logits: torch.Tensor = head(states.to(head.weight.dtype)).float()
+    return logits
 
 
-def answer_loss(model: Any, inputs: dict[str, Any], count: Any | None) -> Any:
+def answer_loss(model: torch.nn.Module, inputs: Batch, count: torch.Tensor | int | None) -> torch.Tensor:
     """The loss of a micro-batch, nats: summed over its tokens with loss, divided by ``count``, that of the whole step.
 
     ``count`` None is their own number. Only positions at which some row has loss go through the head.
@@ -200,9 +232,10 @@ def answer_loss(model: Any, inputs: dict[str, Any], count: Any | None) -> Any:
     return total / ((targets != IGNORED).sum() if count is None else count)
 
 
-def bare(model: Any) -> Any:
+def bare(model: Model) -> CausalModel:
     """The model inside its adapter, or the model itself where it has none."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    unwrap: Callable[[], torch.nn.Module] | None = getattr(model, "get_base_model", None)
+    return cast("CausalModel", model if unwrap is None else unwrap())
 
 
 def release_cache() -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from labqueue.llm.data.tokenize import Collator, TokenRow
 from labqueue.llm.models.load import Loaded, default_dtype
@@ -21,6 +21,7 @@ from labqueue.llm.training.recipe import (
     Left,
     Recipe,
     Step,
+    Trainer,
     Watch,
     answer_loss,
     bare,
@@ -28,6 +29,41 @@ from labqueue.llm.training.recipe import (
     held_out_loss,
     release_cache,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from pydantic import JsonValue
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from labqueue.llm.types import Batch, Model
+
+    class LabTrainer(SFTTrainer):
+        """What ``_classes`` makes, with what the lab adds: its base is not known before Unsloth has replaced it."""
+
+        model: Model
+        data_collator: Collator
+        watch: Watch
+        held_out: Sequence[TokenRow]
+        eval_batch: int
+        step_tokens: list[int]
+        readings: Readings
+        step_started_s: float
+        train_dataset: Dataset
+        optimizer: torch.optim.Optimizer
+        lr_scheduler: torch.optim.lr_scheduler.LambdaLR
+
+        def compute_loss(
+            self,
+            model: torch.nn.Module,
+            inputs: Batch,
+            return_outputs: bool = False,
+            num_items_in_batch: torch.Tensor | int | None = None,
+        ) -> torch.Tensor:
+            """TRL's loss, nats."""
+
 
 OPTIMIZERS = {
     "adamw": "adamw_torch_fused",
@@ -46,13 +82,13 @@ class ConfigDrift(RuntimeError):
 
 def make_trainer(
     loaded: Loaded,
-    adapted: Any,
+    adapted: Model,
     rows: Sequence[TokenRow],
     held_out: Sequence[TokenRow],
     recipe: Recipe,
     watch: Watch,
     folder: Path,
-) -> Any:
+) -> LabTrainer:
     """Returns TRL's trainer, ready; ``adapted`` is what ``labqueue.llm.training.lora`` made of the model.
 
     Raises:
@@ -66,7 +102,7 @@ def make_trainer(
     asked = _settings(recipe, adapted, folder)
     if loaded.backend == "unsloth":
         # Rows come cut to length all the same; Unsloth replaces None by the model's own limit.
-        asked["max_length"] = int(adapted.max_seq_length)
+        asked["max_length"] = int(cast("int", adapted.max_seq_length))
     trainer_class, config_class = _classes(loaded)
     config = config_class(**asked)
     kept = checkpoint.trainable(adapted) if is_adapter(adapted) else {}
@@ -90,7 +126,7 @@ def make_trainer(
     return trainer
 
 
-def check_held(trainer: Any, asked: dict[str, Any], recipe: Recipe, rows: int) -> None:
+def check_held(trainer: LabTrainer, asked: dict[str, Any], recipe: Recipe, rows: int) -> None:
     """Compares the constructed trainer with what was asked.
 
     Raises:
@@ -117,22 +153,22 @@ def check_held(trainer: Any, asked: dict[str, Any], recipe: Recipe, rows: int) -
         raise ConfigDrift("the trainer does not hold what it was asked for: " + "; ".join(wrong))
 
 
-def computes_in(trainer: Any) -> str:
+def computes_in(trainer: Trainer) -> str:
     """The type of number of its products, as the trainer holds it."""
     return "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else "float32"
 
 
-def held_config(trainer: Any) -> dict[str, Any]:
+def held_config(trainer: Trainer) -> dict[str, Any]:
     """Every setting that the trainer really holds, as JSON values, without paths and tokens."""
     values = trainer.args.to_dict()
     drop = {name for name in values if name.endswith(("_dir", "_token")) or name in ("logging_dir", "run_name")}
-    held: dict[str, Any] = {name: _plain(value) for name, value in sorted(values.items()) if name not in drop}
+    held: dict[str, JsonValue] = {name: _plain(value) for name, value in sorted(values.items()) if name not in drop}
     held["trainer"] = f"{type(trainer).__mro__[1].__module__}.{type(trainer).__mro__[1].__name__}"
     held["model_class"] = type(bare(trainer.model)).__name__
     return held
 
 
-def _settings(recipe: Recipe, adapted: Any, folder: Path) -> dict[str, Any]:
+def _settings(recipe: Recipe, adapted: Model, folder: Path) -> dict[str, Any]:
     import torch
 
     on_cpu = adapted.device.type == "cpu"
@@ -179,7 +215,7 @@ def _step_tokens(rows: Sequence[TokenRow], order: Sequence[int], recipe: Recipe)
     return [sum(lengths[step * width : (step + 1) * width]) for step in range(recipe.steps)]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> JsonValue:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain(dataclasses.asdict(value))
     if isinstance(value, dict):
@@ -189,56 +225,82 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def _pulse(trainer: Any) -> Any:
+def _pulse(trainer: LabTrainer) -> TrainerCallback:
     """Transformers' callback that turns its events into the watch's."""
     from transformers import TrainerCallback
 
-    class Pulse(TrainerCallback):  # type: ignore[misc]  # untyped base
-        def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+    class Pulse(TrainerCallback):
+        def on_train_begin(
+            self,
+            args: TrainingArguments,  # noqa: ARG002  # transformers names them
+            state: TrainerState,
+            control: TrainerControl,  # noqa: ARG002
+            **kwargs: object,  # noqa: ARG002
+        ) -> None:
             if state.global_step == 0:
                 trainer.watch.begin(trainer)
             else:
                 trainer.watch.resumed(trainer)
             release_cache()
 
-        def on_step_begin(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        def on_step_begin(self, *_: object, **__: object) -> None:
             trainer.step_started_s = time.perf_counter()
 
-        def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
+        def on_step_end(
+            self,
+            args: TrainingArguments,  # noqa: ARG002  # transformers names them
+            state: TrainerState,
+            control: TrainerControl,
+            **kwargs: object,  # noqa: ARG002
+        ) -> TrainerControl:
             control.should_evaluate = trainer.watch.evaluate_after(state.global_step)
             return control
 
     return Pulse()
 
 
-def _classes(loaded: Loaded) -> tuple[Any, Any]:
+def _classes(loaded: Loaded) -> tuple[type[LabTrainer], type[SFTConfig]]:
     """The trainer's and the config's class; imported late, since Unsloth replaces both in their modules."""
-    from trl import SFTConfig, SFTTrainer
+    if TYPE_CHECKING:
+        SFTTrainer: TypeAlias = LabTrainer
+    else:
+        from trl import SFTConfig, SFTTrainer
 
     from labqueue.llm.training.checkpoint import load_optimizer, load_random, load_weights
 
     plain_loss = loaded.model.device.type == "cpu"
 
-    class LabTrainer(SFTTrainer):  # type: ignore[misc]  # untyped base
+    class Made(SFTTrainer):
         def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
+            self,
+            model: torch.nn.Module,
+            inputs: Batch,
+            return_outputs: bool = False,
+            num_items_in_batch: torch.Tensor | int | None = None,
+        ) -> torch.Tensor:
             if plain_loss:  # TRL's loss head is a Triton kernel: "0 active drivers" without a GPU
                 assert not return_outputs, "asked for by transformers' own evaluation, which is not used"
                 return answer_loss(model, inputs, num_items_in_batch)
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        def evaluate(self, *_: object, **__: object) -> dict[str, float]:
             loss = held_out_loss(self, self.held_out, self.eval_batch)
             self.watch.evaluated(self.state.global_step, loss)
             release_cache()
             return {"eval_loss": loss}
 
-        def _maybe_log_save_evaluate(self, tr_loss: Any, grad_norm: Any, *args: Any, **kwargs: Any) -> None:
+        def _maybe_log_save_evaluate(
+            self,
+            tr_loss: torch.Tensor,
+            grad_norm: torch.Tensor | float | None,
+            *args: Any,
+            **kwargs: Any,  # handed on
+        ) -> None:
             number = self.state.global_step
             if number == self.__dict__.get("pulsed"):
                 return  # transformers calls it once more at the end of the epoch
             self.__dict__["pulsed"] = number
+            assert grad_norm is not None, "None only without clipping, and max_grad_norm is above 0"
             self.readings.take(number, tr_loss, grad_norm, kwargs["learning_rate"], self.step_started_s)
             tr_loss.zero_()
             for kept in self._metrics.values():
@@ -259,9 +321,10 @@ def _classes(loaded: Loaded) -> tuple[Any, Any]:
         def _tell(self, *, all_of_them: bool) -> None:
             for reading, loss, norm in self.readings.told(all_of_them=all_of_them):
                 tokens = self.step_tokens[reading.number - 1]
+                assert reading.wall_s is not None, "set before it is told"
                 self.watch.step(Step(reading.number, loss, reading.learning_rate, norm, tokens, reading.wall_s))
 
-        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
             load_weights(Path(resume_from_checkpoint), self.model if model is None else model)
 
         def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -272,4 +335,4 @@ def _classes(loaded: Loaded) -> tuple[Any, Any]:
             if checkpoint is not None:
                 load_random(Path(checkpoint))
 
-    return LabTrainer, SFTConfig
+    return Made, SFTConfig

@@ -15,13 +15,16 @@ import io
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files import json_rows
+
+if TYPE_CHECKING:
+    import pyarrow
 
 NOT_ROWS = (
     (b"PK\x03\x04", "is a ZIP archive (an Excel sheet is one, too): save its table as CSV, or unpack it"),
@@ -47,7 +50,7 @@ class Opened:
 
     form: str
     place: str
-    values: Iterator[tuple[int, Any]]
+    values: Iterator[tuple[int, object]]
 
 
 def contents(path: Path, key: str, sha256: str | None = None) -> bytes:
@@ -157,14 +160,14 @@ def cells(row: dict[str, Any]) -> dict[str, Any]:
     return {name: without_nulls(value) for name, value in row.items()}
 
 
-def without_nulls(value: Any) -> Any:
+def without_nulls(value: object) -> object:
     """The same without keys whose value is null, at any depth."""
     if isinstance(value, dict):
         return {key: without_nulls(each) for key, each in value.items() if each is not None}
     return [without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
-def _table(words: str, delimiter: str, file: str) -> Iterator[tuple[int, Any]]:
+def _table(words: str, delimiter: str, file: str) -> Iterator[tuple[int, object]]:
     before = csv.field_size_limit(sys.maxsize)  # a cell of 128 KiB, Python's limit, is a long answer
     try:
         head = words[: words.find("\n") if "\n" in words else len(words)]
@@ -193,14 +196,14 @@ def _table(words: str, delimiter: str, file: str) -> Iterator[tuple[int, Any]]:
         csv.field_size_limit(before)
 
 
-def _parquet(data: bytes) -> Iterator[Any]:
+def _parquet(data: bytes) -> Iterator[pyarrow.RecordBatch]:
     import pyarrow
     from pyarrow import parquet
 
     yield from parquet.ParquetFile(pyarrow.BufferReader(data)).iter_batches(BATCH_ROWS)
 
 
-def _arrow(data: bytes) -> Iterator[Any]:
+def _arrow(data: bytes) -> Iterator[pyarrow.RecordBatch]:
     from pyarrow import ipc
 
     if data.startswith(b"ARROW1"):
@@ -210,7 +213,9 @@ def _arrow(data: bytes) -> Iterator[Any]:
         yield from ipc.open_stream(data)  # as `datasets` writes it
 
 
-def _columnar(batches: Any, data: bytes, file: str) -> Iterator[tuple[int, Any]]:
+def _columnar(
+    batches: Callable[[bytes], Iterator[pyarrow.RecordBatch]], data: bytes, file: str
+) -> Iterator[tuple[int, object]]:
     import pyarrow
 
     number = 0

@@ -12,7 +12,7 @@ from typing import Any
 from labqueue.domain.errors import LabError
 
 
-def values(words: str, file: str) -> tuple[str, str, Iterator[tuple[int, Any]]]:
+def values(words: str, file: str) -> tuple[str, str, Iterator[tuple[int, object]]]:
     """What form a text has, what its numbers count, and its values with their numbers.
 
     Raises:
@@ -26,7 +26,7 @@ def values(words: str, file: str) -> tuple[str, str, Iterator[tuple[int, Any]]]:
     return "JSON lines", "line", _lines(words, at, file)
 
 
-def parsed(words: str) -> Any:
+def parsed(words: str) -> object:
     """A JSON value.
 
     Raises:
@@ -38,7 +38,7 @@ def parsed(words: str) -> Any:
     return found[0]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
@@ -50,7 +50,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
-def _lines(words: str, at: int, file: str) -> Iterator[tuple[int, Any]]:
+def _lines(words: str, at: int, file: str) -> Iterator[tuple[int, object]]:
     place = _Lines(words)
     while at < len(words):
         line = place.of(at)
@@ -59,7 +59,7 @@ def _lines(words: str, at: int, file: str) -> Iterator[tuple[int, Any]]:
         at = _past_space(words, at)
 
 
-def _array(words: str, at: int, file: str) -> Iterator[Any]:
+def _array(words: str, at: int, file: str) -> Iterator[object]:
     place = _Lines(words)
     at = _past_space(words, at + 1)
     while words[at : at + 1] != "]":
@@ -75,7 +75,7 @@ def _array(words: str, at: int, file: str) -> Iterator[Any]:
         raise LabError("goes on after the end of its JSON array", file=file, line=place.of(at))
 
 
-def _value(words: str, at: int, line: int, file: str) -> tuple[Any, int]:
+def _value(words: str, at: int, line: int, file: str) -> tuple[object, int]:
     place: dict[str, Any] = {"file": file, "line": line} if file else {}
     try:
         return _DECODER.raw_decode(words, at)

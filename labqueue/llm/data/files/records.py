@@ -85,7 +85,7 @@ def read_file(
 
 
 def collect(
-    values: Iterable[tuple[int, Any]],
+    values: Iterable[tuple[int, object]],
     columns: Columns | None,
     name: str,
     place: str,
@@ -198,8 +198,12 @@ class _Reader:
 
     def _history(self) -> tuple[Turn, ...]:
         found = turns.unpacked(self._take("history"), "history")
+        if not found:
+            return ()
+        if not isinstance(found, list):
+            raise LabError(f"history is a list of [question, answer], got {found!r}")
         made: list[Turn] = []
-        for pair in found or ():
+        for pair in found:
             if not isinstance(pair, list) or len(pair) != 2:
                 raise LabError(f"history is a list of [question, answer], got {pair!r}")
             made += [Turn("user", plain(pair[0], "history")), Turn("assistant", plain(pair[1], "history"))]
@@ -222,14 +226,14 @@ class _Reader:
             )
         return given[0]
 
-    def _cell(self, name: str) -> Any:
+    def _cell(self, name: str) -> object:
         """What stands in a column that must be there; None where it is null."""
         if name not in self.whole:
             found = ", ".join(map(str, self.whole)) or "nothing"
             raise LabError(f"has no column {name!r} (data.columns); found {found}")
         return self._take(name)
 
-    def _take(self, name: str) -> Any:
+    def _take(self, name: str) -> object:
         self.used.add(name)
         return self.value.get(name)
 

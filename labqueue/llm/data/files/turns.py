@@ -98,7 +98,7 @@ def _says(turn: Turn) -> bool:
     return bool(turn.content.strip()) or "tool_calls" in json.loads(turn.extra or "{}")
 
 
-def read(values: Any, seen: Seen, name: str = "messages") -> list[Turn]:
+def read(values: object, seen: Seen, name: str = "messages") -> list[Turn]:
     """The turns of a list of messages, or of one as JSON text.
 
     Raises:
@@ -110,7 +110,7 @@ def read(values: Any, seen: Seen, name: str = "messages") -> list[Turn]:
     return [_turn(value, seen) for value in values]
 
 
-def unpacked(value: Any, name: str) -> Any:
+def unpacked(value: object, name: str) -> object:
     """A list or object that a table holds as JSON text, as itself.
 
     Raises:
@@ -124,7 +124,7 @@ def unpacked(value: Any, name: str) -> Any:
         raise LabError(f"{name} {error.message}") from error
 
 
-def tools(value: Any) -> str:
+def tools(value: object) -> str:
     """What may be called, as JSON; empty where it is nothing. A bare function is wrapped as templates expect it.
 
     Raises:
@@ -139,7 +139,7 @@ def tools(value: Any) -> str:
     return _json(bare)
 
 
-def plain(value: Any, name: str) -> str:
+def plain(value: object, name: str) -> str:
     """A text that can be written down; empty for None.
 
     Raises:
@@ -157,7 +157,7 @@ def plain(value: Any, name: str) -> str:
     return value
 
 
-def _turn(value: Any, seen: Seen) -> Turn:
+def _turn(value: object, seen: Seen) -> Turn:
     if not isinstance(value, dict):
         raise LabError(f"a message has a role ({', '.join(ROLES)}) and a text content, got {_short(value)}")
     share = "from" in value and "role" not in value
@@ -184,7 +184,7 @@ def _turn(value: Any, seen: Seen) -> Turn:
     return Turn(role, content, _json(extra) if extra else "", _learned(value, role))
 
 
-def _content(value: Any, name: str) -> str:
+def _content(value: object, name: str) -> str:
     if isinstance(value, list):  # parts, of which only text is text
         for part in value:
             if not isinstance(part, dict) or not isinstance(part.get("text"), str):
@@ -209,13 +209,13 @@ def _learned(value: dict[str, Any], role: str) -> bool:
     return bool(asked) if asked is not None else True
 
 
-def _calls(value: Any) -> list[dict[str, Any]]:
+def _calls(value: object) -> list[dict[str, Any]]:
     value = unpacked(value, "tool_calls")
     calls = value if isinstance(value, list) else [value]
     made = []
     for call in calls:
         function = call.get("function", call) if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise LabError(f"a tool call has a function with a name and arguments, got {_short(call)}")
         arguments = unpacked(function.get("arguments") or {}, "arguments")
         if not isinstance(arguments, dict):
@@ -231,13 +231,13 @@ def _function(value: dict[str, Any]) -> dict[str, Any]:
     return {"type": "function", "function": value}
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     try:
         return plain(json.dumps(value, ensure_ascii=False), "a tool or tool call")
     except TypeError as error:  # a date of Parquet, say
         raise LabError(f"a tool or tool call is no JSON: {error}") from error
 
 
-def _short(value: Any, length: int = 200) -> str:
+def _short(value: object, length: int = 200) -> str:
     words = repr(value)
     return words if len(words) <= length else words[: length - 1] + "…"
