@@ -18,13 +18,10 @@ demo: $(STAMP)  ## The main job: a real QLoRA sweep on this machine, then its re
 test: $(STAMP)  ## All tests, on a CPU
 	OMP_NUM_THREADS=1 $(RUN) pytest -n logical --dist loadscope
 
-# The scripts of benchmarks/ import one another by bare names; mypy takes no files and packages in one call.
 check: $(STAMP)  ## Style, types, layers, documents in step with the code
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(RUN) mypy --package benchmarks.chaos
-	$(RUN) mypy benchmarks/*.py
 	$(RUN) lint-imports --no-logo
 	$(RUN) pytest tests/test_architecture.py
 	$(RUN) labqueue questions --check --root .

@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import turns
+from benchmarks import turns
 
 ROOT = Path(__file__).resolve().parents[1]
 LABQUEUE = [sys.executable, "-m", "labqueue"]
@@ -40,9 +40,9 @@ READY = "warm"
 
 def make(folder: Path) -> None:
     """Writes ``model/`` (Qwen2.5-7B's shape: its public config.json) and ``rows.jsonl`` of LENGTH tokens each."""
-    import memory
+    from benchmarks.memory import shapes
 
-    memory.make(folder, "qwen2.5-7b")
+    shapes.make(folder, "qwen2.5-7b")
     (folder / "qwen2.5-7b").rename(folder / "model")
     with (folder / "rows.jsonl").open("w") as file:
         for number in range(STEPS * BATCH + HELD_OUT):

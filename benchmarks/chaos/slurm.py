@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.chaos.peers import TASKS, Peer, call, needed, spawn
+from benchmarks.chaos.peer import TASKS, Peer, call, needed, spawn
 from benchmarks.chaos.tracing import Missing
 
 CONFIG = """

@@ -125,13 +125,17 @@ def test_a_measured_7b_run_is_predicted_within_five_percent(backend: Any, measur
     assert found.total_gib == pytest.approx(measured_gib, rel=0.05)
 
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-MEASURED = BENCHMARKS / "memory_rows.json"
+ROOT = Path(__file__).resolve().parents[2]
+MEASURED = ROOT / "benchmarks" / "memory" / "rows.json"
 
 
 def of_measured_rows(what: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "memory.py"), what, str(MEASURED)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.memory", what, str(MEASURED)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     document: dict[str, Any] = json.loads(done.stdout)
     return document

@@ -1,6 +1,6 @@
 """The fitted numbers of the memory ledger, in one place: what the allocator adds to what is counted.
 
-Refitted by ``python benchmarks/memory.py fit ROWS``; ``SOURCE`` says from which runs (docs/memory.md).
+Refitted by ``python -m benchmarks.memory fit ROWS``; ``SOURCE`` says from which runs (docs/memory.md).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SOURCE = (
-    "python benchmarks/memory.py fit benchmarks/memory_rows.json: 32 runs of three shapes on one H200, driver"
+    "python -m benchmarks.memory fit benchmarks/memory/rows.json: 32 runs of three shapes on one H200, driver"
     " 580.159.04, 2026-11-23; torch 2.11, transformers 5.17, trl 1.15, peft 0.21, bitsandbytes 0.50.2, unsloth"
     " 2026.10.9"
 )

@@ -143,9 +143,9 @@ def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
             found["peak_gib"] = peak if found["outcome"] == "ok" else None
             found["marks"] = rec.marks
     if config.get("trace"):
-        import memory_trace
+        from benchmarks.memory import trace
 
-        found["trace"] = memory_trace.at_peak()
+        found["trace"] = trace.at_peak()
     return found
 
 

@@ -1,14 +1,14 @@
-"""The memory ledger against the allocator: what fine-tuning runs really reserve, and what the ledger said.
+"""The memory estimate against the allocator: what fine-tuning runs really reserve, and what was predicted.
 
-    python benchmarks/memory.py make FOLDER SHAPE...        random checkpoints FOLDER/SHAPE of models' shapes
-    python benchmarks/memory.py grid [ROWS]                 the configurations to measure (that ROWS lacks), as JSON
-    python benchmarks/memory.py measure CONFIGS.json OUT.jsonl [--folder F] [--jobs 8] [--cap-gib 14.5] [--stop-s S]
-    python benchmarks/memory.py longest FOLDER BACKEND [--cap-gib 14.5]   the longest sequence of a 7B shape that trains
-    python benchmarks/memory.py rows OUT.jsonl... [--date D]   measured rows as the repository keeps them, JSON
-    python benchmarks/memory.py fit ROWS                    coefficients of the ledger, from measured rows
-    python benchmarks/memory.py score ROWS                  errors of the ledger on the held-out rows
+    python -m benchmarks.memory make FOLDER SHAPE...        random checkpoints FOLDER/SHAPE of models' shapes
+    python -m benchmarks.memory grid [ROWS]                 the configurations to measure (that ROWS lacks), as JSON
+    python -m benchmarks.memory measure CONFIGS.json OUT.jsonl [--folder F] [--jobs 8] [--cap-gib 14.5] [--stop-s S]
+    python -m benchmarks.memory longest FOLDER BACKEND [--cap-gib 14.5]   the longest sequence of a 7B shape that trains
+    python -m benchmarks.memory rows OUT.jsonl... [--date D]   measured rows as the repository keeps them, JSON
+    python -m benchmarks.memory fit ROWS                    coefficients of the estimate, from measured rows
+    python -m benchmarks.memory score ROWS                  errors of the estimate on the held-out rows
 
-ROWS is benchmarks/memory_rows.json or a file that ``measure`` wrote; docs/memory.md says how to refit.
+ROWS is benchmarks/memory/rows.json or a file that ``measure`` wrote; docs/memory.md says how to refit.
 
 Each configuration is a process of its own that runs the kind ``finetune``; several run side by side on a large
 card, each under its own cap, which changes neither's peak. ``--device cpu`` tries all of it without a GPU. Weights are
@@ -29,59 +29,17 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.memory import fit, grid, rows, shapes
+
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "unsloth", "unsloth_zoo", "triton")
-ALIASES = {
-    "qwen2.5-7b": "qwen2.5-7b-instruct",
-    "qwen2.5-1.5b": "qwen2.5-1.5b-instruct",
-    "llama-3.2-3b": "llama-3.2-3b-instruct",
-    "llama-3.2-1b": "llama-3.2-1b-instruct",
-    "smollm2-135m": "smollm2-135m-instruct",
-    "tiny": "random-tiny",
-}
-"""Names of shapes here, and the models whose shape they are."""
-
-
-def make(folder: Path, name: str) -> None:
-    """Writes ``folder/name``: a random bfloat16 checkpoint of that shape, with a byte tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-
-    from labqueue.llm.models import shapes, tiny
-
-    shape = shapes.shape_of(ALIASES[name])
-    tokenizer = AutoTokenizer.from_pretrained(tiny.folder())
-    figures: dict[str, Any] = {
-        "vocab_size": shape.vocabulary,
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.intermediate,
-        "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.kv_heads,
-        "max_position_embeddings": shape.max_position,
-        "tie_word_embeddings": shape.tied,
-        "bos_token_id": None,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
-        if shape.architecture == "qwen2":
-            model: Any = Qwen2ForCausalLM(Qwen2Config(**figures))
-        else:
-            model = LlamaForCausalLM(LlamaConfig(head_dim=shape.head_dim, **figures))
-    aside = folder / f".{name}"
-    model.save_pretrained(aside, max_shard_size="5GB")  # as on the hub
-    tokenizer.save_pretrained(aside)
-    aside.rename(folder / name)  # ``measure`` waits for the name: shapes can be made while others are measured
 
 
 def child(config: dict[str, Any], folder: Path, device: str, timeout_s: float) -> dict[str, Any]:
     """Runs one configuration in a process of its own; returns its row."""
     begun = time.perf_counter()
-    words = [sys.executable, str(Path(__file__).resolve()), "one", json.dumps(config), "--folder", str(folder)]
+    words = [sys.executable, "-m", "benchmarks.memory", "one", json.dumps(config), "--folder", str(folder)]
     env = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "2", "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false"}
-    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[1]), env.get("PYTHONPATH", "")])
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).resolve().parents[2]), env.get("PYTHONPATH", "")])
     found: dict[str, Any] = {"outcome": "error", "error": "no result"}
     try:
         done = subprocess.run(
@@ -107,7 +65,7 @@ def _version(name: str) -> str | None:
 
 def measure(configs: list[dict[str, Any]], out: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Runs configurations ``asked.jobs`` at a time, in order; each row is appended to ``out`` as it is known."""
-    begun, lock, rows = time.monotonic(), threading.Lock(), []
+    begun, lock, done = time.monotonic(), threading.Lock(), []
 
     def measured(config: dict[str, Any]) -> None:
         left_s = asked.stop_s - (time.monotonic() - begun)
@@ -124,7 +82,7 @@ def measure(configs: list[dict[str, Any]], out: Path, asked: argparse.Namespace)
             print("again, without showing it a smaller card:", row.get("log", "")[-600:], flush=True)
             row = child(config | {"sees_whole_card": True}, asked.folder, asked.device, asked.timeout_s)
         with lock:
-            rows.append(row)
+            done.append(row)
             with out.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             keys = ("shape", "backend", "batch", "sequence", "rank", "outcome", "peak_gib", "wall_s")
@@ -132,17 +90,17 @@ def measure(configs: list[dict[str, Any]], out: Path, asked: argparse.Namespace)
 
     with concurrent.futures.ThreadPoolExecutor(asked.jobs) as pool:
         list(pool.map(measured, configs))
-    return rows
+    return done
 
 
 def longest(backend: Literal["hf", "unsloth"], asked: argparse.Namespace) -> dict[str, Any]:
-    """The longest sequence at batch 1 and rank 16 that trains, to 2 %, by measuring around the ledger's answer."""
+    """The longest sequence at batch 1 and rank 16 that trains, to 2 %, by measuring around the estimate's answer."""
     from labqueue.llm.memory import estimate, workload
-    from labqueue.llm.models import shapes
+    from labqueue.llm.models.shapes import shape_of
 
-    shape = shapes.shape_of(ALIASES[asked.shape])
+    shape = shape_of(shapes.ALIASES[asked.shape])
     plan = workload.Plan(backend=backend, sequence=1024, batch=1, rank=16)
-    predicted = estimate.longest(shape, plan, asked.cap_gib) or 512  # where the ledger sees no room, try all the same
+    predicted = estimate.longest(shape, plan, asked.cap_gib) or 512  # where the estimate sees no room, try all the same
     tried: dict[int, dict[str, Any]] = {}
     factors: tuple[float, ...] = (0.9, 1.0, 1.1, 1.25)
     low, high = 0, shape.max_position + 1
@@ -193,34 +151,26 @@ def main() -> None:
     rest = asked.args
     if asked.what == "make":
         for name in rest[1:]:
-            make(Path(rest[0]), name)
+            shapes.make(Path(rest[0]), name)
     elif asked.what == "grid":
-        import memory_grid
-
         if not rest:
-            print(json.dumps(memory_grid.grid(), indent=0))
+            print(json.dumps(grid.grid(), indent=0))
         else:
-            import memory_fit
-
-            print(json.dumps(memory_grid.missing(memory_fit.read(Path(rest[0]))), indent=0))
+            print(json.dumps(grid.missing(rows.read(Path(rest[0]))), indent=0))
     elif asked.what == "measure":
         measure(json.loads(Path(rest[0]).read_text()), Path(rest[1]), asked)
     elif asked.what == "one":
-        import memory_run
+        from benchmarks.memory import run
 
-        print("\n" + json.dumps({"result": memory_run.one(json.loads(rest[0]), asked.folder.resolve(), asked.device)}))
+        print("\n" + json.dumps({"result": run.one(json.loads(rest[0]), asked.folder.resolve(), asked.device)}))
     elif asked.what == "longest":
         asked.folder = Path(rest[0])
         print(json.dumps(longest(rest[1], asked)))
     elif asked.what == "rows":
-        import memory_fit
-
-        print(memory_fit.compact([Path(name) for name in rest], asked.device_name, asked.date), end="")
+        print(rows.compact([Path(name) for name in rest], asked.device_name, asked.date), end="")
     else:
-        import memory_fit
-
-        rows = memory_fit.read(Path(rest[0]))
-        print(json.dumps(memory_fit.fit(rows) if asked.what == "fit" else memory_fit.score(rows), indent=1))
+        measured = rows.read(Path(rest[0]))
+        print(json.dumps(fit.fit(measured) if asked.what == "fit" else fit.score(measured), indent=1))
 
 
 if __name__ == "__main__":

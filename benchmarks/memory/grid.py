@@ -1,9 +1,12 @@
-"""The configurations that the ledger is fitted to, and the others that it is judged by. Disjoint; most useful first."""
+"""The configurations that the estimate is fitted to and those that it is judged by. Disjoint; most useful first."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
+
+from benchmarks.memory.rows import PLAN, small
+from benchmarks.memory.shapes import ALIASES
 
 Config = dict[str, Any]
 
@@ -122,10 +125,7 @@ def grid() -> list[Config]:
 
 
 def missing(rows: list[Config]) -> list[Config]:
-    """Those that ``rows`` (``memory_fit.read``) lack, the longest sequences first: they take the longest."""
-    from memory import ALIASES
-    from memory_fit import PLAN, small
-
+    """Those that ``rows`` (``rows.read``) lack, the longest sequences first: they take the longest."""
     from labqueue.llm.models.shapes import shape_of
 
     def named(row: Config) -> tuple[Any, ...]:
