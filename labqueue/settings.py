@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labqueue.domain import names
 from labqueue.domain.errors import LabError, Moved, nearest
+from labqueue.domain.spec import names
 
 FILE = "labqueue.toml"
 """The workspace's own settings, for what should not stand on every command line."""

@@ -7,6 +7,7 @@ import json
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import grimp
@@ -102,6 +103,49 @@ def test_every_module_can_be_read_at_one_sitting() -> None:
     lines = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert len(lines) > 40
     assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
+
+
+MAX_MODULES = 14
+"""Of a folder, beside its sub-packages: more than can be chosen from at a glance."""
+
+
+def test_a_folder_can_be_taken_in_at_a_glance() -> None:
+    """Of ``cli`` each module is a command, found by its name."""
+    modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    counts = Counter(str(path.parent.relative_to(PACKAGE)) for path in modules)
+    assert len(counts) > 20
+    assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {"cli": counts["cli"]}
+
+
+SMALL_LINES = 60
+
+SMALL = {
+    "attempt/resumption.py": "which checkpoint a run goes on from",
+    "domain/canonical.py": "one text for equal values: what hashes and reuse rest on",
+    "domain/downsample.py": "fewer points of a curve, with its spikes: knows nothing of who draws them",
+    "domain/measured.py": "which values can be averaged: asked by the store, searches and reports alike",
+    "domain/spec/names.py": "what an experiment may be called; commands ask it before pydantic is imported",
+    "domain/values.py": "what the results store can hold: asked by the spec and the store alike",
+    "kinds/_pins.py": "which model, exactly: fields of several kinds",
+    "llm/load.py": "the name that scripts know",
+    "llm/memory/coefficients.py": "the fitted numbers alone: written anew at each refit",
+    "report/document/blocks.py": "the parts of a document, below all that make and render them",
+    "report/document/costs.py": "the section on memory and time",
+    "report/document/formatting.py": "numbers, times and run ids as a report writes them",
+    "report/figures/metric_order.py": "which metrics come first, in tables and figures",
+    "store/address.py": "SQLite's names for a file: to work with, or only to look at",
+    "store/migrations/env.py": "Alembic's own",
+    "store/queries/measured_memory.py": "what like runs really reserved",
+    "store/sqlite.py": "driver and safe version, below the store, its backup and its migrations",
+}
+"""Modules under SMALL_LINES lines, and the concept that each names; what is half of a thought belongs to its neighbour.
+Commands, packages' heads and ``__main__`` apart."""
+
+
+def test_a_small_module_names_a_concept_of_its_own() -> None:
+    paths = [path for path in PACKAGE.rglob("*.py") if path.name not in ("__init__.py", "__main__.py")]
+    small = {path.relative_to(PACKAGE) for path in paths if len(path.read_text().splitlines()) < SMALL_LINES}
+    assert sorted(str(path) for path in small if path.parts[0] != "cli") == sorted(SMALL)
 
 
 def test_the_store_reads_and_writes_without_the_mapper() -> None:

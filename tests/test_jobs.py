@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labqueue import kinds
-from labqueue.domain.spec import Spec
+from labqueue.domain.spec.schema import Spec
 from labqueue.submission import specfile
 from labqueue.submission.plan import Request, plan
 

@@ -27,7 +27,6 @@ from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
 from labqueue.llm.memory import device as memory
-from labqueue.llm.memory import faults
 from labqueue.settings import Place, Settings
 from labqueue.store.db import Database, open_existing
 from labqueue.store.queries import read
@@ -256,7 +255,7 @@ def _classify(error: BaseException, root: Path) -> tuple[Ending, str]:
         return Ending.DISK_FULL, "; ".join(filter(None, (words, disk.elsewhere(error, root))))
     if memory.is_out_of_memory(error):
         return Ending.OUT_OF_MEMORY, words
-    return (Ending.CRASHED if faults.is_device_fault(error) else Ending.FAILED), words
+    return (Ending.CRASHED if memory.is_device_fault(error) else Ending.FAILED), words
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -44,10 +44,10 @@ def compare(targets: tuple[str, ...], output: Path | None, own_root: str | None,
     if as_json:
         dump(found)
         return
-    from labqueue.report.document import markdown
+    from labqueue.report.document import render
     from labqueue.report.document.blocks import Figure
 
-    echo(markdown.render([block for block in blocks if not isinstance(block, Figure)]), nl=False)
+    echo(render.markdown([block for block in blocks if not isinstance(block, Figure)]), nl=False)
     if output is not None:
         echo(f"written to {output}", err=True)
 
@@ -76,14 +76,14 @@ def _experiments(
 
 
 def _write(folder: Path, blocks: list[Block], plots: list[Plot]) -> None:
-    from labqueue.report.document import markdown, render
+    from labqueue.report.document import render
 
     try:
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         for plot in plots:
             (folder / "plots" / f"{plot.name}.svg").write_bytes(plot.svg)
             (folder / "plots" / f"{plot.name}.png").write_bytes(plot.png)
-        (folder / "comparison.html").write_text(render.render("Comparison", blocks), encoding="utf-8")
-        (folder / "comparison.md").write_text(markdown.render(blocks), encoding="utf-8")
+        (folder / "comparison.html").write_text(render.html("Comparison", blocks), encoding="utf-8")
+        (folder / "comparison.md").write_text(render.markdown(blocks), encoding="utf-8")
     except OSError as error:
         raise LabError(f"cannot write to {folder}: {error.strerror}; choose another folder with --output") from error

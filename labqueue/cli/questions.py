@@ -32,7 +32,7 @@ def questions(ctx: click.Context, question: str | None, check: bool, own_root: s
     """
     from labqueue.report import questions as log_of
     from labqueue.store.db import open_existing
-    from labqueue.submission import spec_folder
+    from labqueue.submission import specfile
 
     chosen = settings(own_root)
     log = log_of.find(chosen.root)
@@ -43,7 +43,7 @@ def questions(ctx: click.Context, question: str | None, check: bool, own_root: s
         raise LabError(f"there is no question {question!r}: {nearest(question, known)}", file=str(log.path))
     folders = dict.fromkeys([log.path.parent / "jobs", chosen.root / "jobs"])
     ids = None if question is None else {question}
-    asked = spec_folder.questions_of(folders)
+    asked = specfile.questions_of(folders)
     found = log_of.answers(log, asked, open_existing(chosen.database), ids)
     problems = [words for answer in found for words in answer.problems] + log_of.strangers(asked, log)
     if as_json:

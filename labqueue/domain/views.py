@@ -192,7 +192,7 @@ class ExperimentView:
     search: SearchResult | None = None
     """What the newest job's search came to; None where nothing was searched."""
     plots: list[dict[str, Any]] = field(default_factory=list)
-    """Figures that the spec asks for (``domain.spec.MetricPair``); none in specs older than the field."""
+    """Figures that the spec asks for (``domain.spec.schema.MetricPair``); none in specs older than the field."""
 
 
 @dataclass(frozen=True)

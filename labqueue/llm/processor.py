@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm.models import catalogue
+from labqueue.system.files import cache_folder
 
 DTYPES = ("float32", "bfloat16")
 
@@ -105,7 +105,7 @@ def _kept() -> Path:
     name, flags = _processor()
     about = [name, *sorted(flags), importlib.metadata.version("torch")]
     about += [f"{switch}={os.environ.get(switch, '')}" for switch in ISA_SWITCHES]
-    return catalogue.cache_folder() / f"cpu-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
+    return cache_folder() / f"cpu-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
 
 
 def _in_a_process() -> Speeds:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from labqueue.domain.canonical import canonical, digest
-from labqueue.domain.search import Search
+from labqueue.domain.spec.search import Search
 from labqueue.domain.trials import Told, Trial
 
 DRAWS = 50

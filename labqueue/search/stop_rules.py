@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labqueue.domain.canonical import canonical
-from labqueue.domain.search import Search
+from labqueue.domain.spec.search import Search
 from labqueue.domain.trials import Told, stagnant
 from labqueue.domain.views import SearchResult
 from labqueue.store.runs.search_state import ALL_RECORDED, CANCELLED

@@ -6,22 +6,25 @@ told apart, and it is computed anew from the ledger each time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import ValidationError
 
 from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
+from labqueue.domain.spec.schema import assign
 from labqueue.llm.memory.workload import CARD_GIB, CONTEXT_GIB, usable_gib
 from labqueue.store.db import Database
 from labqueue.store.queries import measured_memory
 from labqueue.store.runs import inputs
-from labqueue.submission import origins
+from labqueue.store.runs.eligibility import matches
 from labqueue.submission.plan import Plan
 from labqueue.system.cards import gpus
 
@@ -33,6 +36,9 @@ ENOUGH = 3
 
 LOWEST, HIGHEST = 0.5, 1.25
 """Bounds of that ratio: further off, something else is wrong."""
+
+DEEPEST = 16
+"""Runs that stand behind one another at most; a circle of experiments ends here."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     history = History.of(planned.kind, db)
     known: dict[tuple[str, str], Verdict] = {}
     verdicts = []
-    for run, params, plain in zip(job.runs, origins.shaped(planned, beside, db), planned.params, strict=True):
+    for run, params, plain in zip(job.runs, _with_origins(planned, beside, db), planned.params, strict=True):
         key = (run.params.text, run.limits.text)
         if key not in known:
             room = capacity(run.limits.value["memory_gib"])
@@ -265,3 +271,53 @@ def _lessened(kind: Kind, params: Params) -> Iterator[Params]:
 def card_gib() -> float:
     """Memory of the largest card; that of a 16 GB card where there is none."""
     return max((card.total_gib for card in gpus()), default=CARD_GIB)
+
+
+def _with_origins(planned: Plan, beside: Sequence[Plan], db: Database | None) -> list[Params]:
+    """The parameters of each run, with what stands for another run's artifact replaced where that is known.
+
+    The artifact under a key is taken to have the shape of what the other run had under the same key: a model that was
+    tuned is as large as the one it was tuned from. Nothing of it is recorded: the run itself gets the artifact,
+    whatever it then is. Looked for among the runs submitted ``beside`` it, else among those of the results store,
+    whatever became of them; where they had different values, or none, the placeholder stays.
+    """
+    known: dict[str, Params] = {}
+    asked: dict[tuple[str, str], str | None] = {}  # the runs of a sweep mostly name the same
+    found = []
+    for run, params in zip(planned.job.runs, planned.params, strict=True):
+        if '"from_run"' in run.params.text and run.params.text not in known:
+            plain = params.model_dump(mode="json")
+            for key, named in inputs.references(run.params.value):
+                place = (key, canonical(named))
+                if place not in asked:
+                    asked[place] = _origin(key, named, beside, db)
+                plain = plain if asked[place] is None else assign(plain, key, asked[place])
+            with contextlib.suppress(ValidationError):  # another kind may mean something else by the same key
+                known[run.params.text] = planned.kind.params.model_validate_json(canonical(plain))
+        found.append(known.get(run.params.text, params))
+    return found
+
+
+def _origin(key: str, named: dict[str, Any], beside: Sequence[Plan], db: Database | None, depth: int = 0) -> str | None:
+    """What all runs that a reference may mean had under ``key``; None where there is no one such value."""
+    if depth == DEEPEST:
+        return None
+    where = named.get("where", {})
+    here = [run for planned in beside if planned.job.experiment == named["experiment"] for run in planned.job.runs]
+    candidates = [run.params.value for run in here if matches(where, run.varied.value, run.params.value)]
+    if not here and db is not None:
+        candidates = inputs.candidates(db, named["experiment"], where)
+    values = {canonical(value): value for value in (_at(params, key) for params in candidates)}
+    if len(values) != 1:
+        return None
+    (value,) = values.values()
+    if isinstance(value, dict) and set(value) == {"from_run"}:
+        return _origin(key, value["from_run"], beside, db, depth + 1)
+    return value if isinstance(value, str) else None
+
+
+def _at(params: dict[str, Any], key: str) -> Any:
+    value: Any = params
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value

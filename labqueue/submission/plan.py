@@ -11,14 +11,15 @@ from pydantic import ValidationError
 
 from labqueue import kinds
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of, flat
-from labqueue.domain.errors import LabError
+from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.spec import Limits, Spec, Sweep, assign, with_profile
-from labqueue.domain.sweep import RunPlan, axes, expand
+from labqueue.domain.spec.schema import FromRun, Limits, Spec, Sweep, assign, with_profile
+from labqueue.domain.spec.sweep import RunPlan, axes, expand
 from labqueue.search.sampler import first_points
 from labqueue.settings import check_name
+from labqueue.store.runs.eligibility import matches
 from labqueue.store.runs.jobs import NewJob, NewRun
-from labqueue.submission import predictions, references, specfile
+from labqueue.submission import specfile
 from labqueue.submission.specfile import Source
 from labqueue.system import provenance
 from labqueue.system.devices import default_profile
@@ -99,7 +100,7 @@ def plan(source: Source, request: Request) -> Plan:
         more = expand(resolved, list(searching.ends(proposed[0])))
         ends = _validate(more, kind, source, request, profile, device)
         resolved = _with_content(resolved, [*valid, *ends])
-    predictions.check(
+    _check_predictions(
         resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
     )
     varied = [Canonical.of(run.varied) for run in plans]
@@ -227,7 +228,7 @@ def _validate(
         if valid is None:
             # No reference can be in a text without the word; most sweeps have none.
             refers = '"from_run"' in text
-            asked = canonical(references.without(run.params, source)) if refers else text
+            asked = canonical(_without_references(run.params, source)) if refers else text
             try:
                 as_asked = kind.params.model_validate_json(asked)
             except ValidationError as error:
@@ -235,7 +236,7 @@ def _validate(
             params = kind.resolved(kind.pinned(as_asked), device)
             plain = params.model_dump(mode="json")
             if refers:
-                plain = references.restored(plain, run.params)
+                plain = _with_references(plain, run.params)
             valid = validated[text] = _Valid(params, Canonical.of(plain), as_asked)
         answers.append(valid)
     return answers
@@ -302,3 +303,58 @@ def _check_distinct(plans: list[RunPlan], runs: list[NewRun], source: Source) ->
 def _estimated_gib(kind: Kind, params: Params, device: str) -> float | None:
     items = kind.estimate(params, device)
     return None if items is None else sum(items.values())
+
+
+def _check_predictions(spec: Spec, seen: list[tuple[dict[str, Any], dict[str, Any]]], source: Source) -> None:
+    """A prediction that can match no run is a typing error, and would be found only in the morning.
+
+    ``seen`` are the varied keys and all parameters of each run; of a search, of those that are known.
+
+    Raises:
+        LabError: a prediction names a point that no run has, or an axis that is not varied.
+    """
+    searching = spec.sweep.search if spec.sweep else None
+    space = searching.space if searching else {}
+    for at, prediction in enumerate(spec.predictions):
+        for name, where in prediction.test.selections():
+            known = {key: value for key, value in where.items() if key not in space}
+            held = searching is None or all(searching.holds(key, where[key]) for key in where if key in space)
+            if not held or not any(matches(known, varied, values) for varied, values in seen):
+                choices = "; ".join(sorted({canonical(varied) for varied, _ in seen})[:6])
+                raise source.error(
+                    f"prediction {prediction.id!r}: {name} {canonical(where)} matches no run of the sweep; "
+                    f"its points are: {choices}",
+                    f"predictions.{at}",
+                )
+        over = getattr(prediction.test, "over", None)
+        if over is not None and over not in axes(spec.sweep):
+            words = f"prediction {prediction.id!r} is over {over!r}, which is not varied"
+            raise source.error(f"{words}: {nearest(over, axes(spec.sweep))}", f"predictions.{at}")
+
+
+def _without_references(params: Any, source: Source, path: str = "params") -> Any:
+    """Parameters with each ``{from_run: …}`` replaced by a text, as the kind will see the artifact's path.
+
+    Raises:
+        LabError: one is malformed.
+    """
+    if not isinstance(params, dict):
+        return params
+    if set(params) == {"from_run"}:
+        try:
+            FromRun.model_validate_json(canonical(params["from_run"]))
+        except ValidationError as error:
+            raise specfile.first_error(error, source, f"{path}.from_run", FromRun) from error
+        return "from_run"
+    return {key: _without_references(value, source, f"{path}.{key}") for key, value in params.items()}
+
+
+def _with_references(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    """Validated parameters with the references of the raw ones in their places again."""
+    laid = dict(dump)
+    for key, value in raw.items():
+        if isinstance(value, dict) and set(value) == {"from_run"}:
+            laid[key] = value
+        elif isinstance(value, dict) and isinstance(dump.get(key), dict):
+            laid[key] = _with_references(dump[key], value)
+    return laid

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
-from labqueue.domain.names import REHEARSAL
+from labqueue.domain.spec.names import REHEARSAL
 from labqueue.store.runs.jobs import NewJob, NewRun
 from labqueue.submission.plan import Plan, Request
 
 NAME_LENGTH = 64
-"""The longest name of an experiment (``domain.spec.Name``)."""
+"""The longest name of an experiment (``domain.spec.schema.Name``)."""
 
 
 def wanted(planned: Plan, request: Request) -> bool:

@@ -6,16 +6,18 @@ import datetime
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from labqueue.domain import predictions, values
+from labqueue.domain import values
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.search import Search
-from labqueue.domain.spec import Limits, Need, Override, RandomSweep, Spec, Sweep
+from labqueue.domain.spec import predictions
+from labqueue.domain.spec.schema import Limits, Need, Override, RandomSweep, Spec, Sweep
+from labqueue.domain.spec.search import Search
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 200_000
@@ -59,6 +61,22 @@ def read(path: Path) -> Source:
         return parse(raw.decode(), str(path))
     except UnicodeDecodeError as error:
         raise LabError(f"{path} is not UTF-8 text (byte {error.start})", file=str(path)) from error
+
+
+def questions_of(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Experiment → question ids, of every spec below the folders; folders that are not there have none, and specs
+    that cannot be read speak to none."""
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                data = read(path).data
+            except LabError:
+                continue
+            name, ids = data.get("name"), data.get("questions")
+            if isinstance(name, str) and isinstance(ids, list):
+                found[name] = list(dict.fromkeys([*found.get(name, []), *(one for one in ids if isinstance(one, str))]))
+    return found
 
 
 def parse(text: str, file: str) -> Source:

@@ -9,7 +9,7 @@ from typing import Any
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec import Need, Spec
+from labqueue.domain.spec.schema import Need, Spec
 from labqueue.settings import Settings
 from labqueue.store import db as store_db
 from labqueue.store.db import Database

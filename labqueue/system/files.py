@@ -87,3 +87,11 @@ def size(path: Path) -> int:
 def free_bytes(path: Path) -> int:
     """Bytes that this user can still write on the disk of ``path``."""
     return shutil.disk_usage(path).free
+
+
+def cache_folder() -> Path:
+    """Where converted weights, hashes and measured speeds are kept: ``LABQUEUE_CACHE``, else ``labqueue`` in the
+    user's cache folder."""
+    given = os.environ.get("LABQUEUE_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(given).expanduser() if given else base.expanduser() / "labqueue"

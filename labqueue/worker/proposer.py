@@ -25,7 +25,7 @@ from labqueue.store.runs.search_state import Switch
 from labqueue.system.provenance import importable
 
 if TYPE_CHECKING:
-    from labqueue.domain.spec import Spec
+    from labqueue.domain.spec.schema import Spec
 
 EXIT_LATER = 75
 """The workspace cannot be written for now; sysexits(3), EX_TEMPFAIL."""
@@ -77,7 +77,7 @@ def propose(db: Database, job: int) -> str | None:
     or where nothing that ran measured its metric.
     """
     from labqueue.domain.canonical import canonical
-    from labqueue.domain.spec import Spec
+    from labqueue.domain.spec.schema import Spec
     from labqueue.domain.trials import barren
     from labqueue.search.sampler import next_point
     from labqueue.submission.plan import runs_of

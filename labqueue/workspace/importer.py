@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from labqueue.domain import names
 from labqueue.domain.errors import LabError, WorkFailed
+from labqueue.domain.spec import names
 from labqueue.settings import Settings, own_folders
 from labqueue.store.db import Database, open_existing
 from labqueue.store.workspace import bundle as transfer

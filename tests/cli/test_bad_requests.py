@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ruamel.yaml import YAML
 
-from labqueue.domain.spec import MetricPair
+from labqueue.domain.spec.schema import MetricPair
 from tests.commands import call, refused, rows
 from tests.conftest import Lab
 

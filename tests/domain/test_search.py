@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from labqueue.domain.search import MAX_GRID, STARTUP, Search
-from labqueue.domain.spec import Spec
-from labqueue.domain.sweep import axes, count, expand
+from labqueue.domain.spec.schema import Spec
+from labqueue.domain.spec.search import MAX_GRID, STARTUP, Search
+from labqueue.domain.spec.sweep import axes, count, expand
 from labqueue.domain.trials import Told, Trial, TrialRun, barren, best, median_refusal, stagnant
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.spec import Spec, Sweep, assign, merge, with_profile
-from labqueue.domain.sweep import expand
+from labqueue.domain.spec.schema import Spec, Sweep, assign, merge, with_profile
+from labqueue.domain.spec.sweep import expand
 
 TREES = st.recursive(
     st.dictionaries(st.sampled_from("abc"), st.integers(), min_size=1, max_size=3),

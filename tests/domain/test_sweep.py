@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec import Spec
-from labqueue.domain.sweep import MAX_RUNS, axes, count, expand
+from labqueue.domain.spec.schema import Spec
+from labqueue.domain.spec.sweep import MAX_RUNS, axes, count, expand
 
 KEYS = st.sampled_from(["a", "b", "c.d", "c.e", "f"])
 VALUES = st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.canonical import canonical
-from labqueue.domain.spec import Spec
+from labqueue.domain.spec.schema import Spec
 from labqueue.kinds import finetune, generate
 from labqueue.llm.models import pins, tiny
 from labqueue.submission import specfile

@@ -11,7 +11,6 @@ import pytest
 
 from labqueue.kinds.finetune import memory as _memory
 from labqueue.llm.memory import device as memory
-from labqueue.llm.memory import faults
 from labqueue.system import cards
 from labqueue.system.cards import chosen
 from tests import driver
@@ -120,4 +119,4 @@ def test_memory_is_measured_on_the_card_that_a_process_sees(monkeypatch: pytest.
 
 def test_a_card_that_has_gone_is_no_fault_of_the_experiment() -> None:
     """What torch says in a process whose one card no longer answers."""
-    assert faults.is_device_fault(RuntimeError("No CUDA GPUs are available"))
+    assert memory.is_device_fault(RuntimeError("No CUDA GPUs are available"))

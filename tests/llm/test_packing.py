@@ -13,7 +13,7 @@ from labqueue.domain.errors import LabError
 from labqueue.llm.data import packing, tokenize
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.models import load
-from labqueue.llm.training import lora
+from labqueue.llm.training import lora, packing_check
 
 WIDTH = 200
 
@@ -143,7 +143,7 @@ def test_the_guard_passes_what_isolates(loaded: Any, rows: Any) -> None:
     import torch
 
     before = torch.get_rng_state()
-    found = packing.check_isolated(loaded.model, packing.PackedCollator(0), packing.pack(rows, 2 * WIDTH))
+    found = packing_check.check_isolated(loaded.model, packing.PackedCollator(0), packing.pack(rows, 2 * WIDTH))
     assert found["alone"] < 1e-4
     assert found["influence"] == 0.0
     assert torch.equal(before, torch.get_rng_state())
@@ -183,7 +183,7 @@ class Counted(packing.PackedCollator):
 @pytest.mark.parametrize("leaky", [Masked, Cached, Counted])
 def test_the_guard_stops_what_leaks_and_names_the_difference(loaded: Any, rows: Any, leaky: Any) -> None:
     with pytest.raises(LabError, match=r"packed documents see each other .* differs by 0\.\d+ nats"):
-        packing.check_isolated(loaded.model, leaky(0), packing.pack(rows, 2 * WIDTH))
+        packing_check.check_isolated(loaded.model, leaky(0), packing.pack(rows, 2 * WIDTH))
 
 
 @pytest.mark.parametrize("leaky", [Masked, Cached, Counted])
@@ -194,16 +194,16 @@ def test_in_half_precision_and_4_bit_the_guard_tells_a_leak_from_rounding(leaky:
         max_length=512, gradient_checkpointing=False,
     )  # fmt: skip
     packs = chain_sums(half.tokenizer, 2 * WIDTH)
-    assert packing.check_isolated(adapted, packing.PackedCollator(0), packs)["influence"] == 0.0
+    assert packing_check.check_isolated(adapted, packing.PackedCollator(0), packs)["influence"] == 0.0
     with pytest.raises(LabError, match="packed documents see each other"):
-        packing.check_isolated(adapted, leaky(0), packs)
+        packing_check.check_isolated(adapted, leaky(0), packs)
 
 
 @pytest.mark.model
 def test_on_the_real_4_bit_model_documents_are_isolated() -> None:
     real = load.load_model("smollm2-135m-instruct")
     packs = chain_sums(real.tokenizer, 256)
-    found = packing.check_isolated(real.model, packing.PackedCollator(real.tokenizer.pad_token_id), packs)
+    found = packing_check.check_isolated(real.model, packing.PackedCollator(real.tokenizer.pad_token_id), packs)
     assert found["influence"] == 0.0
     with pytest.raises(LabError, match="packed documents see each other"):
-        packing.check_isolated(real.model, Masked(0), packs)
+        packing_check.check_isolated(real.model, Masked(0), packs)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from labqueue.domain.spec import assign
+from labqueue.domain.spec.schema import assign
 from labqueue.domain.views import ArtifactView, AttemptView, ExperimentView, MetricView, RunView
 
 Points = list[tuple[int, float | None]]

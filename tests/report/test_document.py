@@ -11,7 +11,7 @@ import pytest
 
 from labqueue.domain.artifacts import Table
 from labqueue.report.compare.runs import compare, comparison_blocks, overlaid
-from labqueue.report.document import export, markdown, render
+from labqueue.report.document import export, render
 from labqueue.report.document.formatting import spans
 from labqueue.report.document.report import Sample, compose, read_learnings, write
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
@@ -271,14 +271,14 @@ def test_compare_lists_only_differing_keys_first_and_pairs_metrics():
     assert loss["difference"] == [0.0, -1.0]
     assert loss["at_common_step"] == {"step": 10, "values": [2.0, 1.5], "difference": [0.0, -0.5]}
     assert next(m for m in found["metrics"] if m["name"] == "only")["difference"] == [0.0, None]
-    text = markdown.render(comparison_blocks(found))
+    text = render.markdown(comparison_blocks(found))
     assert text.index("What differs") < text.index("Metrics")
     assert "1.5 (-0.5)" in text
-    assert render.render("c", comparison_blocks(found, overlaid([one, two], series)))
+    assert render.html("c", comparison_blocks(found, overlaid([one, two], series)))
 
 
 def test_comparing_equal_runs_or_none_is_said():
-    assert "Nothing: the configurations are the same" in markdown.render(
+    assert "Nothing: the configurations are the same" in render.markdown(
         comparison_blocks(compare([make_run(1), make_run(2)], Series()))
     )
     assert compare([], Series())["config"] == []

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from labqueue.domain.predictions import TESTS, Prediction
 from labqueue.domain.questions import Status, parse
-from labqueue.domain.spec import MetricPair
+from labqueue.domain.spec.predictions import TESTS, Prediction
+from labqueue.domain.spec.schema import MetricPair
 from tests.commands import REPOSITORY
 from tests.conftest import Lab
 from tests.store.factories import executed, submitted

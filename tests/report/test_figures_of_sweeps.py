@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from labqueue.domain.spec import MetricPair
+from labqueue.domain.spec.schema import MetricPair
 from labqueue.report.document.report import compose
 from labqueue.report.figures import marks_and_axes, style
 from labqueue.report.figures.choose import AXES_FIGURES, METRICS_SHOWN, figures, over_axes

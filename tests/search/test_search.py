@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.canonical import canonical
-from labqueue.domain.search import Search
+from labqueue.domain.spec.search import Search
 from labqueue.domain.trials import Trial, TrialRun
 from labqueue.search.sampler import first_points, next_point
 

@@ -109,9 +109,10 @@ def _pack(
 ) -> None:
     """Packed rows get the collator that keeps their documents apart, and proof that it does."""
     from labqueue.llm.data import packing
+    from labqueue.llm.training import packing_check
 
     made.data_collator = packing.PackedCollator(loaded.tokenizer.pad_token_id, flat=loaded.backend == "unsloth")
-    found = packing.check_isolated(adapted, made.data_collator, packs)
+    found = packing_check.check_isolated(adapted, made.data_collator, packs)
     rec.note(
         f"{rows} training rows are packed into {len(packs)} sequences; a document's loss packed is within "
         f"{found.get('alone', 0.0):.1e} nats of the same alone, and moves by {found.get('influence', 0.0):.1e} when "

@@ -18,7 +18,8 @@ from typing import Any
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files import formats
 from labqueue.llm.data.files.records import Columns, Found, collect
-from labqueue.llm.models import catalogue, hub
+from labqueue.llm.models import hub
+from labqueue.system.files import cache_folder
 
 ENDINGS = (".parquet", ".json", ".jsonl", ".csv")
 MAX_GIB = 20.0
@@ -102,7 +103,7 @@ def read_folder(folder: Path, label: str, *, subset: str | None, split: str, col
     quiet = datasets.utils.logging
     shown = quiet.is_progress_bar_enabled()
     quiet.disable_progress_bar()
-    cache = str(catalogue.cache_folder() / "datasets" / "arrow")
+    cache = str(cache_folder() / "datasets" / "arrow")
     try:
         data = datasets.load_dataset(str(folder), name=subset, split=split, cache_dir=cache)
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
@@ -132,7 +133,7 @@ def _known(name: str, revision: str, subset: str | None) -> dict[str, Any] | Non
 
 def _marker(name: str, revision: str, subset: str | None) -> Path:
     words = f"{name}@{revision}" + (f"#{subset}" if subset else "")
-    return catalogue.cache_folder() / "datasets" / f"{words.replace('/', '--')}.json"
+    return cache_folder() / "datasets" / f"{words.replace('/', '--')}.json"
 
 
 def _mark(marker: Path, known: dict[str, Any]) -> None:

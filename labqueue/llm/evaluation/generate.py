@@ -15,8 +15,8 @@ from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates, replies
 from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.data.tokenize import prompt_ids
-from labqueue.llm.models.load import Loaded
-from labqueue.llm.training.recipe import Left, bare
+from labqueue.llm.models.load import Loaded, bare
+from labqueue.llm.training.recipe import Left
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures, catalogue, gguf, pins, snapshot, tensors
-from labqueue.llm.models.load import Loaded, load_tokenizer
-from labqueue.llm.training.recipe import bare
+from labqueue.llm.models.load import Loaded, bare, load_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -234,13 +233,6 @@ def sha256(path: Path) -> str:
     """SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cache_folder() -> Path:
-    """Where converted weights are kept: ``LABQUEUE_CACHE``, else ``labqueue`` in the user's cache folder."""
-    given = os.environ.get("LABQUEUE_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return Path(given).expanduser() if given else base.expanduser() / "labqueue"
 
 
 def _snapshot(model: Model, commit: str | None = None) -> Path | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from labqueue.llm.models import catalogue, tensors
+from labqueue.system.files import cache_folder
 
 if TYPE_CHECKING:
     from labqueue.llm.types import CausalModel
@@ -52,7 +53,7 @@ def converted(model: catalogue.Model) -> Path:
 
 def folder(model: catalogue.Model) -> Path:
     """Where the converted model is, or will be."""
-    return catalogue.cache_folder() / f"{model.alias}-{(model.sha256 or '')[:16]}-v{FORMAT}"
+    return cache_folder() / f"{model.alias}-{(model.sha256 or '')[:16]}-v{FORMAT}"
 
 
 def _believed(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm import processor
 from labqueue.llm.models import architectures, catalogue, pins, snapshot, stored_form, tensors, vocabulary
+from labqueue.system.files import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
     if backend == "unsloth":
         os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
-        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(catalogue.cache_folder() / "unsloth_compiled"))
+        os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
         import psutil  # noqa: F401  # before unsloth: see above
         import unsloth  # noqa: F401  # before transformers: see above
     else:
@@ -156,6 +157,12 @@ def load_model(
         folder,
         pin or pins.of(name),
     )
+
+
+def bare(model: Model) -> CausalModel:
+    """The model inside its adapter, or the model itself where it has none."""
+    unwrap: Callable[[], torch.nn.Module] | None = getattr(model, "get_base_model", None)
+    return cast("CausalModel", model if unwrap is None else unwrap())
 
 
 def default_dtype(device: str) -> torch.dtype:

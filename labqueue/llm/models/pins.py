@@ -15,6 +15,7 @@ from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import catalogue, snapshot
 from labqueue.system import clock
+from labqueue.system.files import cache_folder
 
 COMMIT, SHA256 = "commit", "sha256"
 """The two forms: ``commit:HEX`` of a hub model, ``sha256:HEX`` of a folder."""
@@ -126,7 +127,7 @@ def sha256(file: Path) -> str:
     size, *_, modified_ns, changed_ns = before
     if size < REMEMBERED_BYTES:
         return catalogue.sha256(file)
-    note = catalogue.cache_folder() / "hashes" / f"{hashlib.sha256(bytes(file.resolve())).hexdigest()[:32]}.json"
+    note = cache_folder() / "hashes" / f"{hashlib.sha256(bytes(file.resolve())).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(note.read_text())
         if known["stamp"] == before:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.llm.models.load import Loaded
+from labqueue.llm.models.load import Loaded, bare
 from labqueue.llm.training.checkpoint import trainable
-from labqueue.llm.training.recipe import bare
 
 if TYPE_CHECKING:
     import torch

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from labqueue.llm.data.tokenize import TokenRow
 from labqueue.llm.models import snapshot
-from labqueue.llm.models.load import Loaded
+from labqueue.llm.models.load import Loaded, bare
 from labqueue.llm.training import lora
-from labqueue.llm.training.recipe import LOGITS_ROWS, answer_logits, answer_states, bare
+from labqueue.llm.training.recipe import LOGITS_ROWS, answer_logits, answer_states
 
 if TYPE_CHECKING:
     import torch

@@ -7,15 +7,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
+from labqueue.llm.models.load import bare
 
 if TYPE_CHECKING:
     import torch
     from transformers import TrainerState, TrainingArguments
 
-    from labqueue.llm.types import Accelerator, Batch, CausalModel, Model
+    from labqueue.llm.types import Accelerator, Batch, Model
 
 
 @dataclass(frozen=True)
@@ -230,12 +231,6 @@ def answer_loss(model: torch.nn.Module, inputs: Batch, count: torch.Tensor | int
         logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
     return total / ((targets != IGNORED).sum() if count is None else count)
-
-
-def bare(model: Model) -> CausalModel:
-    """The model inside its adapter, or the model itself where it has none."""
-    unwrap: Callable[[], torch.nn.Module] | None = getattr(model, "get_base_model", None)
-    return cast("CausalModel", model if unwrap is None else unwrap())
 
 
 def release_cache() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from labqueue.llm.data.tokenize import Collator, TokenRow
-from labqueue.llm.models.load import Loaded, default_dtype
+from labqueue.llm.models.load import Loaded, bare, default_dtype
 from labqueue.llm.training import checkpoint
 from labqueue.llm.training.delayed_metrics import Readings
 from labqueue.llm.training.lora import is_adapter
@@ -24,7 +24,6 @@ from labqueue.llm.training.recipe import (
     Trainer,
     Watch,
     answer_loss,
-    bare,
     epoch_order,
     held_out_loss,
     release_cache,

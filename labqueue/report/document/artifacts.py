@@ -10,7 +10,8 @@ from labqueue.domain.views import ExperimentView, RunView
 from labqueue.report.document.blocks import Block, Bullets, Heading, Paragraph, Rows
 from labqueue.report.document.formatting import ids, number, point, size
 from labqueue.report.figures import style
-from labqueue.report.figures.sweep_points import points_of, value
+from labqueue.report.figures.sweep_points import points_of
+from labqueue.report.statistics.pairing import last_value
 from labqueue.report.statistics.verdicts import counted
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ def readings(experiment: ExperimentView, tables: Mapping[int, Table]) -> list[Bl
     ``tables`` are ``curve_reading`` artifacts by run id; the phases of the first seed that has one are shown.
     """
     runs, _ = counted(experiment)
-    names = [name for name in loss_curve.MEASURED if any(value(run, name) is not None for run in runs)]
+    names = [name for name in loss_curve.MEASURED if any(last_value(run, name) is not None for run in runs)]
     points = [
-        found for found in points_of(runs) if any(value(run, name) is not None for run in found.runs for name in names)
+        found
+        for found in points_of(runs)
+        if any(last_value(run, name) is not None for run in found.runs for name in names)
     ]
     if not points:
         return []
@@ -57,7 +60,7 @@ def _head(name: str) -> str:
 
 
 def _over_seeds(runs: Sequence[RunView], name: str) -> str:
-    values = [found for run in runs if (found := value(run, name)) is not None]
+    values = [found for run in runs if (found := last_value(run, name)) is not None]
     if not values:
         return "—"
     some = "" if len(values) == len(runs) else f" ({len(values)} of {len(runs)})"

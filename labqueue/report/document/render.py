@@ -1,12 +1,14 @@
-"""Blocks as one HTML file that needs nothing else: figures inside, light and dark, no script, no network."""
+"""Blocks as Markdown that GitHub and editors read, with links to the figures beside it; and as one HTML file that needs
+nothing else: figures inside, light and dark, no script, no network."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
-from html import escape as escape_html
+from html import escape as html_escape
 
-from labqueue.domain.text import printable
+from labqueue.domain.text import one_line, printable
 from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 
 STYLE = """
@@ -37,45 +39,72 @@ figcaption { color: var(--soft); font-size: .84rem; margin-top: .3rem; }
 """
 
 
-def render(title: str, blocks: Sequence[Block]) -> str:
+def html(title: str, blocks: Sequence[Block]) -> str:
     """One HTML document. The policy in its head forbids scripts and every request, whatever a name contains."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    body = "\n".join(_block(block) for block in blocks)
+    body = "\n".join(_html_block(block) for block in blocks)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{_in_html(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
-def _block(block: Block) -> str:
+def _html_block(block: Block) -> str:
     if isinstance(block, Heading):
-        badge = f'<span class="badge {escape(block.badge)}">{escape(block.badge)}</span>' if block.badge else ""
-        return f"<h{block.level}>{escape(block.text)}{badge}</h{block.level}>"
+        badge = f'<span class="badge {_in_html(block.badge)}">{_in_html(block.badge)}</span>' if block.badge else ""
+        return f"<h{block.level}>{_in_html(block.text)}{badge}</h{block.level}>"
     if isinstance(block, Paragraph):
-        return f"<p>{escape(block.text)}</p>"
+        return f"<p>{_in_html(block.text)}</p>"
     if isinstance(block, Prose):
-        return f'<div class="prose">{escape(block.text.strip())}</div>'
+        return f'<div class="prose">{_in_html(block.text.strip())}</div>'
     if isinstance(block, Bullets):
-        return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in block.items)}</ul>"
+        return f"<ul>{''.join(f'<li>{_in_html(item)}</li>' for item in block.items)}</ul>"
     if isinstance(block, Rows):
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in block.columns)
+        head = "".join(f"<th>{_in_html(cell)}</th>" for cell in block.columns)
         rows = "".join(f"<tr>{''.join(_cell(cell) for cell in row)}</tr>\n" for row in block.rows)
         return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>'
     assert isinstance(block, Figure)
     # An image rather than inline elements: figures share ids, and a name in one cannot become markup.
     image = base64.b64encode(block.plot.svg).decode()
     return (
-        f'<figure><img alt="{escape(block.plot.title)}" src="data:image/svg+xml;base64,{image}">'
-        f"<figcaption>{escape(block.plot.caption)}</figcaption></figure>"
+        f'<figure><img alt="{_in_html(block.plot.title)}" src="data:image/svg+xml;base64,{image}">'
+        f"<figcaption>{_in_html(block.plot.caption)}</figcaption></figure>"
     )
 
 
 def _cell(cell: str) -> str:
-    return f'<td class="text">{escape(cell)}</td>' if len(cell) > 40 else f"<td>{escape(cell)}</td>"
+    return f'<td class="text">{_in_html(cell)}</td>' if len(cell) > 40 else f"<td>{_in_html(cell)}</td>"
 
 
-def escape(text: str) -> str:
+def _in_html(text: str) -> str:
     """Text as HTML shows it, control characters written out."""
-    return escape_html(printable(text))
+    return html_escape(printable(text))
+
+
+def markdown(blocks: Sequence[Block]) -> str:
+    """One Markdown document; figures are found at ``plots/NAME.svg``."""
+    return "\n\n".join(_markdown_block(block) for block in blocks) + "\n"
+
+
+def _in_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\|`*\[\]])", r"\\\1", one_line(" ".join(text.split()))).replace("<", "&lt;")
+
+
+def _markdown_block(block: Block) -> str:
+    if isinstance(block, Heading):
+        badge = f": **{block.badge}**" if block.badge else ""
+        return f"{'#' * block.level} {_in_markdown(block.text)}{badge}"
+    if isinstance(block, Paragraph):
+        return _in_markdown(block.text)
+    if isinstance(block, Prose):
+        return printable(block.text.strip())
+    if isinstance(block, Bullets):
+        return "\n".join(f"- {_in_markdown(item)}" for item in block.items)
+    if isinstance(block, Rows):
+        lines = [block.columns, ["---"] * len(block.columns), *block.rows]
+        return "\n".join(f"| {' | '.join(_in_markdown(cell) for cell in line)} |" for line in lines)
+    assert isinstance(block, Figure)
+    return f"![{_in_markdown(block.plot.title)}](plots/{block.plot.name}.svg)\n\n*{_in_markdown(block.plot.caption)}*"

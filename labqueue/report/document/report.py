@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labqueue.domain.views import ExperimentView, VerdictView
-from labqueue.report.document import export, markdown, render
+from labqueue.report.document import export, render
 from labqueue.report.document.blocks import Block
 from labqueue.report.document.sections import sections
 from labqueue.report.figures.style import Plot
@@ -50,11 +50,11 @@ class Report:
 
     def markdown(self) -> str:
         """Markdown whose figures are the files ``plots/*.svg`` beside it."""
-        return markdown.render(self._sections())
+        return render.markdown(self._sections())
 
     def html(self) -> str:
         """One self-contained file."""
-        return render.render(self.experiment.experiment, self._sections())
+        return render.html(self.experiment.experiment, self._sections())
 
     def files(self) -> dict[str, bytes]:
         """Relative path → content of everything that ``write`` writes."""

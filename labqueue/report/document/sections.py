@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from labqueue.domain.measured import averageable
-from labqueue.domain.views import ExperimentView, RunView, VerdictView
+from labqueue.domain.views import ExperimentView, RunView, SearchResult, VerdictView
 from labqueue.report.document.artifacts import READING, artifacts, readings
 from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 from labqueue.report.document.costs import memory_and_time
 from labqueue.report.document.export import varied_keys
 from labqueue.report.document.formatting import duration, ids, number, point, spans
-from labqueue.report.document.search import searched
 from labqueue.report.figures import style
 from labqueue.report.figures.metric_order import metric_names
 from labqueue.report.figures.style import Plot, with_unit
 from labqueue.report.statistics import intervals
-from labqueue.report.statistics.pairing import COMPUTED_IN, MISSING, effective, exact, text
+from labqueue.report.statistics.pairing import COMPUTED_IN, MISSING, effective, exact, label, text
 from labqueue.report.statistics.verdicts import counted
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def sections(
     return [
         *_registered(experiment),
         *_verdicts(verdicts, plots),
-        *searched(experiment.search),
+        *_searched(experiment.search),
         *_runs(experiment),
         *_figures("One metric against another", "asked", plots),
         *_figures("Curves", "curves", plots),
@@ -242,3 +241,34 @@ def _no_learnings(experiment: ExperimentView) -> Block:
     return Paragraph(
         f"Nothing written yet. Write outputs/{experiment.experiment}/learnings.md; it is shown here and kept."
     )
+
+
+def _searched(search: SearchResult | None) -> list[Block]:
+    """The section on a search; nothing where nothing was searched."""
+    if search is None:
+        return []
+    goal = "lowest" if search.direction == "minimize" else "highest"
+    pruner = "" if search.pruner == "none" else f", poor trials ended early ({search.pruner})"
+    counts = ", ".join(f"{n} {name}" for name, n in search.trials.items() if n) or "none yet"
+    state = f"It proposes no more: {search.ended}." if search.ended else "It goes on."
+    blocks: list[Block] = [
+        Heading("Search"),
+        Paragraph(
+            f"{search.sampler} for the {goal} {search.metric}{pruner}; of {search.planned} trials planned: {counts}. "
+            f"{state}"
+        ),
+    ]
+    if search.best is None:
+        return [*blocks, Paragraph(f"No trial has a value of {search.metric} yet.")]
+    best = search.best
+    runs = ", ".join(map(str, best.runs))
+    tried = search.trials.get("complete", 0)
+    blocks.append(
+        Paragraph(
+            f"Best: trial {best.number} with {label(best.point)}: {search.metric} {best.value:.6g}, the mean over its "
+            f"seeds (runs {runs}). It is the best of {tried}, so part of its lead is luck: run that point again with "
+            "seeds that the search has not seen before you rely on the value. Pruned trials are not in means over "
+            "sweep points; what is left is a selection of the better ones."
+        )
+    )
+    return blocks

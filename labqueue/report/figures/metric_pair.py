@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from labqueue.domain.spec import MetricPair
+    from labqueue.domain.spec.schema import MetricPair
 
 DASHES = ("-", "--", "-.", ":")
 
@@ -48,7 +48,7 @@ def pairs(experiment: ExperimentView) -> list[MetricPair]:
     """What the spec asks for, without what cannot be read (an imported ledger may hold anything)."""
     from pydantic import ValidationError
 
-    from labqueue.domain.spec import MetricPair
+    from labqueue.domain.spec.schema import MetricPair
 
     found = []
     for stored in experiment.plots:

@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from labqueue.domain.measured import averageable
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
 from labqueue.report.statistics import intervals
-from labqueue.report.statistics.pairing import MISSING, exact, is_number
+from labqueue.report.statistics.pairing import MISSING, exact, is_number, last_value
 
 LOST = ("diverged", "out_of_memory", "failed", "crashed", "timed_out")
 """Endings without a result that a figure must not be silent about."""
@@ -77,21 +76,15 @@ def cell(runs: Sequence[RunView], metric: str) -> Cell:
     """The last values of a metric, the mean within each seed."""
     values: dict[int, list[float]] = {}
     for run in runs:
-        last = value(run, metric)
+        last = last_value(run, metric)
         if last is not None:
             values.setdefault(run.seed, []).append(last)
     return Cell(
         {seed: math.fsum(found) / len(found) for seed, found in values.items()},
-        frozenset(run.seed for run in runs if run.outcome == "succeeded" and (value(run, "diverged") or 0) > 0.5),
+        frozenset(run.seed for run in runs if run.outcome == "succeeded" and (last_value(run, "diverged") or 0) > 0.5),
         tuple(run.outcome for run in runs if run.outcome in LOST),
-        sum(run.outcome == "succeeded" and value(run, metric) is None for run in runs),
+        sum(run.outcome == "succeeded" and last_value(run, metric) is None for run in runs),
     )
-
-
-def value(run: RunView, metric: str) -> float | None:
-    """The last value of a succeeded run; None where it is no number that can be averaged."""
-    known = run.metrics.get(metric) if run.outcome == "succeeded" else None
-    return known.last if known and averageable(known.last) else None
 
 
 def levels(key: str, points: Sequence[Point]) -> list[Any]:

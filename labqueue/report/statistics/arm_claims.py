@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from labqueue.domain.measured import averageable
-from labqueue.domain.predictions import Compare, Crosses, Prediction, Threshold
+from labqueue.domain.spec.predictions import Compare, Crosses, Prediction, Threshold
 from labqueue.domain.views import ExperimentView, RunView
 from labqueue.report.statistics import axis_claims, intervals
 from labqueue.report.statistics.evidence import Evidence

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labqueue.domain.predictions import BestAt, Trend
+from labqueue.domain.spec.predictions import BestAt, Trend
 from labqueue.domain.views import RunView
-from labqueue.report.figures.sweep_points import value as last_value
 from labqueue.report.statistics import intervals
 from labqueue.report.statistics.evidence import Evidence
 from labqueue.report.statistics.intervals import Region
@@ -24,6 +23,7 @@ from labqueue.report.statistics.pairing import (
     exact,
     is_number,
     label,
+    last_value,
     metric_name,
     read,
     text,

@@ -69,6 +69,12 @@ class Panel:
         return list(next(iter(self.values.values()), {}))
 
 
+def last_value(run: RunView, metric: str) -> float | None:
+    """The last value of a succeeded run; None where it is no number that can be averaged."""
+    known = run.metrics.get(metric) if run.outcome == "succeeded" else None
+    return known.last if known and averageable(known.last) else None
+
+
 def effective(run: RunView, key: str) -> Any:
     """The value of a dotted key in a run: varied, or as it stands in the parameters; MISSING where it has none."""
     if key in run.varied:

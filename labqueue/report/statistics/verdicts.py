@@ -20,7 +20,7 @@ from labqueue.report.statistics.evidence import Evidence
 from labqueue.report.statistics.pairing import SeriesReader, exact
 
 if TYPE_CHECKING:
-    from labqueue.domain.predictions import Prediction
+    from labqueue.domain.spec.predictions import Prediction
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def judgements(experiment: ExperimentView, series: SeriesReader) -> list[Judgeme
     """The verdicts with the numbers behind them, for plots."""
     from pydantic import ValidationError
 
-    from labqueue.domain.predictions import Prediction
+    from labqueue.domain.spec.predictions import Prediction
     from labqueue.report.statistics.arm_claims import gather
 
     runs, aside = counted(experiment)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, case, insert, or_, select, update
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.names import QUEUE
+from labqueue.domain.spec.names import QUEUE
 from labqueue.domain.state import Outcome, State
 from labqueue.domain.values import whole
 from labqueue.store.db import Database

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec import RandomSweep, Spec, Sweep, assign
+from labqueue.domain.spec.schema import RandomSweep, Spec, Sweep, assign
 
 MAX_RUNS = 100_000
 """More runs than one person reads in a lifetime; past it a sweep is a typing error. Assumption."""

@@ -18,8 +18,8 @@ from pydantic import (
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
-from labqueue.domain.predictions import Cell, Prediction
-from labqueue.domain.search import Axis, Search
+from labqueue.domain.spec.predictions import Cell, Prediction
+from labqueue.domain.spec.search import Axis, Search
 
 Device = Literal["cpu", "cuda"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
