@@ -100,9 +100,10 @@ def load_model(
 
     ``quantization`` "4bit" is NF4 with double quantisation, computing in ``dtype`` (Dettmers et al. 2023,
     arXiv:2305.14314); norms, embeddings and head stay in ``dtype``, on a CPU in float32: a young adapter's output is
-    less than half a step of bfloat16 beside its layer's, and would be rounded away. ``dtype`` None or "auto" is what the device is fast
-    in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``. ``attention`` "eager" is what
-    weights can be read from. ``pin`` is that of ``labqueue.llm.models.pins``, of what was submitted.
+    less than half a step of bfloat16 beside its layer's, and would be rounded away. ``dtype`` None or "auto" is what
+    the device is fast in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``.
+    ``attention`` "eager" is what weights can be read from. ``pin`` is that of ``labqueue.llm.models.pins``, of what was
+    submitted.
 
     Raises:
         LabError: unknown model or dtype, weights that are not on this machine, not those of ``pin``, not what their
@@ -180,14 +181,16 @@ def tame_cpu_4bit(model: Any, dtype: Any = None) -> int:
     compute in what its config says, until ``dtype`` is given.
     """
     import bitsandbytes
+    import torch
 
     layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
         layer.compute_dtype = dtype or layer.compute_dtype
         if layer.weight.device.type == "cpu":
-            # What it is unpacked to, so that merged weights are those that were trained with.
-            layer.weight.quant_state.dtype = layer.compute_dtype
+            # What it is unpacked to: merged weights are then those that were trained with, and the weights are the same
+            # whatever this processor computes in.
+            layer.weight.quant_state.dtype = torch.bfloat16
     return len(layers)
 
 
