@@ -181,16 +181,14 @@ def tame_cpu_4bit(model: Any, dtype: Any = None) -> int:
     compute in what its config says, until ``dtype`` is given.
     """
     import bitsandbytes
-    import torch
 
     layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
     for layer in layers:
         layer.support_avx512bf16_for_cpu = False
         layer.compute_dtype = dtype or layer.compute_dtype
         if layer.weight.device.type == "cpu":
-            # What it is unpacked to: merged weights are then those that were trained with, and the weights are the same
-            # whatever this processor computes in.
-            layer.weight.quant_state.dtype = torch.bfloat16
+            # What it is unpacked to, so that merged weights are those that were trained with.
+            layer.weight.quant_state.dtype = layer.compute_dtype
     return len(layers)
 
 

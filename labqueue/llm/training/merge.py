@@ -1,6 +1,6 @@
 """Folds an adapter into the weights of its base, writes model folders, and measures what folding changed. No runs.
 
-A base in 4 bit is folded into its dequantised weights in the base's 16-bit type: quantising the sum again would lose
+A base in 4 bit is folded into its dequantised weights, not into 4 bit again: quantising the sum again would lose
 most of a small update. All is done a layer at a time, so that a merged 7B model never has to fit anywhere.
 """
 
@@ -44,7 +44,7 @@ class Difference:
 def merge(loaded: Loaded, adapted: Any, folder: Path) -> str:
     """Writes the base with its adapter folded in as a model folder for ``load_model``; returns its type of number.
 
-    The type is the base's own (bfloat16 or float16 for a base in 4 bit, what it was loaded in otherwise). Changes
+    The type is that of the base's embeddings (of a base in 4 bit, what it keeps beside its 4-bit weights). Changes
     nothing of ``adapted``.
     """
     save_model(adapted, loaded.tokenizer, folder)
@@ -95,10 +95,18 @@ def difference(trainer: Any, rows: Sequence[TokenRow], batch: int) -> Difference
 
 @contextlib.contextmanager
 def folded(model: Any) -> Iterator[None]:
-    """Within, every layer with an adapter computes as the merged model's would: with one weight, folded at each use."""
+    """Within, every linear layer computes as the merged model's would: with one weight, folded at each use."""
     inner = bare(model)
-    layers = list(lora.lora_layers(model))
     number = _number(model)
+    layers = list(lora.lora_layers(model))
+    adapted = tuple(f"{name}." for name, _ in layers)
+    # On a CPU a layer in 4 bit may compute in another type than the rest, and as a merged model's it will not.
+    layers += [
+        (name, module)
+        for name, module in inner.named_modules()
+        if getattr(module, "quant_state", None) is not None and not name.startswith(adapted)
+        if module.compute_dtype != number
+    ]
     for name, layer in layers:
         parent, _, last = name.rpartition(".")
         setattr(inner.get_submodule(parent), last, _folded(layer, number))
@@ -117,11 +125,12 @@ def _folded(layer: Any, number: Any) -> Any:
     class Folded(torch.nn.Module):
         @property
         def weight(self) -> Any:
-            return lora.folded_weight(layer).to(number)
+            whole = lora.folded_weight if hasattr(layer, "lora_A") else lora.base_weight
+            return whole(layer).to(number)
 
         @property
         def bias(self) -> Any:
-            return layer.get_base_layer().bias
+            return getattr(layer, "base_layer", layer).bias
 
         def forward(self, states: Any) -> Any:
             return torch.nn.functional.linear(states.to(number), self.weight, self.bias)
