@@ -128,6 +128,7 @@ SMALL = {
     "domain/values.py": "what the results store can hold: asked by the spec and the store alike",
     "kinds/_pins.py": "which model, exactly: fields of several kinds",
     "llm/load.py": "the name that scripts know",
+    "llm/warm.py": "imports ahead: importing it is what it does",
     "llm/memory/coefficients.py": "the fitted numbers alone: written anew at each refit",
     "report/document/blocks.py": "the parts of a document, below all that make and render them",
     "report/document/costs.py": "the section on memory and time",

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _hear(device: str) -> dict[str, Any] | None:
-    """Waits for the assignment, and meanwhile imports what runs of a kind need; None where the worker closes its end."""
+    """Waits for the assignment and imports meanwhile what runs of a kind need; None where the worker closes its end."""
     imports: list[threading.Thread] = []
     while line := sys.stdin.readline():
         message: dict[str, Any] = json.loads(line)

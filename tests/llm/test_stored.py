@@ -22,6 +22,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "single": {"bnb_4bit_quant_type": "nf4"},
     "some": {"bnb_4bit_quant_type": "nf4", "llm_int8_skip_modules": ["lm_head", "layers.1.mlp.up_proj", "k_proj"]},
     "fp4": {},
+    "unrounded": {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
 }
 
 
@@ -33,9 +34,11 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("quantised")
     for name, settings in FORMS.items():
+        # The tiny model is made in float32, from which the lab quantises it.
+        dtype = torch.float32 if name == "unrounded" else torch.bfloat16
         config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float16, **settings)
         model = AutoModelForCausalLM.from_pretrained(
-            tiny.folder(), quantization_config=config, dtype=torch.bfloat16, device_map={"": "cpu"}
+            tiny.folder(), quantization_config=config, dtype=dtype, device_map={"": "cpu"}
         )
         model.save_pretrained(root / name)
         tiny.tokenizer().save_pretrained(root / name)
@@ -46,9 +49,9 @@ def test_a_folder_in_nf4_is_the_model_that_the_lab_quantises_itself_and_is_calle
     import bitsandbytes
     import torch
 
-    loaded = load.load_model(str(quantised / "nf4"), quantization="4bit", dtype="bfloat16")
+    loaded = load.load_model(str(quantised / "unrounded"), quantization="4bit", dtype="bfloat16")
     own = load.load_model("random-tiny", quantization="4bit", dtype="bfloat16")
-    assert (loaded.quantization, loaded.weights) == ("4bit", f"{quantised / 'nf4'}, NF4 as stored")
+    assert (loaded.quantization, loaded.weights) == ("4bit", f"{quantised / 'unrounded'}, NF4 as stored")
     ids = torch.arange(3, 40)[None]
     with torch.no_grad():
         assert torch.equal(loaded.model(input_ids=ids).logits, own.model(input_ids=ids).logits)

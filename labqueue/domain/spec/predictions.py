@@ -18,7 +18,9 @@ At = Annotated[int, Field(ge=0)] | Literal["first", "last", "min", "max"]
 
 
 class _Claim(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     def selections(self) -> list[tuple[str, dict[str, Cell]]]:
         """Every choice of sweep points that this claim makes, with the field that makes it."""
@@ -32,14 +34,23 @@ class Compare(_Claim):
     """
 
     metric: str
+    """A name that the runs record."""
     a: dict[str, Cell]
+    """Sweep points on the left of the comparison."""
     b: dict[str, Cell]
+    """Sweep points on the right."""
     at: At = "last"
+    """Which value of the series."""
     within: float | None = Field(default=None, gt=0)
+    """abs(a - b) is below it."""
     difference_below: float | None = None
+    """a - b is below it."""
     difference_above: float | None = None
+    """a - b is above it."""
     ratio_below: float | None = Field(default=None, gt=0)
+    """a / b is below it."""
     ratio_above: float | None = Field(default=None, gt=0)
+    """a / b is above it."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -56,11 +67,17 @@ class Trend(_Claim):
     """A metric over a numeric axis: rises, falls, is flat (within ``tolerance``), or has its optimum inside."""
 
     metric: str
+    """A name that the runs record."""
     over: str
+    """The varied key that is the axis."""
     shape: Literal["rises", "falls", "flat", "minimum_inside", "maximum_inside"]
+    """What the metric does along the axis."""
     tolerance: float | None = Field(default=None, gt=0)
+    """How much ``flat`` allows."""
     where: dict[str, Cell] = {}
+    """Sweep points that count; empty: all."""
     at: At = "last"
+    """Which value of the series."""
 
     @model_validator(mode="after")
     def _flat_needs_tolerance(self) -> Self:
@@ -73,11 +90,17 @@ class Threshold(_Claim):
     """A metric below or above a value; ``relative_to: first`` divides by the run's own first value."""
 
     metric: str
+    """A name that the runs record."""
     where: dict[str, Cell] = {}
+    """Sweep points that count; empty: all."""
     at: At = "last"
+    """Which value of the series."""
     relative_to: Literal["first"] | None = None
+    """``first``: divided by the run's own first value."""
     below: float | None = None
+    """It is below this."""
     above: float | None = None
+    """It is above this."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -90,21 +113,32 @@ class BestAt(_Claim):
     """The best value of an axis (by the mean over seeds) is one of ``values``."""
 
     metric: str
+    """A name that the runs record."""
     over: str
+    """The varied key that is the axis."""
     values: tuple[Cell, ...] = Field(min_length=1)
+    """Where on the axis the best is claimed to be."""
     direction: Literal["min", "max"] = "min"
+    """Which end of the metric is best."""
     where: dict[str, Cell] = {}
+    """Sweep points that count; empty: all."""
     at: At = "last"
+    """Which value of the series."""
 
 
 class Crosses(_Claim):
     """A metric reaches a value before a step."""
 
     metric: str
+    """A name that the runs record."""
     where: dict[str, Cell] = {}
+    """Sweep points that count; empty: all."""
     below: float | None = None
+    """It is below this."""
     above: float | None = None
+    """It is above this."""
     before: int = Field(gt=0)
+    """The step before which it happens."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -116,15 +150,22 @@ class Crosses(_Claim):
 class Prediction(BaseModel):
     """One claim, in words and in the typed language."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
+    """Unique in the spec."""
     claim: str
+    """The claim in words."""
     compare: Compare | None = None
+    """Points against points. Exactly one of the five is given."""
     trend: Trend | None = None
+    """A metric over an axis."""
     threshold: Threshold | None = None
+    """A metric against a value."""
     best_at: BestAt | None = None
+    """Where on an axis the best lies."""
     crosses: Crosses | None = None
+    """When a metric reaches a value."""
 
     @model_validator(mode="after")
     def _one_test(self) -> Self:

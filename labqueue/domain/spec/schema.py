@@ -51,7 +51,9 @@ Predictions = Annotated[tuple[Prediction, ...], AfterValidator(_no_id_twice)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class RandomSweep(_Strict):
@@ -62,8 +64,11 @@ class RandomSweep(_Strict):
     """
 
     samples: int = Field(ge=1)
+    """Points to draw."""
     seed: int = Field(default=0, ge=0)
+    """Of the drawing."""
     space: dict[str, Axis] = Field(min_length=1)
+    """What each varied key is drawn from."""
 
 
 class Sweep(_Strict):
@@ -76,6 +81,7 @@ class Sweep(_Strict):
     points: list[dict[str, Any]] | None = Field(default=None, min_length=1, alias="list")
     """The points themselves."""
     random: RandomSweep | None = None
+    """Points drawn at random, at submission."""
     search: Search | None = None
     """Points chosen while the others run; stands alone."""
 
@@ -121,7 +127,9 @@ class Limits(_Strict):
     memory_gib: float | Literal["auto"] = "auto"
     """Device memory of one run; ``auto`` is what is free at start, less the CUDA context."""
     wall_minutes: float | None = Field(default=None, gt=0)
+    """Minutes that one attempt may take; longer ones end as timed_out."""
     attempts: int = Field(default=3, ge=1, le=100)
+    """How often a run is tried that crashes or runs out of memory."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -134,28 +142,37 @@ class Need(_Strict):
     """Another experiment that must be done first; only the runs that ``where`` matches, when it is given."""
 
     experiment: Name
+    """Its name."""
     where: dict[str, Any] = {}
+    """Parameters of its runs that are waited for; empty: all of them."""
     accept: tuple[Literal["failed", "cancelled", "out_of_memory", "diverged", "timed_out", "crashed"], ...] = ()
+    """Outcomes beside succeeded with which waiting ends."""
 
 
 class FromRun(_Strict):
     """Another run's artifact as a parameter; resolved when the run is claimed, to exactly one succeeded run."""
 
     experiment: Name
+    """Its name."""
     where: dict[str, Any] = {}
+    """Parameters that choose one of its runs."""
     seed: Seed | Literal["same"] | None = None
     """A seed of that experiment; ``same``: the one of the run that asks."""
     artifact: str = Field(min_length=1)
+    """Name of the artifact that becomes the parameter's value."""
 
 
 class MetricPair(_Strict):
     """A figure that the report draws: one metric against another, a mark per sweep point. Changes no run."""
 
     x: str = Field(min_length=1, max_length=100)
+    """Metric of the horizontal axis."""
     y: str = Field(min_length=1, max_length=100)
+    """Metric of the vertical axis."""
     by: str | None = Field(default=None, min_length=1)
     """A varied key that is told by colour."""
     title: str = Field(default="", max_length=120)
+    """Heading of the figure."""
     better: Literal["lower-left", "lower-right", "upper-left", "upper-right"] | None = None
     """The corner where both metrics are good; said in words, the axes stay as they are."""
     without: tuple[Annotated[dict[str, Cell], Field(min_length=1)], ...] = Field(default=(), max_length=24)
@@ -172,28 +189,46 @@ class Override(_Strict):
     """What a profile changes. ``params`` and ``limits`` are merged key by key; the others replace."""
 
     device: Device | None = None
+    """``cpu`` or ``cuda``: whose worker executes its runs."""
     params: Keys = {}
+    """Parameters that differ from the spec's own."""
     limits: Keys = {}
+    """Limits that differ."""
     sweep: Sweep | None = None
+    """Replaces the spec's sweep."""
     seeds: Seeds | None = None
+    """Replaces the spec's seeds."""
 
 
 class Spec(_Strict):
     """One experiment, as registered before it ran."""
 
     name: Name
+    """Of the experiment: lower-case letters, digits and underscores."""
     kind: str
+    """What executes its runs: a name of ``labqueue kinds``."""
     track: Name = "other"
+    """Groups experiments in listings: fine_tuning, pretraining, attention, probing, papers, ..."""
     questions: tuple[str, ...] = ()
+    """Ids in QUESTIONS.md that it speaks to."""
     hypothesis: str = ""
+    """What is expected and why, written before the runs."""
     methodology: str = ""
+    """What is varied, what is held fixed, and how it is measured."""
     params: Keys = {}
+    """Parameters of the kind, for every run; a sweep varies some of them."""
     sweep: Sweep | None = None
+    """What is varied; left out: one point."""
     seeds: Seeds = (0,)
+    """Every sweep point runs once with each."""
     profiles: dict[Name, Override] = {}
+    """Named variants, chosen with ``--profile``: sizes for a CPU, a small GPU, a night."""
     limits: Limits = Limits()
+    """What each run may use."""
     needs: tuple[Name | Need, ...] = ()
+    """Experiments that must be done before."""
     predictions: Predictions = ()
+    """Claims that the report decides, written before the runs."""
     plots: tuple[MetricPair, ...] = Field(default=(), max_length=12)
     """Figures beside those that every report has; their metrics are known only when runs have recorded them."""
 

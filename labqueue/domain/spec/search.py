@@ -47,7 +47,9 @@ MAX_GRID = 100_000
 class Search(BaseModel):
     """What is searched, for what, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """Tree-structured Parzen estimator; independent draws; or every combination in an order drawn once."""
@@ -56,6 +58,7 @@ class Search(BaseModel):
     metric: str = Field(min_length=1)
     """Its last value is what a run is worth; a trial is worth the mean over its seeds."""
     direction: Literal["minimize", "maximize"] = "minimize"
+    """Which end of the metric is sought."""
     pruner: Literal["hyperband", "median", "none"] = "none"
     """What ends a run early that does worse than earlier ones did at the same step."""
     prune_after: Annotated[int, Field(ge=0)] = 0
@@ -63,6 +66,7 @@ class Search(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of the sampler, not of the runs."""
     space: dict[str, Axis] = Field(min_length=1)
+    """What each varied key may be: ``{log_uniform: [low, high]}`` and so on, as in ``random``."""
 
     @model_validator(mode="after")
     def _can_be_searched(self) -> Self:

@@ -79,7 +79,8 @@ def seconds(shape: Shape, plan: Plan, work: Work, dtype: str, speeds: Speeds, co
 
 def memory_gib(shape: Shape, plan: Plan, dtype: str) -> float:
     """Predicted peak of a run's resident memory."""
-    wide = 2.0 if dtype == "float32" or plan.method == "full" else 1.0  # the counts are those of 16 bit
+    # The counts are those of 16 bit; beside 4-bit weights all is kept in float32.
+    wide = 2.0 if dtype == "float32" or plan.method == "full" or plan.quantization == "4bit" else 1.0
     held = footprint.held(shape, plan)
     other = held.pop("optimizer") + held.pop("adapters") + 4.0 * footprint.trained(shape, plan)  # with gradients, fp32
     packed = held.pop("quantization_state", 0.0)

@@ -107,10 +107,10 @@ def load_model(
 
     ``quantization`` "4bit" is NF4 with double quantisation, computing in ``dtype`` (Dettmers et al. 2023,
     arXiv:2305.14314); norms, embeddings and head stay in ``dtype``, on a CPU in float32: a young adapter's output is
-    less than half a step of bfloat16 beside its layer's, and would be rounded away. ``dtype`` None or "auto" is
-    what the device is fast in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``.
-    ``attention`` "eager" is what weights can be read from. ``pin`` is that of ``labqueue.llm.models.pins``, of what
-    was submitted.
+    less than half a step of bfloat16 beside its layer's, and would be rounded away. ``dtype`` None or "auto" is what
+    the device is fast in: on a GPU bfloat16 where it computes in it, else float16; on a CPU see ``compute``.
+    ``attention`` "eager" is what weights can be read from. ``pin`` is that of ``labqueue.llm.models.pins``, of what was
+    submitted.
 
     Raises:
         LabError: unknown model or dtype, weights that are not on this machine, not those of ``pin``, not what their

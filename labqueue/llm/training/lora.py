@@ -172,11 +172,16 @@ def shape(layer: torch.nn.Module) -> tuple[int, int]:
     return int(outputs), int(inputs)
 
 
+def is_adapter_layer(layer: torch.nn.Module) -> TypeIs[AdapterLayer]:
+    """Whether a layer carries a LoRA."""
+    return hasattr(layer, "lora_A") and hasattr(layer, "get_base_layer")
+
+
 def lora_layers(model: Model) -> Iterator[tuple[str, AdapterLayer]]:
     """(name in the base model, layer) of every layer with an adapter."""
     for name, module in bare(model).named_modules():
-        if hasattr(module, "lora_A") and hasattr(module, "get_base_layer"):
-            yield name, cast("AdapterLayer", module)
+        if is_adapter_layer(module):
+            yield name, module
 
 
 def factors(layer: AdapterLayer) -> tuple[torch.Tensor, torch.Tensor, float]:

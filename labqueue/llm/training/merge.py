@@ -1,6 +1,6 @@
 """Folds an adapter into the weights of its base, writes model folders, and measures what folding changed. No runs.
 
-A base in 4 bit is folded into its dequantised weights in the base's 16-bit type: quantising the sum again would lose
+A base in 4 bit is folded into its dequantised weights, not into 4 bit again: quantising the sum again would lose
 most of a small update. All is done a layer at a time, so that a merged 7B model never has to fit anywhere.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from labqueue.llm.training.recipe import Trainer
-    from labqueue.llm.types import AdapterLayer, Model, Tokenizer
+    from labqueue.llm.types import Model, Tokenizer
 
 SHARD_BYTES = 2 * 2**30
 """Bytes of a weight file at most (but one tensor at least): what is held in memory while a model is written."""
@@ -50,7 +50,7 @@ class Difference:
 def merge(loaded: Loaded, adapted: Model, folder: Path) -> str:
     """Writes the base with its adapter folded in as a model folder for ``load_model``; returns its type of number.
 
-    The type is the base's own (bfloat16 or float16 for a base in 4 bit, what it was loaded in otherwise). Changes
+    The type is that of the base's embeddings (of a base in 4 bit, what it keeps beside its 4-bit weights). Changes
     nothing of ``adapted``.
     """
     save_model(adapted, loaded.tokenizer, folder)
@@ -101,10 +101,18 @@ def difference(trainer: Trainer, rows: Sequence[TokenRow], batch: int) -> Differ
 
 @contextlib.contextmanager
 def folded(model: Model) -> Iterator[None]:
-    """Within, every layer with an adapter computes as the merged model's would: with one weight, folded at each use."""
+    """Within, every linear layer computes as the merged model's would: with one weight, folded at each use."""
     inner = bare(model)
-    layers = list(lora.lora_layers(model))
     number = _number(model)
+    layers: list[tuple[str, torch.nn.Module]] = list(lora.lora_layers(model))
+    adapted = tuple(f"{name}." for name, _ in layers)
+    # On a CPU a layer in 4 bit may compute in another type than the rest, and as a merged model's it will not.
+    layers += [
+        (name, module)
+        for name, module in inner.named_modules()
+        if getattr(module, "quant_state", None) is not None and not name.startswith(adapted)
+        if module.compute_dtype != number
+    ]
     for name, layer in layers:
         parent, _, last = name.rpartition(".")
         setattr(inner.get_submodule(parent), last, _folded(layer, number))
@@ -116,18 +124,19 @@ def folded(model: Model) -> Iterator[None]:
             setattr(inner.get_submodule(parent), last, layer)
 
 
-def _folded(layer: AdapterLayer, number: torch.dtype) -> torch.nn.Module:
+def _folded(layer: torch.nn.Module, number: torch.dtype) -> torch.nn.Module:
     """A linear layer whose weight is made when it is asked for. It has what Unsloth's kernels read of a plain one."""
     import torch
 
     class Folded(torch.nn.Module):
         @property
         def weight(self) -> torch.Tensor:
-            return lora.folded_weight(layer).to(number)
+            whole = lora.folded_weight(layer) if lora.is_adapter_layer(layer) else lora.base_weight(layer)
+            return whole.to(number)
 
         @property
         def bias(self) -> torch.Tensor | None:
-            return layer.get_base_layer().bias
+            return lora.base_layer(layer).bias
 
         def forward(self, states: torch.Tensor) -> torch.Tensor:
             return torch.nn.functional.linear(states.to(number), self.weight, self.bias)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.packing import PackedCollator, packed_alone, unpack
@@ -49,7 +49,7 @@ def check_isolated(
     chosen = sorted(rows, key=lambda row: -len(row["seq_lengths"]))[:CHECKED_ROWS]
     if not chosen or len(chosen[0]["seq_lengths"]) < 2:
         return {}
-    bound = tolerance if tolerance is not None else TOLERANCES[str(_dtype(model))]
+    bound = tolerance if tolerance is not None else max(TOLERANCES[str(dtype)] for dtype in _computed_in(model))
     training = model.training
     model.eval()  # dropout would draw random numbers, and packed and alone would not draw the same
     try:
@@ -123,6 +123,12 @@ def _spans(rows: Sequence[TokenRow], *, flat: bool) -> list[tuple[int, int, int]
             spans.append((0 if flat else number, start, length))
             start += length
     return spans
+
+
+def _computed_in(model: Model) -> set[torch.dtype]:
+    """The types of number of a model's products: its 4-bit layers' may be coarser than its hidden states'."""
+    layers = (module for module in model.modules() if getattr(module, "quant_state", None) is not None)
+    return {_dtype(model), *(cast("torch.dtype", layer.compute_dtype) for layer in layers)}
 
 
 def _dtype(model: Model) -> torch.dtype:
