@@ -6,7 +6,7 @@ MLflow is no dependency of the lab. Install it into an environment of its own an
     python benchmarks/mlflow_export.py /tmp/mlflow/bin/python
 
 A version from 3.13 on reads through its own ``mlflow migrate-filestore``, an older one reads the folder itself. Exit 1
-when anything differs from the ledger.
+when anything differs from the results store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A ledger of 1,000 runs and 10,000,000 points: how fast it answers and grows, beside MLflow and Trackio.
+"""A results store of 1,000 runs and 10,000,000 points: how fast it answers and grows, beside MLflow and Trackio.
 
     python benchmarks/reading.py [--points 10000000] [--peers PYTHON] [--json]
 
@@ -33,8 +33,7 @@ from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.queries import read
 from labqueue.store.runs import attempts, results
 from labqueue.store.series import Point
-from labqueue.submission import plan as planning
-from labqueue.submission import specfile, submit
+from labqueue.submission import plan, specfile, submit
 
 RUNS, OF_REPORT, LONG_CURVE, TIMES = 1000, 60, 100_000, 7
 
@@ -46,8 +45,8 @@ def fill(settings: Settings, points: int) -> float:
     sixty = (
         "name: sixty\nkind: drill\nsweep: {grid: {steps: [1, 2, 3, 4, 5, 6]}}\nseeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
     )
-    plans = [planning.plan(s, planning.Request(profile="cpu")) for s in (specfile.parse(sixty, "b"), many)]
-    submit.submit(settings, plans, planning.Request())
+    plans = [plan.plan(s, plan.Request(profile="cpu")) for s in (specfile.parse(sixty, "b"), many)]
+    submit.submit(settings, plans, plan.Request())
     worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
     each = points // RUNS
     before = size(settings)
@@ -90,8 +89,8 @@ def command(root: Path, *words: str) -> Callable[[], object]:
 
 def logging_us(settings: Settings, db: Database) -> float:
     """Median microseconds of one ``metric`` call in a run's process, flushing thread and all."""
-    planned = planning.plan(specfile.parse("name: logging\nkind: drill\n", "b"), planning.Request(profile="cpu"))
-    submit.submit(settings, [planned], planning.Request())
+    planned = plan.plan(specfile.parse("name: logging\nkind: drill\n", "b"), plan.Request(profile="cpu"))
+    submit.submit(settings, [planned], plan.Request())
     worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
     claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None
@@ -108,7 +107,7 @@ def logging_us(settings: Settings, db: Database) -> float:
 
 
 def lost_s(times: int = 5) -> float:
-    """The most seconds of a drill's steps that SIGKILL of worker and child took from the ledger."""
+    """The most seconds of a drill's steps that SIGKILL of worker and child took from the results store."""
     worst = 0.0
     for number in range(times):
         with tempfile.TemporaryDirectory() as folder:

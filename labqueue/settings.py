@@ -130,7 +130,7 @@ class Settings:
         return self.outputs / experiment / str(run_id)
 
     def relative(self, path: Path) -> str:
-        """A path as the ledger and all output show it: relative to the root, with forward slashes."""
+        """A path as the results store and all output show it: relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
 
 

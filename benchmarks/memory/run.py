@@ -92,10 +92,10 @@ class Bench:
 def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     """Runs one configuration in this process; returns what was measured."""
     from labqueue.kinds import finetune
-    from labqueue.llm.memory import device as memory
+    from labqueue.llm.memory.device import cap, is_out_of_memory, peak_gib
     from labqueue.llm.models import load
 
-    cap_gib, context_gib = memory.cap(device, config.get("cap_gib"))
+    cap_gib, context_gib = cap(device, config.get("cap_gib"))
     card_gib = None
     if cap_gib is not None:
         if not config.get("sees_whole_card"):
@@ -128,9 +128,9 @@ def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
             given = params_of(config, folder, rows)
             found["params"] = {key: value for key, value in given.items() if key not in ("model", "data")}
             finetune.run(finetune.Params.model_validate_json(json.dumps(given)), rec)
-            found["peak_gib"] = memory.peak_gib(device)
+            found["peak_gib"] = peak_gib(device)
         except Exception as error:
-            found["outcome"] = "out_of_memory" if memory.is_out_of_memory(error) else "error"
+            found["outcome"] = "out_of_memory" if is_out_of_memory(error) else "error"
             found["error"] = f"{type(error).__name__}: {error}"[-1500:]
             found["card_free_gib"] = _free_gib(device)  # little: others took it, and the cap is not what was met
             if found["outcome"] == "error":

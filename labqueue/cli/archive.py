@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.common import dump, json_option, open_database, root_option, settings
 from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 
@@ -28,9 +28,9 @@ def archive(experiments: Sequence[str], own_root: str | None, as_json: bool) -> 
     Their runs stay: `report NAME` and `show RUN` answer as before, and `report --archived` lists them. Nothing new can
     be submitted under an archived name.
     """
-    from labqueue.store.workspace import archive as ledgers
+    from labqueue.store.workspace import archive
 
-    ledgers.archive(ledger(own_root), experiments)
+    archive.archive(open_database(own_root), experiments)
     _say("archived", experiments, as_json)
 
 
@@ -40,9 +40,9 @@ def archive(experiments: Sequence[str], own_root: str | None, as_json: bool) -> 
 @json_option
 def restore(experiments: Sequence[str], own_root: str | None, as_json: bool) -> None:
     """Bring archived experiments back into the listings."""
-    from labqueue.store.workspace import archive as ledgers
+    from labqueue.store.workspace import archive
 
-    ledgers.restore(ledger(own_root), experiments)
+    archive.restore(open_database(own_root), experiments)
     _say("restored", experiments, as_json)
 
 
@@ -58,13 +58,13 @@ def delete(ctx: click.Context, experiment: str, yes: bool, own_root: str | None,
     Refused while another experiment needs it or uses its artifacts. What people put into its folder (learnings.md)
     stays.
     """
-    from labqueue.store.workspace import archive as ledgers
+    from labqueue.store.workspace import archive
 
-    db, chosen = ledger(own_root), settings(own_root)
-    known = ledgers.contents(db, experiment)
+    db, chosen = open_database(own_root), settings(own_root)
+    known = archive.contents(db, experiment)
     if known.archived and not yes:
         raise LabError(f"this deletes {_words(known)}, for good: add --yes, or keep it archived")
-    gone = ledgers.delete(db, experiment)
+    gone = archive.delete(db, experiment)
     left = _remove(db, chosen, gone)
     if as_json:
         dump({"schema": 1, "deleted": experiment, "jobs": gone.jobs, "runs": gone.runs, "left": left})
@@ -81,7 +81,8 @@ def delete(ctx: click.Context, experiment: str, yes: bool, own_root: str | None,
 
 
 def _remove(db: Database, chosen: Settings, gone: Contents) -> list[str]:
-    """Removes the folders of runs that the ledger has forgotten, and the report; returns what could not go, and why."""
+    """Removes the folders of runs that the results store has forgotten, and the report; returns what could not go, and
+    why."""
     from labqueue.workspace.garbage import Item, Sort
     from labqueue.workspace.removal import remove
 

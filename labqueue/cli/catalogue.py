@@ -15,9 +15,9 @@ from labqueue.cli.render import cell, echo, table
 @json_option
 def kinds(name: str | None, as_json: bool) -> None:
     """Kinds of experiment; with NAME, its parameters."""
-    from labqueue import kinds as found
+    from labqueue.kinds import get, names
 
-    chosen = [found.get(name)] if name else [found.get(known) for known in found.names()]
+    chosen = [get(name)] if name else [get(known) for known in names()]
     if as_json:
         listed = [{"name": k.name, "about": k.about, "params": k.params.model_json_schema()} for k in chosen]
         dump({"schema": 1, "kinds": listed})
@@ -80,7 +80,7 @@ def models(as_json: bool) -> None:
 @json_option
 def corpora(as_json: bool) -> None:
     """Data that specs can name, and generated tasks that they cannot, with why."""
-    from labqueue.llm.data import corpora as text
+    from labqueue.llm.data.corpora import CATALOGUE
     from labqueue.llm.data.generated import task_list, tasks
 
     rows = [
@@ -90,7 +90,7 @@ def corpora(as_json: bool) -> None:
             "score": "none",
             "source": f"{corpus.source}; {corpus.characters:,} characters",
         }
-        for corpus in text.CATALOGUE.values()
+        for corpus in CATALOGUE.values()
     ]
     for name in tasks.names():
         why = task_list.BY_TEXT.get(name)

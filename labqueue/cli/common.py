@@ -1,4 +1,4 @@
-"""What the subcommands share: the workspace, the ledger, JSON out."""
+"""What the subcommands share: the workspace, the results store, JSON out."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def at_root(root: Path) -> contextlib.AbstractContextManager[None]:
     return contextlib.chdir(root) if root.is_dir() else contextlib.nullcontext()
 
 
-def known_ledger(own_root: str | None) -> Database | None:
-    """The workspace's ledger, or None where nothing has been submitted yet: a new folder is no mistake."""
+def known_database(own_root: str | None) -> Database | None:
+    """The workspace's results store, or None where nothing has been submitted yet: a new folder is no mistake."""
     from labqueue.store.db import open_existing
 
     return open_existing(settings(own_root).database)
@@ -57,13 +57,13 @@ def nothing_yet(own_root: str | None) -> str:
     )
 
 
-def ledger(own_root: str | None) -> Database:
-    """The workspace's ledger, to look at or to control.
+def open_database(own_root: str | None) -> Database:
+    """The workspace's results store, to look at or to control.
 
     Raises:
         LabError: there is none yet.
     """
-    db = known_ledger(own_root)
+    db = known_database(own_root)
     if db is None:
         raise LabError(
             f"there is no results.db in {settings(own_root).root}: submit something first "

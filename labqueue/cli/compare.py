@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option
+from labqueue.cli.common import dump, json_option, open_database, root_option
 from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 from labqueue.domain.values import whole
@@ -37,7 +37,7 @@ def compare(targets: tuple[str, ...], output: Path | None, own_root: str | None,
     numbers = [target.isdecimal() for target in chosen]
     if any(numbers) and not all(numbers):
         raise LabError(f"compare takes runs or experiments, not both: {' '.join(chosen)}")
-    db = ledger(own_root)
+    db = open_database(own_root)
     found, blocks, plots = _runs(db, chosen, output) if numbers[0] else _experiments(db, chosen, output)
     if output is not None:
         _write(output, blocks, plots)

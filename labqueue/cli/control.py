@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from labqueue.cli.common import PRIORITY, dump, json_option, ledger, root_option, settings
+from labqueue.cli.common import PRIORITY, dump, json_option, open_database, root_option, settings
 from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError
 
@@ -45,7 +45,7 @@ def cancel(target: str, own_root: str | None, as_json: bool) -> None:
     """End runs as cancelled; running ones checkpoint first."""
     from labqueue.store.runs import control
 
-    ended, asked = control.cancel(ledger(own_root), target)
+    ended, asked = control.cancel(open_database(own_root), target)
     _wake(own_root)
     _answer(as_json, f"cancelled {_count(ended)}; asked {_count(asked)} to stop", cancelled=ended, asked=asked)
 
@@ -60,7 +60,7 @@ def pause(target: str, duration: str | None, own_root: str | None, as_json: bool
     from labqueue.store.runs import control
 
     seconds = None if duration is None else _seconds(duration)
-    held, asked = control.pause(ledger(own_root), target, seconds)
+    held, asked = control.pause(open_database(own_root), target, seconds)
     _answer(as_json, f"holding {_count(held)}; asked {_count(asked)} to checkpoint and stop", held=held, asked=asked)
 
 
@@ -82,7 +82,7 @@ def retry(target: str, failed_only: bool, own_root: str | None, as_json: bool) -
     """Queue finished runs again under their own ids; never a succeeded one."""
     from labqueue.store.runs import control
 
-    ids = control.retry(ledger(own_root), target, failed_only=failed_only)
+    ids = control.retry(open_database(own_root), target, failed_only=failed_only)
     _wake(own_root)
     _answer(as_json, f"queued again {_count(ids)}", retried=ids)
 
@@ -105,7 +105,7 @@ def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) 
     """Change the priority of unfinished runs; higher starts earlier. What they wait for is raised with them."""
     from labqueue.store.runs import control
 
-    ids, raised = control.prioritize(ledger(own_root), target, priority)
+    ids, raised = control.prioritize(open_database(own_root), target, priority)
     with_them = f"; raised what they wait for: {_count(raised)}" if raised else ""
     _answer(as_json, f"priority {priority} for {_count(ids)}{with_them}", prioritized=ids, raised=raised)
 
@@ -114,7 +114,7 @@ def _simple(word: str, target: str, own_root: str | None, as_json: bool) -> None
     from labqueue.store.runs import control
 
     functions: dict[str, Callable[[Any, str], list[int]]] = {"resumed": control.resume, "released": control.release}
-    ids = functions[word](ledger(own_root), target)
+    ids = functions[word](open_database(own_root), target)
     _wake(own_root)
     _answer(as_json, f"{word} {_count(ids)}", **{word: ids})
 

@@ -74,8 +74,8 @@ def _capacity(memory_gib: float | None, limit: float | str = "auto") -> Capacity
 
 
 def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> None:
-    from labqueue.llm.memory import estimate as ledger
     from labqueue.llm.memory import workload
+    from labqueue.llm.memory.estimate import predict
     from labqueue.llm.models import catalogue, shapes, stored_form
     from labqueue.submission import memory_check
 
@@ -91,7 +91,7 @@ def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> N
         stored_form.check_use(form, model, quantization=asked["quantization"], backend=asked["backend"])
         defaults |= {"double": form.double, "plain_elements": form.plain_elements}
     given["checkpointing"] = not given.pop("no_checkpointing", False)
-    found = ledger.predict(shape, workload.Plan(**(defaults | given), card_gib=memory_check.card_gib()))
+    found = predict(shape, workload.Plan(**(defaults | given), card_gib=memory_check.card_gib()))
     room = _capacity(memory_gib)
     verdict = memory_check.Verdict(dict(found.items_gib), found.total_gib, room)
     document = {"schema": 1, **_told(verdict), "capacity_gib": room.gib, "capacity": room.source}
@@ -125,19 +125,17 @@ def _words(verdict: Any) -> str:
 
 
 def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: float | None, as_json: bool) -> None:
-    from labqueue.submission import memory_check, specfile
-    from labqueue.submission import plan as planning
-    from labqueue.submission import submit as submitting
+    from labqueue.submission import memory_check, plan, specfile, submit
 
     source = specfile.read(spec)
     chosen = settings(own_root)
     with at_root(chosen.root):
-        request = planning.Request(profile=profile)
-        planned = planning.plan(source, request)
+        request = plan.Request(profile=profile)
+        planned = plan.plan(source, request)
         beside = [planned]
         with contextlib.suppress(LabError):  # a model from an experiment without a spec here has no known shape
-            beside = submitting.with_needed(beside, [jobs_folder(spec)], request)
-        ((planned, verdicts),) = submitting.assessed(chosen, [planned], beside)
+            beside = submit.with_needed(beside, [jobs_folder(spec)], request)
+        ((planned, verdicts),) = submit.assessed(chosen, [planned], beside)
     rows: list[dict[str, Any]] = []
     words: dict[str, None] = {}
     for run, verdict in zip(planned.job.runs, verdicts, strict=True):

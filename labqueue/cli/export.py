@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.common import dump, json_option, open_database, root_option, settings
 from labqueue.cli.render import echo
 from labqueue.domain.errors import LabError, nearest
 
@@ -53,7 +53,7 @@ def export(
         raise LabError("--no-models goes with --archive; --mlflow has --no-artifacts")
     if bool(experiments) == every:
         raise LabError("name the experiments to export, or give --all")
-    db, chosen = ledger(own_root), settings(own_root)
+    db, chosen = open_database(own_root), settings(own_root)
     known = experiment.names(db)
     for name in experiments:
         if name not in known:

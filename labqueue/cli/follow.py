@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labqueue.submission.plan import Plan
 
 LOOK_S = 0.5
-"""Between looks at the ledger."""
+"""Between looks at the results store."""
 
 TOLD_S = 30.0
 """Between two lines of progress where there is no terminal to draw on."""
@@ -123,7 +123,7 @@ class _Told:
         self.words = ""
 
     def look(self) -> list[str]:
-        """Reads the ledger; returns a line for each run that has ended since."""
+        """Reads the results store; returns a line for each run that has ended since."""
         from labqueue.store.queries import read
 
         views = [view for name in self._experiments for view in read.find(self._db, name)]

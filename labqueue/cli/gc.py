@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labqueue.cli.common import dump, json_option, ledger, root_option, settings
+from labqueue.cli.common import dump, json_option, open_database, root_option, settings
 from labqueue.cli.render import echo
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def gc(ctx: click.Context, apply: bool, logs_days: float, own_root: str | None, 
     retry of a run whose checkpoints are gone begins from step 0.
     """
     from labqueue.store.runs import results
-    from labqueue.store.workspace import retention as ledgers
+    from labqueue.store.workspace import retention
     from labqueue.system import clock
     from labqueue.workspace import garbage, removal, scan
 
-    db, chosen = ledger(own_root), settings(own_root)
+    db, chosen = open_database(own_root), settings(own_root)
     found = scan.scan(chosen.outputs, "outputs")
-    items = garbage.decide(ledgers.evidence(db), found, chosen.root, now_s=clock.now(), logs_days=logs_days)
+    items = garbage.decide(retention.evidence(db), found, chosen.root, now_s=clock.now(), logs_days=logs_days)
     done = removal.remove(db, chosen, items) if apply else [removal.Done(item) for item in items]
     counted = [one.item for one in done if one.spared is None]
     if apply and counted:

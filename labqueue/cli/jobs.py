@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from labqueue.cli.common import dump, json_option, known_ledger, ledger, nothing_yet, root_option
+from labqueue.cli.common import dump, json_option, known_database, nothing_yet, open_database, root_option
 from labqueue.cli.render import echo, table
 
 
@@ -16,7 +16,7 @@ def jobs(experiment: str | None, own_root: str | None, as_json: bool) -> None:
     """Submissions, oldest first: of EXPERIMENT with what each claimed, else of all experiments."""
     from labqueue.store.queries import read
 
-    db = known_ledger(own_root) if experiment is None else ledger(own_root)
+    db = known_database(own_root) if experiment is None else open_database(own_root)
     found = read.jobs(db, experiment) if db is not None else []
     if as_json:
         dump({"schema": 1, "jobs": found})

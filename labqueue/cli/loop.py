@@ -96,12 +96,11 @@ def loop(
 
 def _plan(path: Path, profile: str | None, rules: Rules, chosen: Settings) -> Plan:
     from labqueue.cli.questions import check_asked
-    from labqueue.submission import plan as planning
-    from labqueue.submission import specfile
+    from labqueue.submission import plan, specfile
 
     source = specfile.read(path)
     with at_root(chosen.root):
-        planned = planning.plan(source, planning.Request(profile=profile))
+        planned = plan.plan(source, plan.Request(profile=profile))
     if planned.job.trials is None:
         words = "a loop carries out a search, and this spec has none; `labqueue submit SPEC --run` drains any spec"
         raise source.error(words, "sweep")
@@ -116,13 +115,13 @@ def _plan(path: Path, profile: str | None, rules: Rules, chosen: Settings) -> Pl
 def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
     """The job to carry out: the newest one where it is this very submission, else a new one."""
     from labqueue.domain.canonical import canonical
-    from labqueue.store import db as store_db
     from labqueue.store import trials
+    from labqueue.store.db import shared
     from labqueue.store.queries import read
-    from labqueue.submission import submit as submitting
+    from labqueue.submission import submit
     from labqueue.submission.plan import Request
 
-    db = store_db.shared(chosen.database)
+    db = shared(chosen.database)
     newest = read.newest_job(db, planned.job.experiment)
     if newest is not None and trials.study(db, newest.id) is not None:
         mine, theirs = planned.job, newest
@@ -130,17 +129,17 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
             _tell(f"going on with job {newest.id} of {planned.job.experiment}")
             return db, int(newest.id)
     with at_root(chosen.root):
-        plans = submitting.prepare([planned], _tell)
-        (submitted,) = submitting.submit(chosen, plans, Request())
+        plans = submit.prepare([planned], _tell)
+        (submitted,) = submit.submit(chosen, plans, Request())
     _tell(f"{planned.job.experiment}: job {submitted.job}, {planned.job.trials} trials")
     return db, submitted.job
 
 
 def _verdicts(db: Database, planned: Plan) -> list[VerdictView]:
     from labqueue.report.statistics.verdicts import judge
-    from labqueue.store.queries import experiment as evidence
+    from labqueue.store.queries import experiment
 
-    return judge(evidence.experiment(db, planned.job.experiment), evidence.Series(db))
+    return judge(experiment.experiment(db, planned.job.experiment), experiment.Series(db))
 
 
 def _progress(study: Study, trial: Trial) -> None:

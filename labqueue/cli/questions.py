@@ -30,22 +30,22 @@ def questions(ctx: click.Context, question: str | None, check: bool, own_root: s
 
     The workspace's own QUESTIONS.md is taken, else the one that came with the lab.
     """
-    from labqueue.report import questions as log_of
+    from labqueue.report.questions import FILE, answers, find, strangers
     from labqueue.store.db import open_existing
     from labqueue.submission import specfile
 
     chosen = settings(own_root)
-    log = log_of.find(chosen.root)
+    log = find(chosen.root)
     if log is None:
-        raise LabError(f"there is no {log_of.FILE} in {chosen.root}; docs/reports.md shows what one looks like")
+        raise LabError(f"there is no {FILE} in {chosen.root}; docs/reports.md shows what one looks like")
     known = [one.id for one in log.questions]
     if question is not None and question not in known:
         raise LabError(f"there is no question {question!r}: {nearest(question, known)}", file=str(log.path))
     folders = dict.fromkeys([log.path.parent / "jobs", chosen.root / "jobs"])
     ids = None if question is None else {question}
     asked = specfile.questions_of(folders)
-    found = log_of.answers(log, asked, open_existing(chosen.database), ids)
-    problems = [words for answer in found for words in answer.problems] + log_of.strangers(asked, log)
+    found = answers(log, asked, open_existing(chosen.database), ids)
+    problems = [words for answer in found for words in answer.problems] + strangers(asked, log)
     if as_json:
         dump({"schema": 1, "file": str(log.path), "questions": found, "problems": problems})
     elif question is not None:
@@ -71,16 +71,16 @@ def check_asked(plans: Sequence[Plan], root: Path) -> None:
     asking = [planned for planned in plans if planned.job.spec["questions"]]
     if not asking:
         return
-    from labqueue.report import questions as log_of
+    from labqueue.report.questions import FILE, find, unknown
 
-    log = log_of.find(root)
+    log = find(root)
     for planned in asking:
         ids = planned.job.spec["questions"]
         name = planned.job.experiment
         if log is None:
-            echo(f"note: {name} names {', '.join(ids)}, and there is no {log_of.FILE} in {root}", err=True)
+            echo(f"note: {name} names {', '.join(ids)}, and there is no {FILE} in {root}", err=True)
             continue
-        for asked, near in log_of.unknown(ids, log):
+        for asked, near in unknown(ids, log):
             words = f"questions: there is no {asked!r} in {log.path}: {near}"
             if log.own:
                 raise planned.source.error(words, "questions")

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from labqueue.cli.common import dump, echo_json, json_option, known_ledger, ledger, nothing_yet, root_option, settings
+from labqueue.cli.common import (
+    dump,
+    echo_json,
+    json_option,
+    known_database,
+    nothing_yet,
+    open_database,
+    root_option,
+    settings,
+)
 from labqueue.cli.render import duration, echo, table, varied
 from labqueue.domain.errors import LabError
 
@@ -51,7 +60,7 @@ def report(
     if experiment is None:
         _list(own_root, archived, as_json)
         return
-    db = ledger(own_root)
+    db = open_database(own_root)
     root = settings(own_root).root
     plots = as_html or not (as_csv or as_markdown or as_json) or output is not None
     composed = _compose(db, root, experiment, plots)
@@ -77,7 +86,7 @@ def report(
 def _list(own_root: str | None, archived: bool, as_json: bool) -> None:
     from labqueue.store.queries import read
 
-    db = known_ledger(own_root)
+    db = known_database(own_root)
     rows = read.experiments(db, archived=archived) if db is not None else []
     if as_json:
         dump({"schema": 1, "experiments": rows})
@@ -105,14 +114,14 @@ def _list(own_root: str | None, archived: bool, as_json: bool) -> None:
     )
 
 
-def _compose(db: Database, root: Path, experiment: str, plots: bool) -> Report:
-    from labqueue.report.document import report as document
-    from labqueue.store.queries import experiment as evidence
+def _compose(db: Database, root: Path, name: str, plots: bool) -> Report:
+    from labqueue.report.document.report import compose, read_learnings
+    from labqueue.store.queries import experiment
 
-    view = evidence.experiment(db, experiment)
-    learnings = document.read_learnings(root / "outputs" / experiment)
+    view = experiment.experiment(db, name)
+    learnings = read_learnings(root / "outputs" / name)
     samples = _samples(view, root)
-    return document.compose(view, evidence.Series(db), learnings=learnings, samples=samples, plots=plots)
+    return compose(view, experiment.Series(db), learnings=learnings, samples=samples, plots=plots)
 
 
 def _samples(view: ExperimentView, root: Path) -> list[Sample]:
@@ -142,10 +151,10 @@ def _samples(view: ExperimentView, root: Path) -> list[Sample]:
 
 def _write(directory: Path, composed: Report, *, if_possible: bool = False) -> str:
     """Writes all formats and returns what to say of it; ``if_possible``: a place only to be read is no error."""
-    from labqueue.report.document import report as document
+    from labqueue.report.document.report import write
 
     try:
-        written = document.write(directory, composed)
+        written = write(directory, composed)
     except OSError as error:
         if if_possible and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return f"no files were written: {directory} is only there to be read; --output DIR writes them elsewhere"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from labqueue.cli.common import dump, json_option, known_ledger, ledger, nothing_yet, root_option, settings
+from labqueue.cli.common import dump, json_option, known_database, nothing_yet, open_database, root_option, settings
 from labqueue.cli.render import DASH, cell, duration, echo, table, varied
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.text import settled
@@ -33,8 +33,8 @@ def runs(target: str | None, limit: int, own_root: str | None, as_json: bool) ->
     from labqueue.store.queries import read
 
     if target is not None:
-        views = read.find(ledger(own_root), target)[::-1][:limit]
-    elif (db := known_ledger(own_root)) is not None:
+        views = read.find(open_database(own_root), target)[::-1][:limit]
+    elif (db := known_database(own_root)) is not None:
         views = read.recent(db, limit)
     else:
         views = []
@@ -59,7 +59,7 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
     """One run with everything known of it."""
     from labqueue.store.queries import read
 
-    view = read.run(ledger(own_root), run)
+    view = read.run(open_database(own_root), run)
     if as_json:
         dump(view)
         return
@@ -150,7 +150,7 @@ def metrics(run: int, name: str, points: int | None, own_root: str | None, as_js
     from labqueue.domain.downsample import thin
     from labqueue.store.queries import read
 
-    db = ledger(own_root)
+    db = open_database(own_root)
     read.run(db, run)
     known = read.metric_names(db, run)
     if name not in known:
@@ -175,7 +175,7 @@ def logs(run: int, follow: bool, attempt: int | None, own_root: str | None, as_j
     """What a run printed."""
     from labqueue.store.queries import read
 
-    db = ledger(own_root)
+    db = open_database(own_root)
     view = read.run(db, run)
     while follow and not view.attempts and view.state != "finished":
         time.sleep(0.25)

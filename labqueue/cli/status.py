@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import click
 
-from labqueue.cli.common import dump, json_option, known_ledger, nothing_yet, root_option
+from labqueue.cli.common import dump, json_option, known_database, nothing_yet, root_option
 from labqueue.cli.render import DASH, duration, echo, table, varied
 from labqueue.domain.views import RunView, StatusView, WaitingView
 
@@ -27,7 +27,7 @@ def status(own_root: str | None, as_json: bool) -> None:
     if as_json:
         dump(view)
         return
-    if known_ledger(own_root) is None:
+    if known_database(own_root) is None:
         echo(nothing_yet(own_root))
         return
     _banner(view)
@@ -51,7 +51,7 @@ def queue(own_root: str | None, as_json: bool) -> None:
     if as_json:
         dump({"schema": 1, "running": view.running, "queued": view.queued, "searches": view.searches})
         return
-    if known_ledger(own_root) is None:
+    if known_database(own_root) is None:
         echo(nothing_yet(own_root))
         return
     _banner(view)
@@ -72,7 +72,7 @@ def _view(own_root: str | None) -> StatusView:
     from labqueue.store.queries import read
     from labqueue.system import processes
 
-    db = known_ledger(own_root)
+    db = known_database(own_root)
     if db is None:
         return StatusView([], [], {}, None, None)
     place = db.place

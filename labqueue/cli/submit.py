@@ -58,11 +58,9 @@ def submit(
     as_json: bool,
 ) -> None:
     """Validate specs, record their runs in one transaction, and wake the worker."""
-    from labqueue.submission import plan as planning
-    from labqueue.submission import specfile
-    from labqueue.submission import submit as submitting
+    from labqueue.submission import plan, specfile, submit
 
-    request = planning.Request(
+    request = plan.Request(
         profile=profile,
         set={key: _value(text) for key, text in map(_pair, sets)},
         sweep={key: _values(text) for key, text in map(_pair, sweeps)},
@@ -76,23 +74,21 @@ def submit(
     chosen = settings(own_root)
     sources, folders = [specfile.read(path) for path in specs], sorted({jobs_folder(path) for path in specs})
     with at_root(chosen.root):
-        plans = [planning.plan(source, request) for source in sources]
+        plans = [plan.plan(source, request) for source in sources]
         if with_needs:
-            plans = submitting.with_needed(
-                plans, folders, planning.Request(profile=profile, force=force, priority=priority)
-            )
+            plans = submit.with_needed(plans, folders, plan.Request(profile=profile, force=force, priority=priority))
         check_asked(plans, chosen.root)
-        submitting.refuse_what_is_missing(chosen, plans)
+        submit.refuse_what_is_missing(chosen, plans)
         if dry_run:
-            submitting.refuse_what_cannot_begin(plans, unfetched=True)
-            assessed = submitting.assessed(chosen, plans)
-            took = [submitting.took(chosen, planned) for planned in plans]
-            _dry_run(assessed, took, [submitting.expected_s(chosen, planned) for planned in plans], as_json)
+            submit.refuse_what_cannot_begin(plans, unfetched=True)
+            assessed = submit.assessed(chosen, plans)
+            took = [submit.took(chosen, planned) for planned in plans]
+            _dry_run(assessed, took, [submit.expected_s(chosen, planned) for planned in plans], as_json)
             return
-        submitting.refuse_what_cannot_fit(chosen, plans)
-        plans = submitting.prepare(plans, _tell)
-        expected = [submitting.expected_s(chosen, planned) for planned in plans] if run_now else []
-        answers = submitting.submit(chosen, plans, request)
+        submit.refuse_what_cannot_fit(chosen, plans)
+        plans = submit.prepare(plans, _tell)
+        expected = [submit.expected_s(chosen, planned) for planned in plans] if run_now else []
+        answers = submit.submit(chosen, plans, request)
     documents = [_document(planned, answer) for planned, answer in zip(plans, answers, strict=True)]
     if as_json:
         # A document per experiment would not be one document: several specs give a list under "jobs".

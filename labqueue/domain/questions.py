@@ -1,4 +1,4 @@
-"""The question log: what ``QUESTIONS.md`` says, in a strict shape. Knows no file system and no ledger.
+"""The question log: what ``QUESTIONS.md`` says, in a strict shape. Knows no file system and no results store.
 
 A question is a heading ``## Q7: text``, then fields as a list, then free text, then two optional lists::
 

@@ -1,4 +1,4 @@
-"""Trials of a search, as the ledger's runs tell them: what each was worth, and when to go on. Pure functions.
+"""Trials of a search, as the results store's runs tell them: what each was worth, and when to go on. Pure functions.
 
 A trial is one point of the space with all its seeds. Imports no validation library, since a running child and the
 commands that people type most ask it.

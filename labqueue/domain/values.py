@@ -1,4 +1,4 @@
-"""What the ledger can hold: whole numbers of 64 bits, and text that can be written down. Knows no table."""
+"""What the results store can hold: whole numbers of 64 bits, and text that can be written down. Knows no table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_PRIORITY = 1_000_000_000
 
 
 def fault(value: int | str) -> str | None:
-    """Why the ledger cannot hold a value, as the rest of a sentence that begins with it; None where it can."""
+    """Why the results store cannot hold a value, as the rest of a sentence that begins with it; None where it can."""
     if isinstance(value, int):
         return None if -MAX_INTEGER - 1 <= value <= MAX_INTEGER else "is no whole number from -2^63 to 2^63 - 1"
     if "\0" in value:
@@ -25,7 +25,7 @@ def fault(value: int | str) -> str | None:
 
 
 def check(what: str, value: object, wanted: type) -> None:
-    """Refuses a value that is not ``wanted`` (``str`` or ``int``), or that the ledger cannot hold.
+    """Refuses a value that is not ``wanted`` (``str`` or ``int``), or that the results store cannot hold.
 
     Raises:
         LabError: it begins with ``what``, which names the value.

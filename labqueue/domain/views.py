@@ -1,4 +1,4 @@
-"""Answers to questions about the ledger, as the command line, the API and the report all give them.
+"""Answers to questions about the results store, as the command line, the API and the report all give them.
 
 Plain dataclasses, since the commands that people type most must not wait for a validation library. Field names are
 the JSON contract. Times are UTC ISO 8601; paths are relative to the workspace; None is "not measured".

@@ -1,1 +1,1 @@
-"""Answers from the ledger: statistics, verdicts, plots, documents."""
+"""Answers from the results store: statistics, verdicts, plots, documents."""

@@ -1,8 +1,8 @@
 """Questions with what is known of them: the experiments that ask, their verdicts, and whether citations hold.
 
 A question is linked to an experiment by the experiment's own spec (``questions: [Q5]``) or by citing its runs. Verdicts
-come from the ledger, recomputed, or from committed result documents (``docs/results/**/*.json``, as
-``labqueue report NAME --json`` writes them), so that a clean clone can be checked without any ledger.
+come from the results store, recomputed, or from committed result documents (``docs/results/**/*.json``, as
+``labqueue report NAME --json`` writes them), so that a clean clone can be checked without any results store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from labqueue.domain.questions import Citation, Question, Status, parse
 from labqueue.domain.views import VerdictView
 from labqueue.report.statistics import verdicts
 from labqueue.store.db import Database
-from labqueue.store.queries import experiment as evidence
+from labqueue.store.queries import experiment
 
 FILE = "QUESTIONS.md"
 
@@ -43,7 +43,7 @@ class Known:
     """What is known of an experiment in one place: finished runs by id with their outcome, and its verdicts."""
 
     source: str
-    """``ledger``, or the path of a result document."""
+    """``results store``, or the path of a result document."""
     runs: Mapping[int, str]
     verdicts: Sequence[VerdictView]
 
@@ -137,14 +137,14 @@ def committed(folder: Path) -> dict[str, list[Known]]:
 
 
 def recorded(db: Database | None, experiments: Collection[str]) -> dict[str, list[Known]]:
-    """What a ledger says of those of the experiments that it has."""
+    """What a results store says of those of the experiments that it has."""
     if db is None:
         return {}
     found = {}
-    for name in evidence.names(db) & set(experiments):
-        view = evidence.experiment(db, name)
+    for name in experiment.names(db) & set(experiments):
+        view = experiment.experiment(db, name)
         runs = {run.id: run.outcome for run in view.runs if run.outcome is not None}
-        found[name] = [Known("ledger", runs, verdicts.judge(view, evidence.Series(db)))]
+        found[name] = [Known("results store", runs, verdicts.judge(view, experiment.Series(db)))]
     return found
 
 
@@ -153,16 +153,16 @@ def answers(
 ) -> list[Answer]:
     """The questions of a log (those of ``ids``, or all) with all evidence that can be found.
 
-    ``asked`` is what specs on the disk say: experiment → question ids. What the ledger's specs say is added.
+    ``asked`` is what specs on the disk say: experiment → question ids. What the results store's specs say is added.
     """
     asking: dict[str, set[str]] = {name: set(found) for name, found in asked.items()}
-    for name, more in (evidence.asked(db) if db is not None else {}).items():
+    for name, more in (experiment.asked(db) if db is not None else {}).items():
         asking.setdefault(name, set()).update(more)
     wanted = [question for question in log.questions if ids is None or question.id in ids]
     linked = {question.id: _linked(question, asking) for question in wanted}
     known = committed(log.path.parent)
     for name, found in recorded(db, {name for names in linked.values() for name in names}).items():
-        # The ledger first: it is what this workspace measured, and it is recomputed.
+        # The results store first: it is what this workspace measured, and it is recomputed.
         known[name] = [*found, *known.get(name, [])]
     return [_answer(question, linked[question.id], known) for question in wanted]
 
@@ -208,7 +208,7 @@ def _fault(question: Question, citation: Citation, known: Sequence[Known]) -> st
     """What is wrong with a citation; None when one place has all its runs, succeeded, and the verdicts that are due."""
     name = citation.experiment
     if not known:
-        return f"nothing is known of experiment {name!r}: it is in no ledger here and in no {RESULTS}/*.json"
+        return f"nothing is known of experiment {name!r}: it is in no results store here and in no {RESULTS}/*.json"
     faults = []
     for one in known:
         missing = [run for run in citation.runs if one.runs.get(run) != "succeeded"]

@@ -1,7 +1,7 @@
-"""Which point a search tries next: Optuna, asked anew each time, of a study rebuilt from the ledger's trials.
+"""Which point a search tries next: Optuna, asked anew each time, of a study rebuilt from the results store's trials.
 
 No study is kept anywhere. The sampler's random numbers are seeded by the search, the trial's number and the draw, so
-the next point is a pure function of the spec and of what the ledger says: a process that dies between two trials
+the next point is a pure function of the spec and of what the results store says: a process that dies between two trials
 leaves nothing that another one would not find again. Optuna is imported when a point is asked for.
 """
 
@@ -133,7 +133,7 @@ def write_point(search: Search, point: dict[str, Any]) -> dict[str, Any]:
 
 
 def frozen(trial: Trial, axes: dict[str, Any], search: Search) -> Any:
-    """A trial of the ledger in Optuna's words."""
+    """A trial of the results store in Optuna's words."""
     optuna = quiet()
     state = optuna.trial.TrialState
     words: dict[str, Any] = {"params": write_point(search, trial.point), "distributions": axes}

@@ -20,7 +20,7 @@ from labqueue.store.trials import Study
 from labqueue.system.processes import die_with_parent
 
 LOOK_S = 0.5
-"""Between looks at the ledger."""
+"""Between looks at the results store."""
 
 HANDOVER_S = 40.0
 """How long another worker of the device may take to leave: its run's grace of 30 s to checkpoint, and some more."""
@@ -108,7 +108,7 @@ class Unattended:
 
         Raises:
             WorkFailed: it cannot start, since another one keeps the device, say.
-            Moved: the ledger is no longer where it was.
+            Moved: the results store is no longer where it was.
         """
         if before is not None and before.returncode in (0, 1):
             return None

@@ -10,7 +10,7 @@ from labqueue.domain.canonical import canonical
 from labqueue.store.db import Database
 from labqueue.store.runs import inputs
 from labqueue.store.runs.eligibility import matches
-from labqueue.submission import plan as planning
+from labqueue.submission import plan
 from labqueue.submission.plan import Plan
 
 
@@ -46,14 +46,15 @@ def with_seeds(planned: Plan, plans: Sequence[Plan]) -> Plan:
     seeds: list[int] = planned.job.spec["seeds"]
     wanted = {taken.seed for each in plans for taken in of(each) if taken.experiment == planned.job.experiment}
     missing = sorted(seed for seed in wanted if seed is not None and seed not in seeds)
-    return planning.plan(planned.source, replace(planned.request, seeds=(*seeds, *missing))) if missing else planned
+    return plan.plan(planned.source, replace(planned.request, seeds=(*seeds, *missing))) if missing else planned
 
 
 def refuse_missing(plans: Sequence[Plan], db: Database | None) -> None:
     """Before the night, not in it.
 
     Raises:
-        LabError: a run takes from an experiment that is submitted with it or known to the ledger, but has no such run.
+        LabError: a run takes from an experiment that is submitted with it or known to the results store, but has no
+            such run.
     """
     for planned in plans:
         for taken in of(planned):

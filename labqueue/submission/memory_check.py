@@ -1,7 +1,7 @@
 """Does a run fit the card? Predicted by its kind, corrected by what runs like it really reserved.
 
 A kind's own figure is its formula's; nothing here changes it. The correction is an item of its own, so that both can be
-told apart, and it is computed anew from the ledger each time.
+told apart, and it is computed anew from the results store each time.
 """
 
 from __future__ import annotations

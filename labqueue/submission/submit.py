@@ -11,12 +11,10 @@ from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec.schema import Need, Spec
 from labqueue.settings import Settings
-from labqueue.store import db as store_db
-from labqueue.store.db import Database
+from labqueue.store.db import Database, open_existing, shared
 from labqueue.store.queries import past_runs, read
 from labqueue.store.runs.jobs import Submitted, add_jobs
-from labqueue.submission import from_run, memory_check, preflight, specfile
-from labqueue.submission import plan as planning
+from labqueue.submission import from_run, memory_check, plan, preflight, specfile
 from labqueue.submission.plan import Plan, Request
 from labqueue.submission.specfile import Source
 from labqueue.system import wakeups
@@ -29,7 +27,7 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
         LabError: a needed experiment is unknown, needs form a cycle, a run that another takes from is missing, a run
             cannot fit the card, or the workspace cannot be written.
     """
-    db = store_db.shared(settings.database)
+    db = shared(settings.database)
     from_run.refuse_missing(plans, db)
     plans = [_fitting(planned, db, plans) for planned in plans]
     ordered = [part for planned in _with_needs(db, plans, request) for part in _with_preflight(planned, request)]
@@ -59,7 +57,7 @@ def refuse_what_is_missing(settings: Settings, plans: list[Plan]) -> None:
     """For before anything is fetched; ``submit`` asks again.
 
     Raises:
-        LabError: a run takes from one that is neither among the plans nor in the ledger.
+        LabError: a run takes from one that is neither among the plans nor in the results store.
     """
     from_run.refuse_missing(plans, _past(settings))
 
@@ -89,7 +87,7 @@ def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:
 
 def _past(settings: Settings) -> Database | None:
     try:
-        return store_db.open_existing(settings.database)
+        return open_existing(settings.database)
     except LabError:
         return None  # damaged or of an older version: submitting says so, or brings it up to date
 
@@ -168,7 +166,7 @@ def with_needed(plans: list[Plan], folders: Sequence[Path], request: Request) ->
     """
     given = len(plans)
     while True:
-        more = [planning.plan(source, request) for source in _needed_specs(plans, folders)]
+        more = [plan.plan(source, request) for source in _needed_specs(plans, folders)]
         before = [*plans, *more]
         plans = [from_run.with_seeds(each, before) if at >= given else each for at, each in enumerate(before)]
         if not more and all(one is other for one, other in zip(plans, before, strict=True)):
@@ -231,7 +229,7 @@ def prepare(plans: list[Plan], tell: Callable[[str], None]) -> list[Plan]:
                 key = _key_of(params.model_dump(mode="json"), name.rpartition(":")[2]) or error.key
                 raise planned.error(error.message, key or "") from error
     # What was not here when it was planned could not be pinned.
-    plans = [planning.plan(each.source, each.request) if fetched & _assets(each) else each for each in plans]
+    plans = [plan.plan(each.source, each.request) if fetched & _assets(each) else each for each in plans]
     refuse_what_cannot_begin(plans)
     return plans
 

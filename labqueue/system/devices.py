@@ -24,7 +24,7 @@ class Device:
     """The UUID of the card behind the name; None for a CPU."""
 
     def __str__(self) -> str:
-        """As the ledger names it, and no other: ``cuda:1 GPU-…``."""
+        """As the results store names it, and no other: ``cuda:1 GPU-…``."""
         return self.name if self.card is None else f"{self.name} {self.card}"
 
 

@@ -12,7 +12,7 @@ from labqueue.domain.errors import DiskFull
 GIB = 1024**3
 
 RESERVE_BYTES = GIB
-"""Kept free for the ledger, logs and whatever else lives on the disk. Assumption; on small disks RESERVE_SHARE."""
+"""Kept free for the results store, logs and whatever else is on the disk. Assumption; on small disks RESERVE_SHARE."""
 
 RESERVE_SHARE = 0.05
 """The most of a disk that the reserve may take; file systems keep about as much for themselves."""

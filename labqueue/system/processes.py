@@ -95,37 +95,37 @@ MARK = "LABQUEUE_CHILD"
 """Environment variable of a run's process: ``mark_of`` its workspace and device, then a name of its own."""
 
 
-def mark_of(ledger: Place, lock: Path) -> str:
+def mark_of(database: Place, lock: Path) -> str:
     """What the marks of all runs of a workspace on a device begin with: files, since paths can come to mean others.
 
     ``lock`` is the device's compute lock, a file that is there.
     """
-    return f"{ledger}:{Place.of(lock)}:"
+    return f"{database}:{Place.of(lock)}:"
 
 
-def belongs(pid: int, ledger: Place) -> bool | None:
-    """Whether a process is of the workspace with this ledger: it has the file open, or one of its runs started it.
+def belongs(pid: int, database: Place) -> bool | None:
+    """Whether a process is of the workspace with this results store: it has the file open, or a run of it started it.
 
     None where that cannot be seen: the process is another user's.
     """
     try:
-        if b"\0%s=%s:" % (MARK.encode(), str(ledger).encode()) in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
+        if b"\0%s=%s:" % (MARK.encode(), str(database).encode()) in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
             return True
-        return _has_open(pid, ledger)
+        return _has_open(pid, database)
     except PermissionError:
         return None
     except OSError:
         return False
 
 
-def lives(identity: Identity, ledger: Place, wait_s: float = END_S) -> bool | None:
-    """Whether a process that this ledger names lives and is of its workspace; None: it is of another, a copy's say.
+def lives(identity: Identity, database: Place, wait_s: float = END_S) -> bool | None:
+    """Whether a process that this results store names lives and is of its workspace; None: of another, a copy's say.
 
     One whose workspace cannot be seen, since it is another user's, is taken for this one's.
     """
     give_up = time.monotonic() + wait_s
     while identity.alive:
-        if belongs(identity.pid, ledger) is not False:
+        if belongs(identity.pid, database) is not False:
             return True
         # A process that ends has closed its files a moment before it is gone.
         if time.monotonic() > give_up:

@@ -1,7 +1,7 @@
-"""Wake-ups through Huey. A wake-up means "look at the ledger"; it carries nothing and may be lost or doubled.
+"""Wake-ups through Huey. A wake-up means "look at the results store"; it carries nothing and may be lost or doubled.
 
 Huey deletes a message when it hands it out, so a killed worker would lose a task that lived here. Runs live in the
-ledger; a lost wake-up is replaced by the worker's own periodic look.
+results store; a lost wake-up is replaced by the worker's own periodic look.
 """
 
 from __future__ import annotations

@@ -20,8 +20,7 @@ from labqueue.domain.errors import LabError
 from labqueue.settings import Settings
 from labqueue.store.db import Database
 from labqueue.store.tables import SCHEMA_VERSION
-from labqueue.store.workspace import bundle as transfer
-from labqueue.store.workspace import identity
+from labqueue.store.workspace import bundle, identity
 from labqueue.store.workspace.bundle import Bundle, Points
 from labqueue.system import clock, files
 
@@ -61,26 +60,26 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path, *
         # Beside the file, whose disk is the one that must have the room.
         beside: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "dir": target.parent, "prefix": f".{target.name}."}
         with db.read() as connection, tempfile.NamedTemporaryFile(**beside, suffix=".jsonl") as rows:
-            bundle = transfer.collect(connection, workspace, names)
-            behind = [] if models else bundle.leave_models()
-            for line in _lines(bundle, transfer.points(connection, [row["id"] for row in bundle.tables["series"]])):
+            held = bundle.collect(connection, workspace, names)
+            behind = [] if models else held.leave_models()
+            for line in _lines(held, bundle.points(connection, [row["id"] for row in held.tables["series"]])):
                 rows.write(json.dumps(line, ensure_ascii=False) + "\n")
             rows.flush()
             with tarfile.open(aside, "w:gz" if target.suffix in (".gz", ".tgz") else "w") as tar:
                 manifest = {"labqueue": FORMAT, "schema": SCHEMA_VERSION, "workspace": workspace,
                             "made_at": clock.iso(clock.now()),
-                            "experiments": {str(key): name for key, name in bundle.experiments.items()}}  # fmt: skip
+                            "experiments": {str(key): name for key, name in held.experiments.items()}}  # fmt: skip
                 with tempfile.NamedTemporaryFile(**beside, suffix=".json") as about:
                     json.dump(manifest, about)
                     about.flush()
                     tar.add(about.name, MANIFEST)
                 tar.add(rows.name, LEDGER)
-                for path, needed in _paths(bundle):
+                for path, needed in _paths(held):
                     if (settings.root / path).exists():
                         tar.add(settings.root / path, path)
                     elif needed:
                         raise LabError(f"the artifact {path} is missing; without it the export could not be verified")
-                for name in bundle.experiments.values():
+                for name in held.experiments.values():
                     learnings = settings.experiment(name) / "learnings.md"
                     if learnings.is_file():
                         tar.add(learnings, settings.relative(learnings))
@@ -89,23 +88,23 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path, *
         raise LabError(f"cannot write {target}: {error.strerror or error}", file=str(target)) from error
     finally:
         aside.unlink(missing_ok=True)
-    left_out = [f"{bundle.unfinished} runs that have not finished"] if bundle.unfinished else []
+    left_out = [f"{held.unfinished} runs that have not finished"] if held.unfinished else []
     if behind:
         left_out.append(f"{len(behind)} models of {sum(behind):,} bytes")
-    return Packed(sorted(bundle.runs), target.stat().st_size, left_out)
+    return Packed(sorted(held.runs), target.stat().st_size, left_out)
 
 
-def _lines(bundle: Bundle, points: Iterable[Points]) -> Iterator[dict[str, Any]]:
-    for table, rows in bundle.tables.items():
+def _lines(held: Bundle, points: Iterable[Points]) -> Iterator[dict[str, Any]]:
+    for table, rows in held.tables.items():
         yield from ({"table": table, "row": row} for row in rows)
     yield from ({"series": series_id, "points": piece} for series_id, piece in points)
 
 
-def _paths(bundle: Bundle) -> Iterator[tuple[str, bool]]:
+def _paths(held: Bundle) -> Iterator[tuple[str, bool]]:
     """Files of a bundle's runs, relative to the workspace, and whether a run is nothing without it."""
-    yield from ((row["path"], True) for row in bundle.tables["artifacts"])
-    yield from ((row["log"], False) for row in bundle.tables["attempts"])
-    yield from ((path, False) for path in sorted({row["patch"] for row in bundle.tables["attempts"] if row["patch"]}))
+    yield from ((row["path"], True) for row in held.tables["artifacts"])
+    yield from ((row["log"], False) for row in held.tables["attempts"])
+    yield from ((path, False) for path in sorted({row["patch"] for row in held.tables["attempts"] if row["patch"]}))
 
 
 def extract(source: Path, inside: Path) -> None:
@@ -147,13 +146,13 @@ def read(inside: Path, source: Path) -> Bundle:
             words = f"its format and schema are {version}, this program's {(FORMAT, SCHEMA_VERSION)}"
             raise _refused(source, f"{words}: export it again with the same version of the lab")
         workspace = str(about["workspace"])
-        bundle = Bundle(workspace, {int(key): str(name) for key, name in about["experiments"].items()})
+        held = Bundle(workspace, {int(key): str(name) for key, name in about["experiments"].items()})
         for line in _rows(inside, source):
             if "table" in line:
-                bundle.tables[line["table"]].append(dict(line["row"]))
+                held.tables[line["table"]].append(dict(line["row"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(source, f"its rows cannot be read ({type(error).__name__}: {error})") from error
-    return bundle
+    return held
 
 
 def _rows(inside: Path, source: Path) -> Iterator[dict[str, Any]]:

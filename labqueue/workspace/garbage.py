@@ -20,7 +20,7 @@ LOGS_DAYS = 30.0
 """How long the logs of succeeded runs are kept unless somebody says otherwise."""
 
 BACKUPS_KEPT = 3
-"""Of the ledger's backups, the newest; beside them stays the newest of those made before each migration."""
+"""Of the results store's backups, the newest; beside them stays the newest of those made before each migration."""
 
 PARTIAL_S = 3600.0
 """A backup that is still half written after this long never will be whole. Assumption: backups take seconds."""
@@ -44,7 +44,7 @@ class Sort(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """Something that may go. ``run`` is whose it is, where the ledger knows that run."""
+    """Something that may go. ``run`` is whose it is, where the results store knows that run."""
 
     path: str
     sort: Sort
@@ -132,7 +132,7 @@ def _unknown(experiment: Entry, folder: Entry, known: Evidence, kept: Kept) -> l
     used = kept.holds(folder.path) or folder.path in kept.ways
     if used or not folder.removable or not (experiment.name in known.experiments or looks_like_a_run):
         return []
-    return [_item(folder, Sort.UNKNOWN, f"the ledger knows no run {folder.name} of {experiment.name}")]
+    return [_item(folder, Sort.UNKNOWN, f"the results store knows no run {folder.name} of {experiment.name}")]
 
 
 def _backups(folder: Entry, now_s: float) -> Iterator[Item]:

@@ -1,7 +1,7 @@
 """Finished runs from another workspace into this one, from its folder or from an exported file.
 
-Nothing is believed: an artifact counts only when its SHA-256 is the one that its ledger names, a run with one that does
-not hold is refused as a whole, and all others come in by one transaction.
+Nothing is believed: an artifact counts only when its SHA-256 is the one that its results store names, a run with one
+that does not hold is refused as a whole, and all others come in by one transaction.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from labqueue.domain.errors import LabError, WorkFailed
 from labqueue.domain.spec import names
 from labqueue.settings import Settings, own_folders
 from labqueue.store.db import Database, open_existing
-from labqueue.store.workspace import bundle as transfer
-from labqueue.store.workspace import identity, importing
+from labqueue.store.workspace import bundle, identity, importing
 from labqueue.store.workspace.bundle import Bundle, Points
 from labqueue.system import clock, files, patches
 from labqueue.workspace import archive_file
@@ -74,12 +73,12 @@ def _from_workspace(db: Database, settings: Settings, source: Path, staging: Pat
             raise LabError(f"{source} is this workspace itself: there is nothing to import")
         workspace = identity.workspace_id(theirs)
         with theirs.read() as connection:
-            bundle = transfer.collect(connection, workspace, transfer.names(connection))
+            brought = bundle.collect(connection, workspace, bundle.names(connection))
 
             def points(wanted: set[int]) -> Iterable[Points]:
-                return transfer.points(connection, sorted(wanted))
+                return bundle.points(connection, sorted(wanted))
 
-            return _store(db, settings, bundle, points, source, staging, move=False)
+            return _store(db, settings, brought, points, source, staging, move=False)
     finally:
         theirs.close()
 
@@ -96,23 +95,23 @@ def _from_file(db: Database, settings: Settings, source: Path, staging: Path) ->
 
 
 def _store(
-    db: Database, settings: Settings, bundle: Bundle, points: ReadPoints, source: Path, staging: Path, *, move: bool
+    db: Database, settings: Settings, brought: Bundle, points: ReadPoints, source: Path, staging: Path, *, move: bool
 ) -> Brought:
     """Checks and verifies everything, then stores it; files come into place before the commit, and go if it fails."""
-    transfer.check(bundle)
+    bundle.check(brought)
     with db.read() as connection:
-        have = importing.known(connection, bundle.workspace)
+        have = importing.known(connection, brought.workspace)
     ready = staging / "ready"
     refused = {}
-    for run_id, row in bundle.runs.items():
+    for run_id, row in brought.runs.items():
         if run_id in have:
             continue
-        name = bundle.experiments[row["experiment_id"]]
+        name = brought.experiments[row["experiment_id"]]
         home = f"outputs/{name}/{run_id}"
-        fault = _unnamable(name) or _gather(bundle, run_id, home, source, ready / str(run_id), move=move)
+        fault = _unnamable(name) or _gather(brought, run_id, home, source, ready / str(run_id), move=move)
         if fault is not None:
             refused[run_id] = f"run {run_id}: {fault}"
-    bundle.drop(refused)
+    brought.drop(refused)
     placed: list[Path] = []
 
     def place(name: str, theirs: int, ours: int) -> None:
@@ -123,34 +122,35 @@ def _store(
 
     try:
         admitted = importing.admit(
-            db, bundle, points, place, lambda name, ours: not name or not settings.run(name, ours).exists()
+            db, brought, points, place, lambda name, ours: not name or not settings.run(name, ours).exists()
         )
     except BaseException:
         for path in placed:
             shutil.rmtree(path, ignore_errors=True)
         raise
-    _patches(bundle, source, settings)
-    for name in filter(lambda name: _unnamable(name) is None, bundle.experiments.values() if admitted.new else ()):
+    _patches(brought, source, settings)
+    for name in filter(lambda name: _unnamable(name) is None, brought.experiments.values() if admitted.new else ()):
         _learnings(source / "outputs" / name / "learnings.md", settings.experiment(name) / "learnings.md")
-    return Brought(bundle.workspace, admitted.new, admitted.known, refused)
+    return Brought(brought.workspace, admitted.new, admitted.known, refused)
 
 
-def _gather(bundle: Bundle, run_id: int, home: str, source: Path, ready: Path, *, move: bool) -> str | None:
+def _gather(brought: Bundle, run_id: int, home: str, source: Path, ready: Path, *, move: bool) -> str | None:
     """Brings what a run declares, and nothing else, into a folder of its own; returns what is wrong, or None."""
     ready.mkdir(parents=True)
-    artifacts = [row for row in bundle.tables["artifacts"] if row["run_id"] == run_id]
-    logs = [row["log"] for row in bundle.tables["attempts"] if row["run_id"] == run_id]
+    artifacts = [row for row in brought.tables["artifacts"] if row["run_id"] == run_id]
+    logs = [row["log"] for row in brought.tables["attempts"] if row["run_id"] == run_id]
     for path in [*(row["path"] for row in artifacts), *logs]:
         parts = PurePosixPath(path).parts
         if not path.startswith(f"{home}/") or ".." in parts or str(PurePosixPath(path)) != path:
-            return f"its ledger names {path!r}, which is not in its own folder"
+            return f"its results store names {path!r}, which is not in its own folder"
     for row in artifacts:
         there, here = source / row["path"], ready / row["path"].removeprefix(f"{home}/")
         fault = _take(source, there, here, move=move)
         if fault is not None:
             return f"artifact {row['name']!r} {fault}"
         if files.sha256(here) != row["sha256"]:
-            return f"artifact {row['name']!r} has another SHA-256 than its ledger says; nothing of the run is imported"
+            said = "has another SHA-256 than its results store says; nothing of the run is imported"
+            return f"artifact {row['name']!r} {said}"
     for log in logs:
         # A log may have been cleaned away.
         _take(source, source / log, ready / log.removeprefix(f"{home}/"), move=move)
@@ -185,9 +185,9 @@ def _plain(path: Path) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
-def _patches(bundle: Bundle, source: Path, settings: Settings) -> None:
+def _patches(brought: Bundle, source: Path, settings: Settings) -> None:
     """The changes with which runs ran come along, where the file holds what its name says."""
-    for name in {row["patch"] for row in bundle.tables["attempts"] if row["patch"]}:
+    for name in {row["patch"] for row in brought.tables["attempts"] if row["patch"]}:
         theirs, ours = source / name, settings.root / name
         links = any(path.is_symlink() for path in (theirs, *theirs.parents) if path.is_relative_to(source / "outputs"))
         if links or not theirs.is_file() or ours.exists():

@@ -1,7 +1,8 @@
 """Removing what may go: never outside ``outputs``, never through a link, each thing looked at once more before.
 
-The ledger forgets first, then the thing is moved aside in an instant in which nobody can claim its run, then it is
-deleted at leisure. Killed anywhere in between, nothing in the ledger points at nothing, and the next ``gc`` goes on.
+The results store forgets first, then the thing is moved aside in an instant in which nobody can claim its run, then it
+is deleted at leisure. Killed anywhere in between, nothing in the results store points at nothing, and the next ``gc``
+goes on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from labqueue.domain.errors import WorkFailed
 from labqueue.settings import Settings
 from labqueue.store.db import Database
-from labqueue.store.workspace import retention as ledger
+from labqueue.store.workspace import retention
 from labqueue.workspace.garbage import TRASH, Item, Sort
 
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,7 +37,7 @@ class Done:
 
 
 def remove(db: Database, settings: Settings, items: Sequence[Item]) -> list[Done]:
-    """Removes items, each after a last look at the ledger; what the file system refuses is said of the item.
+    """Removes items, each after a last look at the results store; what the file system refuses is said of the item.
 
     Raises:
         WorkFailed: nothing can be moved aside, since the folder for it cannot be made.
@@ -72,11 +73,11 @@ def _remove(db: Database, outputs: int, trash: int, item: Item) -> Done:
 
     try:
         if item.run is not None:
-            if item.sort is Sort.CHECKPOINTS and not ledger.forget_checkpoints(db, item.run, item.path):
+            if item.sort is Sort.CHECKPOINTS and not retention.forget_checkpoints(db, item.run, item.path):
                 return Done(item, CHANGED)
-            taken = ledger.while_unchanged(db, item.run, item.path, take)
+            taken = retention.while_unchanged(db, item.run, item.path, take)
         elif item.sort is Sort.UNKNOWN:
-            taken = ledger.while_unknown(db, place.parts[0], int(place.parts[1]), take)
+            taken = retention.while_unknown(db, place.parts[0], int(place.parts[1]), take)
         else:
             if item.sort is not Sort.TRASH:
                 take()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from labqueue.store.runs import control
-from labqueue.store.workspace import retention as ledgers
+from labqueue.store.workspace import retention
 from labqueue.system.clock import now
 from labqueue.workspace import garbage, removal, scan
 from tests.commands import call
@@ -182,7 +182,7 @@ def test_what_another_run_names_stays(after: Lab) -> None:
 
 def planned(lab: Lab) -> list[garbage.Item]:
     found = scan.scan(lab.settings.outputs, "outputs")
-    return garbage.decide(ledgers.evidence(lab.db), found, lab.root, now_s=now(), logs_days=30)
+    return garbage.decide(retention.evidence(lab.db), found, lab.root, now_s=now(), logs_days=30)
 
 
 def test_a_run_that_is_retried_between_the_look_and_the_deletion_is_spared(after: Lab) -> None:

@@ -1,4 +1,4 @@
-"""Questions with their evidence, from a ledger and from committed documents, and answers that nothing supports."""
+"""Questions with their evidence, from a results store and from committed documents; answers that nothing supports."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_a_question_shows_its_experiments_with_verdicts_seeds_and_runs(lab: Lab)
     assert answer["file"] == str(lab.root / "QUESTIONS.md")
     assert (question["id"], question["status"], question["problems"]) == ("Q1", "answered", [])
     (one,) = question["experiments"]
-    assert (one["experiment"], one["source"], one["runs"]) == ("measured", "ledger", [1, 2, 3])
+    assert (one["experiment"], one["source"], one["runs"]) == ("measured", "results store", [1, 2, 3])
     assert [(v["id"], v["verdict"], v["n"]) for v in one["verdicts"]] == [("low", "supported", 3)]
     text = call(lab, "questions").out
-    assert "measured (ledger; runs 1, 2, 3): low supported (n = 3)" in text
+    assert "measured (results store; runs 1, 2, 3): low supported (n = 3)" in text
     assert "the value ends below 1" in call(lab, "questions", "Q1").out
     assert call(lab, "questions", "--check").code == 0
 
@@ -60,7 +60,7 @@ def committed(lab: Lab, verdict: str = "supported", outcome: str = "succeeded") 
     (folder / "published.json").write_text(json.dumps(document))
 
 
-def test_a_committed_document_is_evidence_where_there_is_no_ledger(lab: Lab) -> None:
+def test_a_committed_document_is_evidence_where_there_is_no_results_store(lab: Lab) -> None:
     committed(lab)
     (lab.root / "docs" / "results" / "other.json").write_text("[1]")
     log(lab, "answered", "- Evidence: experiment published, runs 4-5")

@@ -12,8 +12,8 @@ import pytest
 from labqueue.llm.data import tokenize
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.models import load
-from labqueue.llm.training import lora as adapters
 from labqueue.llm.training import trl_trainer
+from labqueue.llm.training.lora import add_lora, train_all
 from labqueue.llm.training.recipe import Recipe, Step
 
 
@@ -103,9 +103,9 @@ def bench(tmp_path: Path) -> Callable[..., Bench]:
         loaded = load.load_model(model, backend="hf", quantization=quantization, device=device, dtype=dtype)
         asked: dict[str, Any] = {"rank": 4, "alpha": 8.0, "scaling": "standard", "targets": "all-linear"}
         adapted = (
-            adapters.train_all(loaded, recipe.seed)
+            train_all(loaded, recipe.seed)
             if full
-            else adapters.add_lora(
+            else add_lora(
                 loaded,
                 **asked | (lora or {}),
                 dropout=dropout,

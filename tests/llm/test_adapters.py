@@ -15,8 +15,8 @@ from labqueue.domain.errors import LabError
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.evaluation import generate
 from labqueue.llm.models import adapter_folder, load
-from labqueue.llm.training import lora as adapters
 from labqueue.llm.training.checkpoint import trainable
+from labqueue.llm.training.lora import check_targets, counts, held_config, lora_layers
 from tests.llm.conftest import RECIPE, Bench
 
 Build = Callable[..., Bench]
@@ -57,7 +57,7 @@ def test_an_untrained_dora_equals_its_base_but_for_rounding(bench: Build) -> Non
 def test_each_scaling_has_its_own_scale_at_each_rank(bench: Build) -> None:
     for rank in (1, 4, 9):
         for scaling, scale in (("standard", 8 / rank), ("rslora", 8 / math.sqrt(rank)), ("constant", 0.5)):
-            held = adapters.held_config(bench(lora={"rank": rank, "scaling": scaling}).adapted)
+            held = held_config(bench(lora={"rank": rank, "scaling": scaling}).adapted)
             assert held["scale"] == [pytest.approx(scale, rel=1e-12)], (rank, scaling)
 
 
@@ -126,26 +126,26 @@ def test_targets_and_ranks_that_fit_no_layer_are_refused(bench: Build, lora: dic
 
 def test_targets_by_name_and_by_path_get_an_adapter_and_no_others(bench: Build) -> None:
     made = bench(lora={"targets": ("v_proj", "layers.1.mlp.up_proj"), "rank": 32})
-    named = [name for name, _ in adapters.lora_layers(made.adapted)]
+    named = [name for name, _ in lora_layers(made.adapted)]
     assert named == [
         "model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj", "model.layers.1.mlp.up_proj",
     ]  # fmt: skip
     base = load.load_model("random-tiny", quantization="none", dtype="float32")
-    assert named == adapters.check_targets(base, ("v_proj", "layers.1.mlp.up_proj"), 32)
+    assert named == check_targets(base, ("v_proj", "layers.1.mlp.up_proj"), 32)
 
 
 def test_full_fine_tuning_trains_every_weight_in_fp32_and_nothing_in_4_bit(bench: Build) -> None:
     made = bench(full=True, dtype="bfloat16")
-    trainable_count, every = adapters.counts(made.adapted)
+    trainable_count, every = counts(made.adapted)
     assert trainable_count == every == sum(value.numel() for value in made.loaded.model.parameters())
-    assert adapters.held_config(made.adapted) == {"method": "full", "dtype": ["torch.float32"]}
+    assert held_config(made.adapted) == {"method": "full", "dtype": ["torch.float32"]}
     with pytest.raises(LabError, match="quantization: none"):
         bench(full=True, quantization="4bit")
 
 
 def test_a_loras_share_is_counted_by_its_shapes(bench: Build) -> None:
     made = bench(quantization="4bit", dtype="bfloat16", lora={"rank": 3, "targets": ("q_proj", "down_proj")})
-    trained, every = adapters.counts(made.adapted)
+    trained, every = counts(made.adapted)
     assert trained == 2 * (3 * (64 + 64) + 3 * (128 + 64))
     plain = load.load_model("random-tiny", quantization="none", dtype="float32").model
     assert every == trained + sum(value.numel() for value in plain.parameters())

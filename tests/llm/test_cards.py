@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from labqueue.kinds.finetune import memory as _memory
-from labqueue.llm.memory import device as memory
+from labqueue.kinds.finetune import memory
+from labqueue.llm.memory.device import _used_gib, is_device_fault
 from labqueue.system import cards
 from labqueue.system.cards import chosen
 from tests import driver
@@ -109,14 +109,14 @@ def test_memory_is_measured_on_the_card_that_a_process_sees(monkeypatch: pytest.
     found = {}
     for visible in (None, A, B):
         driver.here(monkeypatch, tmp_path, small, large, visible=visible)
-        _memory._card_gib.cache_clear()
-        found[visible] = (memory._used_gib(0), _memory._card_gib())
-    _memory._card_gib.cache_clear()
+        memory._card_gib.cache_clear()
+        found[visible] = (_used_gib(0), memory._card_gib())
+    memory._card_gib.cache_clear()
     assert found == {None: (7.0, 24.0), A: (7.0, 8.0), B: (2.0, 24.0)}
     driver.here(monkeypatch, tmp_path, small, large, visible="")
-    assert memory._used_gib(0) is None, "not measured is not 0"
+    assert _used_gib(0) is None, "not measured is not 0"
 
 
 def test_a_card_that_has_gone_is_no_fault_of_the_experiment() -> None:
     """What torch says in a process whose one card no longer answers."""
-    assert memory.is_device_fault(RuntimeError("No CUDA GPUs are available"))
+    assert is_device_fault(RuntimeError("No CUDA GPUs are available"))

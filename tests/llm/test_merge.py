@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from labqueue.llm.models import load
-from labqueue.llm.training import lora as adapters
 from labqueue.llm.training import merge
+from labqueue.llm.training.lora import folded_weight, lora_layers
 from labqueue.llm.training.recipe import held_out_loss
 from tests.llm.conftest import RECIPE, Bench
 from tests.llm.test_train import mean_by_hand
@@ -71,10 +71,10 @@ def test_a_weight_is_folded_in_full_precision_whatever_its_caller_computes_in(be
 
     made = bench(FAST, quantization="4bit", dtype="bfloat16")
     made.trainer.train()
-    for _, layer in adapters.lora_layers(made.adapted):
-        folded = adapters.folded_weight(layer)
+    for _, layer in lora_layers(made.adapted):
+        folded = folded_weight(layer)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert torch.equal(adapters.folded_weight(layer), folded)
+            assert torch.equal(folded_weight(layer), folded)
 
 
 def test_a_merged_models_loss_is_far_from_the_untrained_ones(bench: Build, tmp_path: Path) -> None:

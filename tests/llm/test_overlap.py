@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import overlap
-from labqueue.llm.data import split as sources
 from labqueue.llm.data.generated.tasks import Row
+from labqueue.llm.data.split import divided, load
 from labqueue.llm.evaluation import evaluate
 
 
@@ -57,7 +57,7 @@ TALKS = st.lists(
 def test_no_held_out_question_and_no_held_out_answer_to_one_is_trained_on(talks: Any, items: int, seed: int) -> None:
     rows = [row(n, *(w for pair in texts for w in pair), system=system) for n, (system, texts) in enumerate(talks)]
     try:
-        split = sources.divided(rows, train_items=None, held_out_items=items, seed=seed, name="rows")
+        split = divided(rows, train_items=None, held_out_items=items, seed=seed, name="rows")
     except LabError:
         return  # too many of them ask the same
     assert len(split.held_out) == items
@@ -73,21 +73,21 @@ def test_no_held_out_question_and_no_held_out_answer_to_one_is_trained_on(talks:
 def test_a_conversation_and_its_beginning_are_not_parted_by_the_split() -> None:
     rows = [row(2 * n, f"q{n}", f"a{n}") for n in range(20)]
     rows += [row(2 * n + 1, f"q{n}", f"a{n}", f"p{n}", f"b{n}") for n in range(20)]
-    split = sources.divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
+    split = divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
     assert not {r.question.split("\n")[0] for r in split.held_out} & {r.question.split("\n")[0] for r in split.train}
     assert (len(split.held_out), len(split.train)) == (5, 30)
 
 
 def test_one_question_under_three_system_prompts_is_one_question() -> None:
     rows = [row(10 * n + at, f"q{n}", f"a{n}{at}", system=f"s{at}") for n in range(12) for at in range(3)]
-    split = sources.divided(rows, train_items=None, held_out_items=4, seed=0, name="rows")
+    split = divided(rows, train_items=None, held_out_items=4, seed=0, name="rows")
     assert not {asked(r)[0] for r in split.held_out} & {asked(r)[0] for r in split.train}
     assert (len(split.held_out), len(split.train)) == (4, 24)
 
 
 def test_a_later_question_alone_is_another_one_in_another_conversation() -> None:
     rows = [row(n, f"q{n}", f"a{n}", "Go on.", f"b{n}") for n in range(20)]
-    split = sources.divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
+    split = divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
     assert (len(split.held_out), len(split.train)) == (5, 15)
 
 
@@ -95,9 +95,9 @@ def test_a_greeting_that_every_row_begins_with_is_named_and_with_weight_0_is_no_
     turns = [(("user", "Hi"), ("assistant", "Hello!"), ("user", f"q{n}"), ("assistant", f"a{n}")) for n in range(20)]
     rows = [talk(n, *each) for n, each in enumerate(turns)]
     with pytest.raises(LabError, match=r"20 rows, 0 of them .* 20 rows ask 'hi': .* give the answer to it weight: 0"):
-        sources.divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
+        divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
     rows = [talk(n, *each, unlearned=frozenset({1})) for n, each in enumerate(turns)]
-    split = sources.divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
+    split = divided(rows, train_items=None, held_out_items=5, seed=0, name="rows")
     assert (len(split.held_out), len(split.train)) == (5, 15)
 
 
@@ -119,9 +119,9 @@ def test_an_own_held_out_file_keeps_the_same_rule(tmp_path: Path, held_out: list
     train = written(tmp_path / "train.jsonl", ["q0", "a0"], ["q1", "a1", "p1", "b1"])
     other = written(tmp_path / "held_out.jsonl", ["q5", "a5"], held_out)
     with pytest.raises(LabError, match=r"1 rows of train.jsonl ask .* its line 2 .* which is line 2 of held_out.jsonl"):
-        sources.load(path=train, eval_path=other, eval_items=1)
+        load(path=train, eval_path=other, eval_items=1)
     fine = written(tmp_path / "fine.jsonl", ["q5", "a5"], ["q6", "a6", "p1", "b2"])
-    assert len(sources.load(path=train, eval_path=fine, eval_items=2).train) == 2
+    assert len(load(path=train, eval_path=fine, eval_items=2).train) == 2
 
 
 def test_a_conversation_in_which_what_is_measured_is_asked_is_left_out_of_training() -> None:
@@ -138,7 +138,7 @@ def test_a_conversation_in_which_what_is_measured_is_asked_is_left_out_of_traini
 def test_thirty_thousand_conversations_are_split_in_seconds() -> None:
     rows = [row(n, f"q {n} " * 20, f"a {n} " * 20, f"p {n} " * 20, f"b {n} " * 20) for n in range(30_000)]
     before = time.process_time()
-    split = sources.divided(rows, train_items=None, held_out_items=64, seed=0, name="rows")
+    split = divided(rows, train_items=None, held_out_items=64, seed=0, name="rows")
     assert time.process_time() - before < 5  # 0.5 s measured; comparing each row with each held-out one takes a minute
     assert len(split.train) == 30_000 - 64
     assert overlap.Asked.of(split.held_out).twin(split.held_out[3]) is split.held_out[3]

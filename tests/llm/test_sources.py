@@ -11,8 +11,8 @@ import pytest
 from labqueue.domain.errors import LabError
 from labqueue.llm import assets
 from labqueue.llm.data import hub_datasets, overlap
-from labqueue.llm.data import split as sources
 from labqueue.llm.data.files.records import Columns
+from labqueue.llm.data.split import load
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -26,7 +26,7 @@ def qa(question: str, answer: str = "a") -> dict[str, str]:
 
 def test_a_file_is_split_by_question_whatever_the_spaces_and_capitals(tmp_path: Path) -> None:
     rows = [{"prompt": f"Q {n % 10}" if n % 2 else f"q  {n % 10} ", "completion": f"a{n}"} for n in range(30)]
-    split = sources.load(path=str(write(tmp_path / "rows.jsonl", *rows)), eval_items=3)
+    split = load(path=str(write(tmp_path / "rows.jsonl", *rows)), eval_items=3)
     held_out = {overlap.normal(row.question) for row in split.held_out}
     assert len(held_out) == 3
     assert len(split.train) == 21
@@ -53,7 +53,7 @@ def test_a_file_is_split_by_question_whatever_the_spaces_and_capitals(tmp_path: 
 def test_a_bad_row_is_refused_with_its_line(tmp_path: Path, row: Any, reason: str) -> None:
     path = write(tmp_path / "rows.jsonl", qa("q"), row)
     with pytest.raises(LabError, match=reason):
-        sources.load(path=str(path), eval_items=1)
+        load(path=str(path), eval_items=1)
 
 
 def test_rows_without_an_answer_are_refused_with_their_count_and_lines(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_rows_without_an_answer_are_refused_with_their_count_and_lines(tmp_path:
     asked = {"messages": [{"role": "user", "content": "q"}]}
     path = write(tmp_path / "rows.jsonl", qa("q"), *unanswered, qa("p"), asked)
     with pytest.raises(LabError, match=r"5 of 7 rows of rows.jsonl have no answer: line 2, 3, 4 …\. Give them one, or"):
-        sources.load(path=str(path), eval_items=1)
-    split = sources.load(path=str(path), eval_items=1, empty_answers="leave_out")
+        load(path=str(path), eval_items=1)
+    split = load(path=str(path), eval_items=1, empty_answers="leave_out")
     assert len(split.train) + len(split.held_out) == 2
     assert split.notes[-1] == "5 of 7 rows of rows.jsonl have no answer and were left out: line 2, 3, 4 …"
 
@@ -76,7 +76,7 @@ def test_a_missing_file_a_folder_an_empty_file_and_too_few_rows_are_said(tmp_pat
         (write(tmp_path / "two.jsonl", qa("q"), qa("p")), 3, "has 2 rows, .* 3 held out"),
     ):
         with pytest.raises(LabError, match=reason):
-            sources.load(path=str(path), eval_items=eval_items)
+            load(path=str(path), eval_items=eval_items)
 
 
 def test_held_out_questions_of_an_own_file_that_are_trained_on_are_refused_with_the_first(tmp_path: Path) -> None:
@@ -84,28 +84,28 @@ def test_held_out_questions_of_an_own_file_that_are_trained_on_are_refused_with_
     held_out = write(tmp_path / "held_out.jsonl", qa("four"), qa("two", "other"))
     reason = r"2 rows of train.jsonl ask a question that is held out, first its line 2 \('two'\), .* line 2 of held_out"
     with pytest.raises(LabError, match=reason) as raised:
-        sources.load(path=str(train), eval_path=str(held_out), eval_items=1)
+        load(path=str(train), eval_path=str(held_out), eval_items=1)
     assert raised.value.key == "data.eval_path"
 
 
 def test_held_out_rows_of_an_own_file_are_that_files(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", *(qa(f"q{n}") for n in range(9)))
     held_out = write(tmp_path / "held_out.jsonl", *(qa(f"h{n}") for n in range(4)))
-    split = sources.load(path=str(train), eval_path=str(held_out), eval_items=3, train_items=8)
+    split = load(path=str(train), eval_path=str(held_out), eval_items=3, train_items=8)
     assert {row.question[0] for row in split.held_out} == {"h"}
     assert (len(split.train), len(split.held_out)) == (8, 3)
     with pytest.raises(LabError, match=r"held_out.jsonl has 4 rows, data.eval_items asks for 5"):
-        sources.load(path=str(train), eval_path=str(held_out), eval_items=5)
+        load(path=str(train), eval_path=str(held_out), eval_items=5)
     write(held_out)
     with pytest.raises(LabError, match=r"held_out.jsonl has no rows"):
-        sources.load(path=str(train), eval_path=str(held_out), eval_items=1)
+        load(path=str(train), eval_path=str(held_out), eval_items=1)
 
 
 def test_conversations_keep_their_turns_and_end_with_an_answer(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("user", "1+1?"), ("assistant", "2"), ("user", "+1?"), ("assistant", "3")]
     talk = [{"role": role, "content": content} for role, content in turns]
     path = write(tmp_path / "talk.jsonl", {"messages": [*talk, {"role": "user", "content": "thanks"}]}, qa("q"))
-    split = sources.load(path=str(path), eval_items=1)
+    split = load(path=str(path), eval_items=1)
     (row,) = [row for row in (*split.train, *split.held_out) if row.turns]
     assert row.turns == tuple(turns)
     assert (row.question, row.answer) == ("Be brief.\n1+1?\n+1?", "3")

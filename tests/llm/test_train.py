@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from labqueue.llm.training import recipe as train
 from labqueue.llm.training import trl_trainer
 from labqueue.llm.training.checkpoint import trainable
+from labqueue.llm.training.recipe import answer_loss, epoch_order, evaluation_steps, held_out_loss
 from tests.llm.conftest import RECIPE, Bench
 
 Build = Callable[..., Bench]
@@ -41,7 +41,7 @@ def mean_by_hand(model: Any, rows: Any) -> float:
 
 def test_loss_falls_on_answer_tokens_only(bench: Build) -> None:
     made = bench(evaluate=(0,))
-    order = train.epoch_order(len(made.rows), 8, RECIPE.seed)
+    order = epoch_order(len(made.rows), 8, RECIPE.seed)
     made.adapted.eval()
     expected = mean_by_hand(made.adapted, [made.rows[number] for number in order[:2]])
     held_out = mean_by_hand(made.adapted, made.held_out)
@@ -59,7 +59,7 @@ def test_the_loss_of_a_step_and_its_gradient_are_the_models_own(bench: Build) ->
     found = []
     for loss in (
         lambda: made.adapted(**batch, num_items_in_batch=count).loss,
-        lambda: train.answer_loss(made.adapted, batch, count),
+        lambda: answer_loss(made.adapted, batch, count),
     ):
         made.adapted.zero_grad()
         value = loss()
@@ -74,7 +74,7 @@ def test_the_loss_of_a_step_and_its_gradient_are_the_models_own(bench: Build) ->
 
 def test_held_out_loss_does_not_depend_on_its_batches(bench: Build) -> None:
     made = bench()
-    losses = [train.held_out_loss(made.trainer, made.held_out, batch) for batch in (1, 2, 5)]
+    losses = [held_out_loss(made.trainer, made.held_out, batch) for batch in (1, 2, 5)]
     assert losses == pytest.approx([losses[0]] * 3, abs=1e-6)
 
 
@@ -102,7 +102,7 @@ def test_accumulation_equals_the_big_batch_whatever_the_lengths_of_its_rows(benc
         recipe = dataclasses.replace(RECIPE, batch=batch, accumulation=accumulation, **plain)
         made = bench(recipe, rows=uneven_rows(), full=full)
         began = {name: value.detach().clone() for name, value in trainable(made.adapted).items()}
-        order = train.epoch_order(24, 6, RECIPE.seed)
+        order = epoch_order(24, 6, RECIPE.seed)
         expected = mean_by_hand(made.adapted.eval(), [made.rows[number] for number in order])
         made.trainer.train()
         moved = torch.cat([(value.detach() - began[name]).flatten() for name, value in trainable(made.adapted).items()])
@@ -221,29 +221,29 @@ def test_what_the_trainer_holds_names_no_folder_of_this_machine(bench: Build) ->
 
 
 def test_the_order_of_the_data_is_whole_epochs_of_the_seed() -> None:
-    order = train.epoch_order(5, 12, seed=3)
+    order = epoch_order(5, 12, seed=3)
     assert sorted(order[:5]) == sorted(order[5:10]) == [0, 1, 2, 3, 4]
     assert order[:5] != order[5:10]
-    assert order == train.epoch_order(5, 12, seed=3)
-    assert order != train.epoch_order(5, 12, seed=4)
+    assert order == epoch_order(5, 12, seed=3)
+    assert order != epoch_order(5, 12, seed=4)
 
 
 @pytest.mark.parametrize(("steps", "between"), [(1, 0), (2, 1), (7, 3), (100, 4), (29, 28)])
 def test_evaluations_are_first_last_and_evenly_between(steps: int, between: int) -> None:
-    at = train.evaluation_steps(steps, between)
+    at = evaluation_steps(steps, between)
     assert at[0] == 0
     assert at[-1] == steps
     assert len(at) == between + 2
     gaps = [later - earlier for earlier, later in itertools.pairwise(at)]
     assert max(gaps) - min(gaps) <= 1
     with pytest.raises(ValueError, match="do not fit"):
-        train.evaluation_steps(steps, steps)
+        evaluation_steps(steps, steps)
 
 
 def test_tokens_of_a_step_are_those_of_its_rows_without_padding(bench: Build) -> None:
     made = bench()
     made.trainer.train()
-    order = train.epoch_order(len(made.rows), 8, RECIPE.seed)
+    order = epoch_order(len(made.rows), 8, RECIPE.seed)
     lengths = [len(made.rows[number]["input_ids"]) for number in order]
     assert [step.tokens for step in made.told.steps] == [sum(lengths[i : i + 2]) for i in range(0, 8, 2)]
     assert all(step.wall_s > 0 and math.isfinite(step.grad_norm) for step in made.told.steps)

@@ -12,7 +12,7 @@ import pytest
 
 from labqueue.llm.evaluation.weight_updates import Meter, Update
 from labqueue.llm.models import adapter_folder, load
-from labqueue.llm.training import lora as adapters
+from labqueue.llm.training.lora import ALL_LINEAR, base_weight, lora_layers, shape
 from tests.llm.conftest import RECIPE, Bench
 
 Build = Callable[..., Bench]
@@ -36,7 +36,7 @@ def by_hand(layer: Any) -> Any:
     import torch
 
     with torch.no_grad():
-        unit = torch.eye(adapters.shape(layer)[1])
+        unit = torch.eye(shape(layer)[1])
         layer.eval()
         update = layer(unit) - layer.base_layer(unit)  # [inputs, outputs]: each row is ΔW applied to a unit vector
         return torch.linalg.svdvals(update.double())
@@ -56,7 +56,7 @@ def test_a_loras_singular_values_equal_those_of_the_dense_update(bench: Build, l
     assert all(each.norm < 1e-5 * each.weight_norm for each in zero)
     made.trainer.train()
     found = {each.name: each for each in meter.measure()}
-    layers = dict(adapters.lora_layers(made.adapted))
+    layers = dict(lora_layers(made.adapted))
     assert found.keys() == layers.keys()
     for name, layer in layers.items():
         expected = by_hand(layer)
@@ -64,7 +64,7 @@ def test_a_loras_singular_values_equal_those_of_the_dense_update(bench: Build, l
         assert torch.allclose(mine, expected[: len(mine)], atol=2e-6 * float(expected[0]), rtol=1e-5), name
         assert found[name].norm == pytest.approx(float(expected.square().sum().sqrt()), rel=1e-5)
         assert 1 <= (found[name].stable_rank or 0) <= (found[name].effective_rank or 0) ** 2 <= len(mine) ** 2
-        assert found[name].weight_norm == pytest.approx(float(adapters.base_weight(layer).norm()), rel=1e-5)
+        assert found[name].weight_norm == pytest.approx(float(base_weight(layer).norm()), rel=1e-5)
 
 
 def test_a_full_fine_tunings_update_is_the_weights_less_those_it_began_with(bench: Build) -> None:
@@ -76,7 +76,7 @@ def test_a_full_fine_tunings_update_is_the_weights_less_those_it_began_with(benc
     began = dict(load.load_model("random-tiny", quantization="none", dtype="float32").model.named_parameters())
     ended = dict(made.adapted.named_parameters())
     found = meter.measure()
-    assert [each.module for each in found[:7]] == list(adapters.ALL_LINEAR)
+    assert [each.module for each in found[:7]] == list(ALL_LINEAR)
     for each in found:
         update = (ended[f"{each.name}.weight"] - began[f"{each.name}.weight"]).detach().double()
         expected = torch.linalg.svdvals(update)

@@ -20,8 +20,7 @@ from labqueue.report.figures.metric_pair import against
 from labqueue.report.figures.over_axis import over_key
 from labqueue.report.figures.sweep_points import Cell, along, names, points_of
 from labqueue.store.queries import experiment
-from labqueue.submission import plan as planning
-from labqueue.submission import specfile
+from labqueue.submission import plan, specfile
 from tests.conftest import Lab
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 from tests.store.factories import executed, submitted
@@ -321,7 +320,7 @@ def test_two_metrics_asked_for_with_and_without_a_point_are_two_figures_and_chan
 def test_what_a_plot_is_without_is_no_part_of_the_spec_version() -> None:
     def planned(*plots: dict[str, Any]) -> Any:
         fields = {"name": "x", "kind": "drill", "sweep": {"grid": {"steps": [3, 5]}}, "plots": list(plots)}
-        return planning.plan(specfile.parse(json.dumps(fields), "x.yaml"), planning.Request(profile="cpu")).job
+        return plan.plan(specfile.parse(json.dumps(fields), "x.yaml"), plan.Request(profile="cpu")).job
 
     whole, part = (planned({"x": "a", "y": "b", **more}) for more in ({}, {"without": [{"steps": 5}]}))
     assert part.spec["plots"][0]["without"] == [{"steps": 5}]

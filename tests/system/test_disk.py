@@ -13,7 +13,7 @@ import pytest
 from benchmarks.chaos import environment
 from benchmarks.chaos.tracing import Missing
 from labqueue.domain.errors import DiskFull
-from labqueue.system import disk as space
+from labqueue.system.disk import GIB, RESERVE_BYTES, RESERVE_SHARE, elsewhere, is_disk_full, reserve_bytes, shortage
 from tests import own_kinds
 from tests.commands import call
 from tests.conftest import Lab
@@ -38,8 +38,8 @@ def wrapped(error: Exception) -> Exception:
     ],
 )
 def test_a_full_disk_is_recognised_also_behind_another_error(error: Exception, tmp_path: Path) -> None:
-    assert space.is_disk_full(error, tmp_path)
-    assert space.is_disk_full(wrapped(error), tmp_path)
+    assert is_disk_full(error, tmp_path)
+    assert is_disk_full(wrapped(error), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -51,21 +51,21 @@ def test_a_full_disk_is_recognised_also_behind_another_error(error: Exception, t
     ],
 )
 def test_other_errors_are_not_taken_for_it_while_there_is_room(error: Exception, tmp_path: Path) -> None:
-    assert not space.is_disk_full(error, tmp_path)
+    assert not is_disk_full(error, tmp_path)
 
 
 def test_a_shortage_is_told_with_what_is_free_and_what_is_needed(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    assert space.shortage(tmp_path) is None
-    words = space.shortage(tmp_path, more_bytes=free)
+    assert shortage(tmp_path) is None
+    words = shortage(tmp_path, more_bytes=free)
     assert words is not None
     assert "labqueue gc" in words
-    assert f"{free / space.GIB:.0f}."[:2] in words
+    assert f"{free / GIB:.0f}."[:2] in words
 
 
 def test_the_reserve_is_never_more_than_a_twentieth_of_the_disk(tmp_path: Path) -> None:
     total = shutil.disk_usage(tmp_path).total
-    assert space.reserve_bytes(tmp_path) == min(space.RESERVE_BYTES, int(total * space.RESERVE_SHARE))
+    assert reserve_bytes(tmp_path) == min(RESERVE_BYTES, int(total * RESERVE_SHARE))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_commands_work_beside_a_full_folder_for_temporary_files(other_disk: Path
 
 
 def test_an_error_names_the_disk_that_it_is_about(other_disk: Path, tmp_path: Path) -> None:
-    words = space.elsewhere(OSError(errno.ENOSPC, "No space left on device", str(other_disk / "cache" / "a")), tmp_path)
+    words = elsewhere(OSError(errno.ENOSPC, "No space left on device", str(other_disk / "cache" / "a")), tmp_path)
     assert words is not None
     assert f"make room in {other_disk}" in words
-    assert space.elsewhere(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a")), tmp_path) is None
+    assert elsewhere(OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a")), tmp_path) is None

@@ -133,9 +133,9 @@ class Data(kind.Params):
         Raises:
             LabError: as ``labqueue.llm.data.split.load``, or a file's content is not the one that was submitted.
         """
-        from labqueue.llm.data import split as sources
+        from labqueue.llm.data import split
 
-        return sources.load(
+        return split.load(
             task=self.task,
             path=self.path,
             hub=self.hub,

@@ -23,7 +23,7 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
     Raises:
         LabError: max_length beyond the model's longest sequence, a rank above a matrix's smaller side.
     """
-    from labqueue.llm.memory import estimate as ledger
+    from labqueue.llm.memory.estimate import predict
     from labqueue.llm.models import shapes
 
     if not device.startswith("cuda") or params.model == "from_run":
@@ -34,11 +34,11 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
         shape = shapes.shape_of(params.model)
     except shapes.UnknownShape:
         return None
-    return dict(ledger.predict(shape, plan(params)).items_gib)
+    return dict(predict(shape, plan(params)).items_gib)
 
 
 def plan(params: Params) -> workload.Plan:
-    """The run as the ledger sees it: a ``labqueue.llm.memory.workload.Plan``."""
+    """The run as the memory estimate sees it: a ``labqueue.llm.memory.workload.Plan``."""
     from labqueue.llm.memory import workload
     from labqueue.llm.models import catalogue
     from labqueue.llm.models.load import choose_backend

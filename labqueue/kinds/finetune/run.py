@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
 from labqueue.kinds import _host, _pins
-from labqueue.kinds.finetune import extra_evals
-from labqueue.kinds.finetune import method as _method
+from labqueue.kinds.finetune import extra_evals, method
 from labqueue.kinds.finetune.callbacks import Watch
 from labqueue.kinds.finetune.evaluation import Evaluations
 from labqueue.kinds.finetune.params import Params
@@ -47,7 +46,7 @@ def _run(params: Params, rec: Recorder) -> None:
     from labqueue.domain.errors import LabError
     from labqueue.llm.data import packing, tokenize
     from labqueue.llm.evaluation import generate
-    from labqueue.llm.memory import device as memory
+    from labqueue.llm.memory import device
     from labqueue.llm.training import trl_trainer
     from labqueue.llm.training.checkpoint import about, save
     from labqueue.llm.training.recipe import Left, Recipe
@@ -55,8 +54,8 @@ def _run(params: Params, rec: Recorder) -> None:
     split = params.data.load()
     for note in (split.source, *split.notes):
         rec.note(f"data: {note}")
-    memory.reset_peak(rec.device)
-    loaded = _method.load(params, rec.device)
+    device.reset_peak(rec.device)
+    loaded = method.load(params, rec.device)
     for note in generate.settle(loaded, params.data.template):
         rec.note(note)
     also = Evaluations(params.also, rec, loaded, params.max_length)
@@ -72,7 +71,7 @@ def _run(params: Params, rec: Recorder) -> None:
     packed = len(rows) if params.data.packing else None
     if wrong := params.data.too_few(params.batch, params.accumulation, len(encoded.rows), packed):
         raise LabError(wrong, key="batch")
-    adapted = _method.adapt(params, loaded, rec.seed)
+    adapted = method.adapt(params, loaded, rec.seed)
     recipe = Recipe(seed=rec.seed, **{key: getattr(params, key) for key in Recipe.__annotations__ if key != "seed"})
     watch = Watch(params, rec, loaded, adapted, split, also)
     made = trl_trainer.make_trainer(loaded, adapted, rows, held_out.rows, recipe, watch, rec.directory / "trainer")
@@ -98,7 +97,7 @@ def _run(params: Params, rec: Recorder) -> None:
         if (peak := watch.peak_gib()) is not None:
             rec.metric("peak_memory_gib", peak, params.steps)
         rec.metric("train_tokens", sum(made.step_tokens), params.steps)
-        _method.keep(params, rec, loaded, adapted, made, held_out.rows)
+        method.keep(params, rec, loaded, adapted, made, held_out.rows)
     except Left:
         watch.checkpoint(params.steps, lambda folder: save(folder, made, watch.about()))
         raise kind.Stopped(str(watch.stopped)) from None
@@ -123,17 +122,16 @@ def _pack(
 def _describe(rec: Recorder, loaded: Loaded, adapted: Model, made: LabTrainer, rows: Sequence[TokenRow]) -> None:
     """What is about to be trained, recorded before it is: config, masks, sizes."""
     from labqueue.llm.data import tokenize
-    from labqueue.llm.training import lora as adapters
-    from labqueue.llm.training import trl_trainer
+    from labqueue.llm.training import lora, trl_trainer
 
     named = "" if loaded.weights.startswith(loaded.name) else f"{loaded.name}: "  # a folder's source is its path
     rec.note(f"{named}{loaded.weights}; backend {loaded.backend}; computed in {_computes_in(loaded, made)}")
     config = trl_trainer.held_config(made)
-    config["lora"] = adapters.held_config(adapted)
+    config["lora"] = lora.held_config(adapted)
     rec.artifact("trainer_config", artifacts.Json(data=config))
     shown = tuple(tokenize.preview(loaded.tokenizer, rows, PREVIEWED_ROWS))
     rec.artifact("token_preview", artifacts.Table(columns=tokenize.PREVIEW_COLUMNS, rows=shown))
-    _method.describe(rec, loaded, adapted)
+    method.describe(rec, loaded, adapted)
 
 
 def _computes_in(loaded: Loaded, made: LabTrainer) -> str:

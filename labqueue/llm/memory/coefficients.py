@@ -1,4 +1,4 @@
-"""The fitted numbers of the memory ledger, in one place: what the allocator adds to what is counted.
+"""The fitted numbers of the memory estimate, in one place: what the allocator adds to what is counted.
 
 Refitted by ``python -m benchmarks.memory fit ROWS``; ``SOURCE`` says from which runs (docs/memory.md).
 """

@@ -1,4 +1,4 @@
-"""The memory ledger: what a fine-tuning run will reserve on the GPU at most, item by item, before it is started.
+"""The memory estimate: what a fine-tuning run will reserve on the GPU at most, item by item, before it is started.
 
 Predicted is the peak of the CUDA allocator's reserved bytes of one run of the kind ``finetune``; the CUDA context is
 apart. Every item is a count of bytes that follows from the model's shape and from which tensors the backend keeps
@@ -35,7 +35,7 @@ ITEMS = (
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Estimate:
     """A prediction. ``items_gib`` sums to ``total_gib``; ``context_gib`` is apart."""
 
     items_gib: Mapping[str, float]
@@ -47,7 +47,7 @@ class Ledger:
         return math.fsum(self.items_gib.values())
 
 
-def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) -> Ledger:
+def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) -> Estimate:
     """Predicts the peak of a run: its loading or the largest moment of a step, with what the allocator adds.
 
     ``coefficients`` are the fitted ones of the plan's backend unless others are given (to fit them).
@@ -73,7 +73,7 @@ def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) 
     if math.fsum(loading.values()) > math.fsum(peak.values()) + holes:
         peak, holes = loading, 0.0
     peak["allocator"] = fitted.constant_bytes + holes
-    return Ledger({name: peak[name] / GIB for name in ITEMS if peak.get(name)})
+    return Estimate({name: peak[name] / GIB for name in ITEMS if peak.get(name)})
 
 
 def longest(shape: Shape, plan: Plan, capacity_gib: float) -> int:

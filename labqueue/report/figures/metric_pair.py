@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from labqueue.domain.views import ExperimentView
-from labqueue.report.figures import label_placement as beside
-from labqueue.report.figures import marks_and_axes, style
+from labqueue.report.figures import label_placement, marks_and_axes, style
 from labqueue.report.figures.style import Plot, slug
 from labqueue.report.figures.sweep_points import Cell, Point, cell, grouped, names, numeric, varied
 from labqueue.report.statistics.pairing import exact, is_number, label, same
@@ -45,7 +44,7 @@ def asked(experiment: ExperimentView, points: Sequence[Point]) -> list[Plot]:
 
 
 def pairs(experiment: ExperimentView) -> list[MetricPair]:
-    """What the spec asks for, without what cannot be read (an imported ledger may hold anything)."""
+    """What the spec asks for, without what cannot be read (an imported results store may hold anything)."""
     from pydantic import ValidationError
 
     from labqueue.domain.spec.schema import MetricPair
@@ -181,8 +180,8 @@ def _beside(figure: Figure, axes: Axes, drawn: Sequence[tuple[Sequence[Drawn], s
             lines += [((at[0] - x.half, at[1]), (at[0] + x.half, at[1]))]
             lines += [((at[0], at[1] - y.half), (at[0], at[1] + y.half))]
             if is_number(point.at(key)):
-                wanted.append(beside.Label(style.short(point.at(key)), at, MEAN, colour))
-    left_out = beside.place(figure, axes, wanted, marks=seen, lines=lines)
+                wanted.append(label_placement.Label(style.short(point.at(key)), at, MEAN, colour))
+    left_out = label_placement.place(figure, axes, wanted, marks=seen, lines=lines)
     return len(wanted) - left_out, left_out
 
 

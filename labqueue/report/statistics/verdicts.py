@@ -1,4 +1,4 @@
-"""What the data say of each registered prediction: a pure function of the ledger, recomputed and never stored.
+"""What the data say of each registered prediction: a pure function of the results store, recomputed and never stored.
 
 The rule, the same for every type of prediction: one number per seed, a 95 % t interval over seeds; ``supported`` when
 the whole interval lies in the claimed region, ``refuted`` when it lies outside altogether, else ``inconclusive``.

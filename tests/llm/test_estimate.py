@@ -1,4 +1,4 @@
-"""The memory ledger: its counts against real steps, its laws, what it refuses."""
+"""The memory estimate: its counts against real steps, its laws, what it refuses."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_runs_it_was_not_fitted_to_are_within_five_percent_and_nothing_is_said_t
     assert [row for row in found["rows"] if row["predicted_fits"] and not row["ran"]] == []
 
 
-def test_no_run_that_the_ledger_is_judged_by_was_one_it_was_fitted_to() -> None:
+def test_no_run_that_the_estimate_is_judged_by_was_one_it_was_fitted_to() -> None:
     rows = json.loads(MEASURED.read_text())["rows"]
     sets: dict[str, set[str]] = {"fit": set(), "held-out": set()}
     for row in rows:
