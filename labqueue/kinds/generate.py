@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
+from labqueue.domain.declarations import ArtifactUse, Metric
 from labqueue.kinds import _host, _pins
 from labqueue.kinds._pins import FROM_RUN, Dtype, Pin
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
+
+
+METRICS = {
+    "answers_changed": Metric("", None, "held_out", "share", "questions", about="questions answered differently")
+}
+ARTIFACTS = {"answers": ArtifactUse("samples", about="each question with its answers side by side")}
+COMPUTED_IN = "dtype"
 
 
 class Params(kind.Params):

@@ -78,6 +78,8 @@ def plan(source: Source, request: Request) -> Plan:
     try:
         kind = kinds.get(spec.kind)
     except LabError as error:
+        if error.file is not None:  # the kind's own: it is wrong, not the spec
+            raise
         raise source.error(error.message, "kind") from error
     profile = request.profile or default_profile()
     try:
@@ -102,6 +104,7 @@ def plan(source: Source, request: Request) -> Plan:
     predictions.check(
         resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
     )
+    predictions.check_metrics(resolved, kind, [each.params for each in valid], source)
     varied = [Canonical.of(run.varied) for run in plans]
     points = {f"[{point.text},{run.plain.text}]" for point, run in zip(varied, valid, strict=True)}
     if searching:

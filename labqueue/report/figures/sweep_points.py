@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from labqueue.domain.declarations import DIVERGED
 from labqueue.domain.measured import averageable
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
 from labqueue.report.statistics import intervals
-from labqueue.report.statistics.pairing import MISSING, exact, is_number
+from labqueue.report.statistics.pairing import MISSING, exact, is_number, lab_value
 
 LOST = ("diverged", "out_of_memory", "failed", "crashed", "timed_out")
 """Endings without a result that a figure must not be silent about."""
@@ -82,16 +83,20 @@ def cell(runs: Sequence[RunView], metric: str) -> Cell:
             values.setdefault(run.seed, []).append(last)
     return Cell(
         {seed: math.fsum(found) / len(found) for seed, found in values.items()},
-        frozenset(run.seed for run in runs if run.outcome == "succeeded" and (value(run, "diverged") or 0) > 0.5),
+        frozenset(run.seed for run in runs if run.outcome == "succeeded" and (value(run, DIVERGED) or 0) > 0.5),
         tuple(run.outcome for run in runs if run.outcome in LOST),
         sum(run.outcome == "succeeded" and value(run, metric) is None for run in runs),
     )
 
 
 def value(run: RunView, metric: str) -> float | None:
-    """The last value of a succeeded run; None where it is no number that can be averaged."""
-    known = run.metrics.get(metric) if run.outcome == "succeeded" else None
-    return known.last if known and averageable(known.last) else None
+    """The last value of a succeeded run, of the lab's own where its kind recorded none; None where it is no number that
+    can be averaged."""
+    if run.outcome != "succeeded":
+        return None
+    known = run.metrics.get(metric)
+    last = lab_value(run, metric) if known is None else known.last
+    return last if averageable(last) else None
 
 
 def levels(key: str, points: Sequence[Point]) -> list[Any]:
