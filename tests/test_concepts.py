@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from labqueue import kinds
 from labqueue.cli.main import COMMANDS
-from labqueue.domain import loss_curve
+from labqueue.kinds.finetune import loss_curve
 from tests.commands import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "concepts"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from labqueue.attempt import resumption
 from labqueue.domain.artifacts import Artifact, Files
+from labqueue.domain.declarations import PEAK_MEMORY
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Checkpoint, Diverged, Pruned
 from labqueue.domain.values import check, written
@@ -32,9 +33,6 @@ from labqueue.system import disk, files
 
 FLUSH_S = 0.25
 """Between commits of buffered values. The contract allows 0.5 s."""
-
-PEAK = "peak_memory_gib"
-"""The metric in which a kind that resumes says the most memory that any of its attempts has held."""
 
 KEEP_CHECKPOINTS = 2
 """The last one, and the one before in case the last cannot be read."""
@@ -138,7 +136,7 @@ class LedgerRecorder:
             raise Diverged(name, step, self._last_good.get(name))
         if number is not None:
             self._last_good[name] = step
-            self.peak_gib = number if name == PEAK else self.peak_gib
+            self.peak_gib = number if name == PEAK_MEMORY else self.peak_gib
         self._points.append((name, step, number))
         if self._judge is not None and name == self._judge.metric and number is not None:
             refusal = self._judge.refuse(step, number)

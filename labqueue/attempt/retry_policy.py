@@ -40,7 +40,7 @@ def conclude(
 
     ============== ==========================================================================
     crashed        again after a back-off, until ``limits.attempts`` are used up
-    out_of_memory  again with what the kind calls ``smaller``, until it knows nothing smaller
+    out_of_memory  again with what the kind's ``with_less_memory`` gives, until that is None
     disk_full      again, not counted; the worker pauses the queue until there is room
     interrupted    again at once, not counted (``claims.interrupt`` looks for stalls)
     all others     final
@@ -82,7 +82,7 @@ def _smaller(subject: Subject) -> dict[str, Any] | None:
     before = subject.adjusted["params"] if subject.adjusted else subject.params
     if _refers(before):
         return None  # what the reference stands for is known to the child only
-    after = kind.smaller(kind.params.model_validate_json(canonical(before)))
+    after = kind.with_less_memory(kind.params.model_validate_json(canonical(before)))
     if after is None:
         return None
     params = after.model_dump(mode="json")
@@ -98,7 +98,7 @@ def _spent(subject: Subject) -> str:
     words = "nothing smaller is known"
     if subject.adjusted:
         words = f"tried {', then '.join(subject.adjusted['tried'])}; {words}"
-    advice = None if _refers(last) else kind.would_fit(kind.params.model_validate_json(canonical(last)))
+    advice = None if _refers(last) else kind.memory_advice(kind.params.model_validate_json(canonical(last)))
     return words if advice is None else f"{words}. What would fit: {advice}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -14,21 +15,35 @@ from labqueue.cli.render import cell, echo, table
 @click.argument("name", required=False)
 @json_option
 def kinds(name: str | None, as_json: bool) -> None:
-    """Kinds of experiment; with NAME, its parameters."""
+    """Kinds of experiment; with NAME, its parameters, and the metrics and artifacts that it declares."""
     from labqueue.kinds import get, names
 
     chosen = [get(name)] if name else [get(known) for known in names()]
     if as_json:
-        listed = [{"name": k.name, "about": k.about, "params": k.params.model_json_schema()} for k in chosen]
+        listed = [
+            {
+                "name": k.name,
+                "about": k.about,
+                "params": k.params.model_json_schema(),
+                "metrics": {name: asdict(metric) for name, metric in k.metrics.declared.items()},
+                "artifacts": {name: asdict(use) for name, use in k.artifacts.items()},
+            }
+            for k in chosen
+        ]
         dump({"schema": 1, "kinds": listed})
         return
     if not name:
         table(["kind", "about"], [[k.name, k.about] for k in chosen])
-        echo("`labqueue kinds NAME` lists the parameters of one")
+        echo("`labqueue kinds NAME` lists the parameters, metrics and artifacts of one")
         return
     echo(f"{chosen[0].name}: {chosen[0].about}")
     schema = chosen[0].params.model_json_schema()
     table(["key", "type", "default", "about"], _rows(schema, schema.get("$defs", {}), ""))
+    if declared := chosen[0].metrics.declared:
+        rows = [[name, m.shown_unit, m.better, m.role.replace("_", " "), m.about] for name, m in declared.items()]
+        table(["metric", "unit", "better", "role", "about"], rows)
+    if chosen[0].artifacts:
+        table(["artifact", "about"], [[name, use.about] for name, use in chosen[0].artifacts.items()])
 
 
 def _rows(schema: dict[str, Any], definitions: dict[str, Any], prefix: str) -> list[list[str]]:

@@ -9,6 +9,7 @@ import click
 
 from labqueue.cli.common import root_option
 from labqueue.cli.render import echo
+from labqueue.domain.declarations import ROLES
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind
 from labqueue.settings import check_name
@@ -31,14 +32,14 @@ params:                  # `labqueue kinds {kind}` explains each
 seeds: [0, 1, 2]         # fewer than two seeds give no verdict
 limits: {{wall_minutes: 60}}
 # predictions:           # written before the runs, judged by the report
-#   - id: falls_by_half
-#     claim: the last loss is below half of the first
-#     threshold: {{metric: eval_loss, at: last, relative_to: first, below: 0.5}}
+#   - id: {claim_id}
+#     claim: {claim}
+#     threshold: {{metric: {result}, at: last, relative_to: first, {bound}}}
 # plots:                 # figures of one metric against another, beside those that every report has
-#   - x: peak_memory_gib
-#     y: eval_loss
-#     better: lower-left   # the corner where both are good
-#     title: What a lower loss costs in memory
+#   - x: {cost}
+#     y: {result}
+#     better: {corner}   # the corner where both are good
+#     title: What a better {result} costs
 #     without: []          # sweep points that are not in this figure: [{{some.key: 1}}]
 #     # by: some.key       # a key of the sweep that is told by colour
 """
@@ -60,11 +61,29 @@ def new(name: str, kind_name: str, output: Path | None, own_root: str | None) ->
         raise LabError(f"{path} exists; choose another name, or another --output", file=str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = _TEMPLATE.format(path=path, name=name, track="other", kind=kind_name, params=_params(kind))
+        text = _TEMPLATE.format(
+            path=path, name=name, track="other", kind=kind_name, params=_params(kind), **_examples(kind)
+        )
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise LabError(f"cannot write {path}: {error.strerror}", file=str(path)) from error
     echo(f"wrote {path}: edit it, then `labqueue submit {path} --dry-run`")
+
+
+def _examples(kind: Kind) -> dict[str, str]:
+    """What the commented predictions and plots name: the first result and the first cost that the kind declares."""
+    named = {name: metric for name, metric in kind.metrics.declared.items() if "*" not in name}
+    by_role = {role: next((name for name, metric in named.items() if metric.role == role), None) for role in ROLES}
+    result = by_role["held_out"] or next(iter(named), "some_metric")
+    rises = result in named and named[result].better == "higher"
+    return {
+        "result": result,
+        "cost": by_role["cost"] or "wall_s",
+        "corner": "upper-left" if rises else "lower-left",
+        "claim_id": "doubles" if rises else "falls_by_half",
+        "claim": f"the last {result} is {'above twice' if rises else 'below half of'} the first",
+        "bound": "above: 2" if rises else "below: 0.5",
+    }
 
 
 def _params(kind: Kind) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,9 @@ if TYPE_CHECKING:
 
 SAMPLES_SHOWN = 3
 """Runs whose samples a report shows in full."""
+
+METRICS_SHOWN = 4
+"""Metrics that a terminal has room for."""
 
 
 @click.command()
@@ -125,20 +127,24 @@ def _compose(db: Database, root: Path, name: str, plots: bool) -> Report:
 
 
 def _samples(view: ExperimentView, root: Path) -> list[Sample]:
+    """The tables that a report shows: samples of the first runs, and a curve summary of each sweep point."""
     from pydantic import ValidationError
 
     from labqueue.domain.artifacts import Table
     from labqueue.domain.canonical import canonical
-    from labqueue.report.document.artifacts import POINTS_SHOWN, READING
+    from labqueue.report import declarations
+    from labqueue.report.document.artifacts import POINTS_SHOWN
     from labqueue.report.document.report import Sample
 
+    limits = {"samples": SAMPLES_SHOWN, "curve_summary": POINTS_SHOWN}
+    uses = {name: use.use for name, use in declarations.of(view.kind).artifacts.items() if use.use in limits}
+    left = {name: limits[use] for name, use in uses.items()}
     found: list[Sample] = []
-    left = {"samples": SAMPLES_SHOWN, READING: POINTS_SHOWN}
     read: set[str] = set()
     for run in view.runs:
         for artifact in run.artifacts:
             point = f"{artifact.name} {canonical(run.varied)}"
-            once = artifact.name != READING or point not in read  # of a sweep point, the first seed's
+            once = uses.get(artifact.name) != "curve_summary" or point not in read  # of a sweep point, the first seed's
             if artifact.type == "table" and left.get(artifact.name, 0) and once:
                 left[artifact.name] -= 1
                 read.add(point)
@@ -163,6 +169,8 @@ def _write(directory: Path, composed: Report, *, if_possible: bool = False) -> s
 
 
 def _summary(composed: Report) -> None:
+    from labqueue.report.figures.metric_order import metric_names
+
     view = composed.experiment
     click.secho(view.experiment, bold=True)
     if view.hypothesis:
@@ -171,7 +179,8 @@ def _summary(composed: Report) -> None:
     for verdict in composed.verdicts:
         click.secho(f"  {verdict.verdict:<13}", fg=colours[verdict.verdict], nl=False)
         echo(f"{verdict.claim} — {verdict.why}")
-    names = _metrics(view)
+    known = composed.declared.metrics
+    names = metric_names(view, known)[:METRICS_SHOWN]
     rows = [
         [
             run.id,
@@ -184,18 +193,6 @@ def _summary(composed: Report) -> None:
         ]
         for run in view.runs
     ]
-    table(["run", "varied", "seed", "outcome", *names, "wall time", "peak GiB"], rows)
+    table(["run", "varied", "seed", "outcome", *(known[name].label() for name in names), "wall time", "peak GiB"], rows)
     for words in view.left_out:
         echo(f"left out: {words}")
-
-
-def _metrics(view: ExperimentView) -> list[str]:
-    """The metrics that a terminal has room for: those that predictions name, then the first few."""
-    named = [next(iter(test.values()))["metric"] for test in _tests(view)]
-    known = dict.fromkeys(name for run in view.runs for name in run.metrics)
-    return list(dict.fromkeys([name for name in named if name in known] + list(known)))[:4]
-
-
-def _tests(view: ExperimentView) -> list[dict[str, dict[str, str]]]:
-    fields = ("compare", "trend", "threshold", "best_at", "crosses")
-    return [{name: p[name] for name in fields if p.get(name)} for p in json.loads(json.dumps(view.predictions))]

@@ -65,10 +65,14 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
         return
     _facts(view)
     if view.metrics:
+        from labqueue.report import declarations
+
+        known = declarations.of(view.kind).metrics
         rows = [
-            [name, m.first, m.last, m.last_step, m.min, m.min_step, m.max, m.points] for name, m in view.metrics.items()
+            [known[name].label(), known[name].better, m.first, m.last, m.last_step, m.min, m.min_step, m.max, m.points]
+            for name, m in view.metrics.items()
         ]
-        table(["metric", "first", "last", "at step", "min", "at step", "max", "points"], rows)
+        table(["metric", "better", "first", "last", "at step", "min", "at step", "max", "points"], rows)
     if view.attempts:
         columns = ["attempt", "ended", "started", "resumed from", "last step", "changed", "reason"]
         attempts = [

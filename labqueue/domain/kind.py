@@ -1,12 +1,24 @@
 """The contract between the lab and a kind of experiment. Knows no database, no queue and no model.
 
 A kind is one module in ``labqueue/kinds``. Its docstring's first line says what it is; ``Params`` says what can be
-set; ``run(params, rec)`` does the work and sees the world through the recorder only. Optional functions:
+set; ``run(params, rec)`` does the work and sees the world through the recorder only. What reports and checks read:
 
-- ``smaller(params) -> Params | None``: the same experiment in less memory (same effective batch), or None;
-- ``would_fit(params) -> str``: in words, what of it to lessen when even the smallest does not fit;
-- ``rehearse(params) -> Params | None``: the same shape in two steps, with an evaluation and a save; what does not
-  change the shape (a learning rate, say) gets one value, so that equal shapes are rehearsed once;
+- ``METRICS: Mapping[str, Metric]``: unit, direction and role of what it records (``labqueue.domain.declarations``);
+- ``ARTIFACTS: Mapping[str, ArtifactUse]``: which artifact is what to a report;
+- ``COMPUTED_IN: str``: the parameter that says in which type of number a run computes;
+- ``USES_TORCH = False``: its runs start without torch.
+
+Optional functions:
+
+- ``with_less_memory(params) -> Params | None``: the same experiment in less memory (same effective batch), or None;
+- ``reduce(params) -> Iterator[Params]``: the run in ever less memory, once ``with_less_memory`` is None; each changes
+  the experiment a little more, so only a person may choose one;
+- ``memory_advice(params) -> str``: in words, what to reduce when nothing of the same experiment fits;
+- ``memory_groups(params) -> tuple[object, object]``: what runs must share for their ratios of measured to estimated
+  memory to be comparable, and their data; plain values;
+- ``preflight(params) -> Params | None``: the same configuration in two steps, with an evaluation and a save; what does
+  not change memory or code path (a learning rate, say) gets one value, so that equal ones are rehearsed once;
+- ``family_metrics(params) -> Collection[str]``: the names that a run records of the families in ``METRICS``;
 - ``assets(params) -> list[str]``: names of models and data that must be on this machine before the night;
 - ``pinned(params) -> Params``: the same with the content of the files that it names, as hashes: asked at submission,
   so that another content is another run;
@@ -15,13 +27,14 @@ set; ``run(params, rec)`` does the work and sees the world through the recorder 
 - ``check(params, device)``: raises LabError where a run could not begin, as far as files, models' figures and the
   device tell (``cpu`` or ``cuda``); asked at submission, once the assets are here; cheap, without torch;
 - ``expected_s(params, device) -> float | None``: predicted seconds of a run on this computer;
-- ``estimate(params, device) -> dict[str, float] | None``: predicted peak memory by item, GiB.
+- ``estimate(params, device) -> dict[str, float] | None``: predicted peak memory by item, GiB;
+- ``imports(device) -> tuple[str, ...]``: modules that its runs import, for a process in waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast
@@ -29,6 +42,7 @@ from typing import Protocol, cast
 from pydantic import BaseModel, ConfigDict
 
 from labqueue.domain.artifacts import Artifact
+from labqueue.domain.declarations import ArtifactUse, Metrics
 
 
 class Params(BaseModel):
@@ -151,6 +165,8 @@ class Kind:
     about: str
     params: type[Params]
     module: ModuleType
+    metrics: Metrics = field(default_factory=Metrics)
+    artifacts: Mapping[str, ArtifactUse] = field(default_factory=dict)
 
     def run(self, params: Params, rec: Recorder) -> None:
         self.module.run(params, rec)
@@ -166,19 +182,40 @@ class Kind:
         name = getattr(self.module, "imports", None)
         return cast("tuple[str, ...]", name(device)) if name else ()
 
-    def smaller(self, params: Params) -> Params | None:
+    @property
+    def computed_in(self) -> str | None:
+        """The parameter that says in which type of number a run computes; None where the kind names none."""
+        return cast("str | None", getattr(self.module, "COMPUTED_IN", None))
+
+    def family_metrics(self, params: Params) -> Collection[str] | None:
+        """The names that a run records of the declared families; None where the kind does not say."""
+        name = getattr(self.module, "family_metrics", None)
+        return cast("Collection[str]", name(params)) if name else None
+
+    def with_less_memory(self, params: Params) -> Params | None:
         """The same experiment in less memory, or None when the kind knows none."""
-        make = getattr(self.module, "smaller", None)
+        make = getattr(self.module, "with_less_memory", None)
         return cast("Params | None", make(params)) if make else None
 
-    def would_fit(self, params: Params) -> str | None:
-        """What to lessen when nothing ``smaller`` is left, in words; None when the kind does not say."""
-        advise = getattr(self.module, "would_fit", None)
+    def reduce(self, params: Params) -> Iterator[Params]:
+        """The run in ever less memory, each changing the experiment a little more; none when the kind knows none."""
+        make = getattr(self.module, "reduce", None)
+        return cast("Iterator[Params]", make(params)) if make else iter(())
+
+    def memory_advice(self, params: Params) -> str | None:
+        """What to reduce when nothing ``with_less_memory`` is left, in words; None when the kind does not say."""
+        advise = getattr(self.module, "memory_advice", None)
         return cast("str", advise(params)) if advise else None
 
-    def rehearse(self, params: Params) -> Params | None:
-        """The same shape in two steps, or None when the kind knows no rehearsal."""
-        make = getattr(self.module, "rehearse", None)
+    def memory_groups(self, params: Params) -> tuple[object, object]:
+        """What runs must share for their ratios of measured to estimated memory to be comparable, and their data;
+        the same for all runs where the kind does not say."""
+        group = getattr(self.module, "memory_groups", None)
+        return cast("tuple[object, object]", group(params)) if group else (None, None)
+
+    def preflight(self, params: Params) -> Params | None:
+        """The same configuration in two steps, or None when the kind knows no rehearsal."""
+        make = getattr(self.module, "preflight", None)
         return cast("Params | None", make(params)) if make else None
 
     def assets(self, params: Params) -> list[str]:

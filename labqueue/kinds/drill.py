@@ -20,10 +20,14 @@ from typing import Literal
 from pydantic import Field
 
 from labqueue.domain import kind
+from labqueue.domain.declarations import Metric
 from labqueue.domain.kind import Recorder, Stopped
 
 USES_TORCH = False
 """The runner then makes no CUDA context to measure and cap: a drill on a GPU starts as quickly as one on a CPU."""
+
+
+METRICS = {"value": Metric(better="lower", role="held_out", about="falls with the steps, and a little with the seed")}
 
 
 class Params(kind.Params):
@@ -80,12 +84,12 @@ def run(params: Params, rec: Recorder) -> None:
             raise Stopped
 
 
-def would_fit(params: Params) -> str:
+def memory_advice(params: Params) -> str:
     """What is left to a person."""
     return f"allocate_mib below {params.allocate_mib}"
 
 
-def rehearse(params: Params) -> Params:
+def preflight(params: Params) -> Params:
     """Two steps, with the fault if it comes that early, and nothing for the witness."""
     steps = min(params.steps, 2)
     return params.model_copy(update={"steps": steps, "step_s": 0.0, "checkpoint_every": 1, "ledger": None})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
+from labqueue.domain.declarations import ArtifactUse, Metric
 from labqueue.kinds import _host, _pins
 from labqueue.kinds._pins import FROM_RUN, Dtype, Pin
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
     from labqueue.llm.models.load import Loaded
     from labqueue.llm.types import Model
+
+
+METRICS = {
+    "answers_changed": Metric("", None, "held_out", "share", "questions", about="questions answered differently")
+}
+ARTIFACTS = {"answers": ArtifactUse("samples", about="each question with its answers side by side")}
+COMPUTED_IN = "dtype"
 
 
 class Params(kind.Params):

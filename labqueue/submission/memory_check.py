@@ -121,7 +121,7 @@ class History:
             except (ValidationError, LabError):
                 continue  # of an older version of the kind, or of a model folder that has gone
             if items and run.peak_gib > 0:
-                self._past.append(_Past(*_groups(params), items, run.peak_gib))
+                self._past.append(_Past(*_groups(kind, params), items, run.peak_gib))
 
     @classmethod
     def of(cls, kind: Kind, db: Database | None) -> History:
@@ -131,12 +131,12 @@ class History:
     def corrected(self, params: Params, items: dict[str, float]) -> dict[str, float]:
         """``items`` with a last one that is what measured runs add or take off; without it where none speak to it.
 
-        Runs of the same memory shape on the same data: the highest peak of the newest ENOUGH, since one too low would
-        let a run through that cannot fit. Else the median ratio of peak to formula over at least ENOUGH runs of the
-        same model and backend, on the same data, or on any but then never below 1: rows that do not fill max_length
-        make any formula look too high, and other rows may fill it.
+        Runs with the same estimate on the same data: the highest peak of the newest ENOUGH, since one too low would let
+        a run through that cannot fit. Else the median ratio of peak to formula over at least ENOUGH runs of the same
+        group (``memory_groups`` of the kind), on the same data, or on any but then never below 1: rows shorter than
+        allowed make any formula look too high, and other rows may be as long.
         """
-        group, data = _groups(params)
+        group, data = _groups(self._kind, params)
         alike = [past for past in self._past if past.group == group]
         same = [past for past in alike if past.data == data]
         total = math.fsum(items.values())
@@ -164,14 +164,10 @@ class History:
         return Verdict(self.corrected(params, items), math.fsum(items.values()), room, params)
 
 
-def _groups(params: Params) -> tuple[str, str]:
-    """(what runs must share for their ratios to be comparable, their data), as texts."""
-    plain = params.model_dump(mode="json")
-    shared = ("model", "backend", "method", "quantization", "gradient_checkpointing")
-    data = plain.get("data")
-    if isinstance(data, dict):  # how many rows are drawn, and which, says little of how long they are
-        data = {key: value for key, value in data.items() if key not in ("train_items", "eval_items", "seed")}
-    return canonical([plain.get(name) for name in shared]), canonical(data)
+def _groups(kind: Kind, params: Params) -> tuple[str, str]:
+    """The kind's ``memory_groups``, as texts."""
+    group, data = kind.memory_groups(params)
+    return canonical(group), canonical(data)
 
 
 def _equal(one: dict[str, float], other: dict[str, float]) -> bool:
@@ -244,7 +240,7 @@ def _advice(planned: Plan, params: Params, room: Capacity, db: Database | None) 
     """The nearest setting that fits, as values to write."""
     history = History.of(planned.kind, db)
     before = flat(params.model_dump(mode="json"))
-    for less in _lessened(planned.kind, params):
+    for less in _reduced(planned.kind, params):
         try:
             found = history.verdict(less, planned.job.device, room)
         except LabError:
@@ -257,15 +253,13 @@ def _advice(planned: Plan, params: Params, room: Capacity, db: Database | None) 
     return "Nothing near it fits: take a smaller model"
 
 
-def _lessened(kind: Kind, params: Params) -> Iterator[Params]:
+def _reduced(kind: Kind, params: Params) -> Iterator[Params]:
     """The kind's memory ladder at equal effective batch, then what changes the experiment more and more."""
     least: Params = params
-    while (step := kind.smaller(least)) is not None:
+    while (step := kind.with_less_memory(least)) is not None:
         least = step
         yield least
-    more = getattr(kind.module, "lessen", None)
-    if more is not None:
-        yield from more(least)
+    yield from kind.reduce(least)
 
 
 def card_gib() -> float:

@@ -11,15 +11,14 @@ from pydantic import ValidationError
 
 from labqueue import kinds
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of, flat
-from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
 from labqueue.domain.spec.schema import FromRun, Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.spec.sweep import RunPlan, axes, expand
 from labqueue.search.sampler import first_points
 from labqueue.settings import check_name
-from labqueue.store.runs.eligibility import matches
 from labqueue.store.runs.jobs import NewJob, NewRun
-from labqueue.submission import specfile
+from labqueue.submission import predictions, specfile
 from labqueue.submission.specfile import Source
 from labqueue.system import provenance
 from labqueue.system.devices import default_profile
@@ -79,6 +78,8 @@ def plan(source: Source, request: Request) -> Plan:
     try:
         kind = kinds.get(spec.kind)
     except LabError as error:
+        if error.file is not None:  # the kind's own: it is wrong, not the spec
+            raise
         raise source.error(error.message, "kind") from error
     profile = request.profile or default_profile()
     try:
@@ -100,9 +101,10 @@ def plan(source: Source, request: Request) -> Plan:
         more = expand(resolved, list(searching.ends(proposed[0])))
         ends = _validate(more, kind, source, request, profile, device)
         resolved = _with_content(resolved, [*valid, *ends])
-    _check_predictions(
+    predictions.check(
         resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
     )
+    predictions.check_metrics(resolved, kind, [each.params for each in valid], source)
     varied = [Canonical.of(run.varied) for run in plans]
     points = {f"[{point.text},{run.plain.text}]" for point, run in zip(varied, valid, strict=True)}
     if searching:
@@ -303,33 +305,6 @@ def _check_distinct(plans: list[RunPlan], runs: list[NewRun], source: Source) ->
 def _estimated_gib(kind: Kind, params: Params, device: str) -> float | None:
     items = kind.estimate(params, device)
     return None if items is None else sum(items.values())
-
-
-def _check_predictions(spec: Spec, seen: list[tuple[dict[str, Any], dict[str, Any]]], source: Source) -> None:
-    """A prediction that can match no run is a typing error, and would be found only in the morning.
-
-    ``seen`` are the varied keys and all parameters of each run; of a search, of those that are known.
-
-    Raises:
-        LabError: a prediction names a point that no run has, or an axis that is not varied.
-    """
-    searching = spec.sweep.search if spec.sweep else None
-    space = searching.space if searching else {}
-    for at, prediction in enumerate(spec.predictions):
-        for name, where in prediction.test.selections():
-            known = {key: value for key, value in where.items() if key not in space}
-            held = searching is None or all(searching.holds(key, where[key]) for key in where if key in space)
-            if not held or not any(matches(known, varied, values) for varied, values in seen):
-                choices = "; ".join(sorted({canonical(varied) for varied, _ in seen})[:6])
-                raise source.error(
-                    f"prediction {prediction.id!r}: {name} {canonical(where)} matches no run of the sweep; "
-                    f"its points are: {choices}",
-                    f"predictions.{at}",
-                )
-        over = getattr(prediction.test, "over", None)
-        if over is not None and over not in axes(spec.sweep):
-            words = f"prediction {prediction.id!r} is over {over!r}, which is not varied"
-            raise source.error(f"{words}: {nearest(over, axes(spec.sweep))}", f"predictions.{at}")
 
 
 def _without_references(params: Any, source: Source, path: str = "params") -> Any:

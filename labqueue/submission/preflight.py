@@ -36,7 +36,7 @@ def preflight(planned: Plan) -> tuple[Plan, dict[str, Any]] | None:
     params = []
     serves: dict[str, str] = {}
     for run, full in zip(job.runs, planned.params, strict=True):
-        short = planned.kind.rehearse(full)
+        short = planned.kind.preflight(full)
         if short is None or '"from_run"' in run.params.text:
             continue
         plain = Canonical.of(short.model_dump(mode="json"))

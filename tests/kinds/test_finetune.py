@@ -207,7 +207,7 @@ def test_a_smaller_run_keeps_its_effective_batch() -> None:
     while step is not None:
         assert step.batch * step.accumulation == 24
         seen.append((step.batch, step.gradient_checkpointing))
-        step = finetune.smaller(step)
+        step = finetune.with_less_memory(step)
     assert seen == [(12, False), (6, False), (3, False), (1, False), (1, True)]
 
 

@@ -205,7 +205,7 @@ def test_a_rehearsal_of_a_packed_run_has_packs_of_the_same_shape() -> None:
     from labqueue.llm.models import tiny
 
     whole = params({"packing": True, "train_items": 200}, max_length=512, batch=2)
-    short = finetune.rehearse(whole)
+    short = finetune.preflight(whole)
     tokenizer = tiny.tokenizer()
     longest = []
     for each in (whole, short):

@@ -144,7 +144,7 @@ def test_too_small_a_task_is_a_users_error(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_keeps_the_shape_of_each_evaluation() -> None:
-    short = finetune.rehearse(params())
+    short = finetune.preflight(params())
     assert [each.name for each in short.also] == ["letters", "sums", "text"]
     assert not any(each.score or each.score_always for each in short.also)
     assert short.also[2].window == short.also[2].tokens == 32

@@ -74,7 +74,7 @@ def test_a_merge_is_kept_as_a_model_with_its_measured_error(merged: MemoryRecord
         0 < (merged.metrics["merge_logit_difference_mean"][6] or 0) < (merged.metrics["merge_logit_difference"][6] or 0)
     )
     assert abs(merged.metrics["merge_loss_difference"][6] or 1) < 0.02
-    assert any("the dequantised base in bfloat16" in note for note in merged.notes)
+    assert any("the dequantised base in float32" in note for note in merged.notes)
 
 
 def test_what_training_added_is_recorded_at_each_evaluation_and_by_layer(merged: MemoryRecorder) -> None:
@@ -154,16 +154,16 @@ def test_a_rehearsal_keeps_the_shape_and_drops_the_rest() -> None:
         method="lora", lora={"rank": 4, "dora": True, "alpha": 3.0, "targets": ["q_proj"]}, merge=True, updates=True,
         schedule="warmup_stable_decay", warmup_steps=3, decay_steps=2, min_rate=0.3, optimizer="sgd",
     )  # fmt: skip
-    short = finetune.rehearse(one)
+    short = finetune.preflight(one)
     assert finetune.Params.model_validate(short.model_dump()) == short
     assert (short.steps, short.merge, short.updates, short.optimizer) == (2, True, True, "sgd")
     assert (short.lora.rank, short.lora.dora, short.lora.targets) == (4, True, ("q_proj",))
     other = one.model_copy(update={"schedule": "linear", "decay_steps": None, "min_rate": 0.1, "learning_rate": 1.0})
-    assert finetune.rehearse(other) == short, "shapes that are equal are rehearsed once"
-    full = finetune.rehearse(params(**FULL))
+    assert finetune.preflight(other) == short, "shapes that are equal are rehearsed once"
+    full = finetune.preflight(params(**FULL))
     assert (full.method, full.quantization, full.save_model) == ("full", "none", True)
-    assert finetune.would_fit(params(**FULL)).startswith("method: lora, or max_length below 512")
-    assert "lora.rank" not in finetune.would_fit(params(**FULL))
+    assert finetune.memory_advice(params(**FULL)).startswith("method: lora, or max_length below 512")
+    assert "lora.rank" not in finetune.memory_advice(params(**FULL))
 
 
 def test_a_merged_model_is_what_another_experiment_trains_on(lab: Lab) -> None:

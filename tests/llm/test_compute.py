@@ -185,4 +185,7 @@ def test_a_predicted_time_follows_the_processor_the_type_and_the_work() -> None:
     twice = host.Work(24, 144, 64, 5)
     alone = takes(SLOW, "float32", work=host.Work(0, 0, 0, 5))
     assert takes(SLOW, "float32", work=twice) - alone == pytest.approx(2 * (takes(SLOW, "float32") - alone))
-    assert host.memory_gib(shape, plan, "float32") > host.memory_gib(shape, plan, "bfloat16")
+    whole = workload.Plan(sequence=64, batch=4, checkpointing=False, quantization="none")
+    assert host.memory_gib(shape, whole, "float32") > host.memory_gib(shape, whole, "bfloat16")
+    same = {host.memory_gib(shape, plan, dtype) for dtype in ("float32", "bfloat16")}
+    assert len(same) == 1, "all but 4-bit weights is float32 whatever is computed in"

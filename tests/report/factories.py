@@ -7,8 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from labqueue import kinds
 from labqueue.domain.spec.schema import assign
 from labqueue.domain.views import ArtifactView, AttemptView, ExperimentView, MetricView, RunView
+
+FINETUNE = kinds.get("finetune").metrics
+"""What the kind of these experiments declares."""
 
 Points = list[tuple[int, float | None]]
 Make = Callable[[dict[str, Any], int], Any]

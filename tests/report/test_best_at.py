@@ -7,7 +7,7 @@ from scipy import stats as oracle
 
 from labqueue.report.figures import verdict
 from labqueue.report.statistics.verdicts import judge, judgements
-from tests.report.factories import Series, make_experiment, make_run, prediction
+from tests.report.factories import FINETUNE, Series, make_experiment, make_run, prediction
 
 
 def experiment(losses, values, *, fallen=(), direction="min", **test):
@@ -211,7 +211,7 @@ def test_where_no_value_is_better_a_claim_is_decided_no_more_often_than_the_leve
 def left_panel(losses, **more):
     evidence = judgements(experiment(losses, [2], **more), Series())[0].evidence
     axes = Figure().subplots()
-    verdict._arms(axes, evidence)
+    verdict._arms(axes, evidence, FINETUNE[evidence.metric])
     return axes
 
 

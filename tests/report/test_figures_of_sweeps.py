@@ -22,7 +22,7 @@ from labqueue.report.figures.sweep_points import Cell, along, names, points_of
 from labqueue.store.queries import experiment
 from labqueue.submission import plan, specfile
 from tests.conftest import Lab
-from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
+from tests.report.factories import FINETUNE, Series, make_experiment, make_run, prediction, sweep
 from tests.store.factories import executed, submitted
 
 RATES = [{"method": m, "rank": r, "rate": v} for m, r in (("lora", 2), ("lora", 64)) for v in (1e-3, 1e-2, 1e-4)]
@@ -52,7 +52,7 @@ def drawn(points: list[dict[str, Any]], make: Any = loss) -> list[Any]:
     runs = runs_of(points, make)
     axes = list(dict.fromkeys(key for point in points for key in point))
     with style.look():
-        return over_axes("eval_loss", points_of(runs), axes)
+        return over_axes(FINETUNE["eval_loss"], points_of(runs), axes)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_many_random_points_are_scattered_over_each_key() -> None:
 @pytest.mark.parametrize(("rates", "heatmaps"), [([1e-3, 1e-2], 0), ([1e-4, 1e-3, 1e-2], 1)])
 def test_two_values_by_two_are_no_heatmap(rates: list[float], heatmaps: int) -> None:
     view, _ = sweep({"rate": rates, "rank": [1, 2]}, range(2), loss)
-    plots = over_axes("eval_loss", points_of(view.runs), view.axes)
+    plots = over_axes(FINETUNE["eval_loss"], points_of(view.runs), view.axes)
     assert sum(" and " in plot.title for plot in plots) == heatmaps
 
 
@@ -143,7 +143,7 @@ def test_figures_are_few_and_the_page_says_which_metrics_have_none() -> None:
 
     named = prediction(threshold={"metric": "m8_loss", "above": 0})
     view, series = sweep(wide, range(2), make, [named])
-    plots = [plot for plot in figures(view, [], series) if plot.section == "axes"]
+    plots = [plot for plot in figures(view, [], series, FINETUNE) if plot.section == "axes"]
     assert len(plots) <= AXES_FIGURES
     assert plots[0].metrics == ("m8_loss",)
     assert len({plot.metrics for plot in plots}) == METRICS_SHOWN
@@ -181,13 +181,13 @@ def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat
 def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
     wide = [Cell({0: 0.2, 1: 0.6})]
     assert wide[0].mean - wide[0].half < -0.5
-    free, fraction = marks_and_axes.reach(wide), marks_and_axes.reach(wide, bounds=style.bounds("domain_a_exact"))
+    free, fraction = marks_and_axes.reach(wide), marks_and_axes.reach(wide, bounds=FINETUNE["domain_a_exact"].bounds)
     assert free is not None
     assert fraction is not None
     assert free[0] < -0.1
     assert -0.1 < fraction[0] < 0 < 1 < fraction[1] < 1.1, "a margin, so that a mark at 0 or 1 is whole"
-    assert style.bounds("eval_loss") == (0, math.inf)
-    assert style.bounds("gap") == style.bounds("anything") == (-math.inf, math.inf)
+    assert FINETUNE["eval_loss"].bounds == (0, math.inf)
+    assert FINETUNE["gap"].bounds == FINETUNE["anything"].bounds == (-math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +202,14 @@ def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
 def test_values_a_decade_apart_are_drawn_on_a_log_scale_unless_they_are_shares(
     metric: str, values: tuple[float, ...], log: bool
 ) -> None:
-    reach = marks_and_axes.reach([Cell({0: value}) for value in values], bounds=style.bounds(metric))
+    reach = marks_and_axes.reach([Cell({0: value}) for value in values], bounds=FINETUNE[metric].bounds)
     assert reach is not None
     assert reach[2] is log
 
 
 def test_an_axis_says_that_it_is_logarithmic(saved: list[Any]) -> None:
     runs = runs_of(RATES, lambda point, seed: {"eval_loss": (0.2 + 0.01 * seed) * point["rate"] / 1e-5})
-    assert over_key("eval_loss", "rate", ["method", "rank"], points_of(runs)) is not None
+    assert over_key(FINETUNE["eval_loss"], "rate", ["method", "rank"], points_of(runs)) is not None
     (axes,) = saved[0].axes
     assert axes.get_yscale() == "log"
     assert axes.get_ylabel() == "eval_loss (nats/token, log scale)"
@@ -221,7 +221,10 @@ def pair(**changes: Any) -> MetricPair:
 
 def test_one_metric_against_another_has_a_mark_at_the_means_joined_in_the_order_of_the_rate(saved: list[Any]) -> None:
     plot = against(
-        pair(better="lower-left", title="B against A"), points_of(runs_of(RATES, loss)), ["method", "rank", "rate"]
+        pair(better="lower-left", title="B against A"),
+        points_of(runs_of(RATES, loss)),
+        ["method", "rank", "rate"],
+        FINETUNE,
     )
     assert plot is not None
     (axes,) = saved[0].axes
@@ -242,10 +245,10 @@ def test_a_sweep_point_without_both_metrics_is_named_below_the_figure() -> None:
             return "diverged", {"eval_loss": None}
         return loss(point, seed)
 
-    plot = against(pair(), points_of(runs_of(RATES, make)), ["method", "rank", "rate"])
+    plot = against(pair(), points_of(runs_of(RATES, make)), ["method", "rank", "rate"], FINETUNE)
     assert plot is not None
     assert "Without a mark: full · rate 0.001 (diverged, 3 runs)." in plot.caption
-    assert against(pair(y="nowhere"), points_of(runs_of(RATES, make)), ["method"]) is None
+    assert against(pair(y="nowhere"), points_of(runs_of(RATES, make)), ["method"], FINETUNE) is None
 
 
 @pytest.mark.parametrize("stored", [{"x": "a"}, "text", {"x": "a", "y": "b", "z": 1}, None])
@@ -274,8 +277,8 @@ def test_a_point_that_a_plot_is_without_has_no_mark_no_seed_and_no_room_and_the_
     saved: list[Any],
 ) -> None:
     points = points_of(runs_of(RATES, with_control))
-    whole = against(pair(), points, ["method", "rank", "rate"])
-    part = against(pair(without=(CONTROL,)), points, ["method", "rank", "rate"])
+    whole = against(pair(), points, ["method", "rank", "rate"], FINETUNE)
+    part = against(pair(without=(CONTROL,)), points, ["method", "rank", "rate"], FINETUNE)
     assert whole is not None
     assert part is not None
     wide, narrow = (figure.axes[0] for figure in saved)
@@ -296,12 +299,13 @@ def test_a_point_that_a_plot_is_without_has_no_mark_no_seed_and_no_room_and_the_
 
 def test_a_choice_takes_every_point_that_has_its_values_and_none_that_does_not_set_its_keys(saved: list[Any]) -> None:
     choices = ({"rate": 1e-4}, {"rank": 64}, {"method": "none"}, {"gone": 1})
-    plot = against(pair(without=choices), points_of(runs_of(RATES, loss)), ["method", "rank", "rate"])
+    plot = against(pair(without=choices), points_of(runs_of(RATES, loss)), ["method", "rank", "rate"], FINETUNE)
     assert plot is not None
     assert " Left out: rate=0.0001 (3 sweep points); rank=64 (3 sweep points)." in plot.caption
     drawn_lines = {each.get_label(): len(each.lines[0].get_xdata()) for each in saved[0].axes[0].containers}
     assert drawn_lines == {"lora · rank 2": 2, "full": 2}
-    assert against(pair(without=({"method": "lora"}, {"method": "full"})), points_of(runs_of(RATES, loss)), []) is None
+    nothing = pair(without=({"method": "lora"}, {"method": "full"}))
+    assert against(nothing, points_of(runs_of(RATES, loss)), [], FINETUNE) is None
 
 
 def test_two_metrics_asked_for_with_and_without_a_point_are_two_figures_and_change_no_verdict() -> None:
@@ -322,7 +326,7 @@ def test_what_a_plot_is_without_is_no_part_of_the_spec_version() -> None:
         fields = {"name": "x", "kind": "drill", "sweep": {"grid": {"steps": [3, 5]}}, "plots": list(plots)}
         return plan.plan(specfile.parse(json.dumps(fields), "x.yaml"), plan.Request(profile="cpu")).job
 
-    whole, part = (planned({"x": "a", "y": "b", **more}) for more in ({}, {"without": [{"steps": 5}]}))
+    whole, part = (planned({"x": "wall_s", "y": "value", **more}) for more in ({}, {"without": [{"steps": 5}]}))
     assert part.spec["plots"][0]["without"] == [{"steps": 5}]
     assert (part.spec_version, [run.spec_hash for run in part.runs]) == (
         whole.spec_version,
@@ -332,9 +336,9 @@ def test_what_a_plot_is_without_is_no_part_of_the_spec_version() -> None:
 
 def test_a_line_has_the_same_colour_in_the_figures_over_a_key_and_of_two_metrics(saved: list[Any]) -> None:
     points = points_of(runs_of(RATES, loss))
-    assert over_key("eval_loss", "rate", ["method", "rank"], points) is not None
-    assert against(pair(by=None), points, ["method", "rank", "rate"]) is not None
-    assert against(pair(by="method"), points, ["method", "rank", "rate"]) is not None
+    assert over_key(FINETUNE["eval_loss"], "rate", ["method", "rank"], points) is not None
+    assert against(pair(by=None), points, ["method", "rank", "rate"], FINETUNE) is not None
+    assert against(pair(by="method"), points, ["method", "rank", "rate"], FINETUNE) is not None
     over, alone, by_method = (
         {each.get_label(): each.lines[0].get_color() for each in figure.axes[0].containers} for figure in saved
     )
@@ -344,7 +348,7 @@ def test_a_line_has_the_same_colour_in_the_figures_over_a_key_and_of_two_metrics
 
 def test_values_of_by_keep_colours_of_their_own_where_there_are_more_lines_than_colours(saved: list[Any]) -> None:
     many = [{"method": m, "rank": f"r{k}", "rate": v} for m in ("a", "b") for k in range(8) for v in (1e-3, 1e-2)]
-    assert against(pair(), points_of(runs_of(many, loss)), ["method", "rank", "rate"]) is not None
+    assert against(pair(), points_of(runs_of(many, loss)), ["method", "rank", "rate"], FINETUNE) is not None
     colours = [each.lines[0].get_color() for each in saved[0].axes[0].containers]
     assert colours == [style.COLOURS[0]] * 8 + [style.COLOURS[1]] * 8
 
@@ -368,7 +372,7 @@ def frontier(spread: float, noise: float) -> list[Any]:
 @pytest.mark.parametrize("noise", [0.0, 0.03, 0.2])
 def test_labels_beside_marks_cover_no_mark_no_label_and_no_edge(spread: float, noise: float, saved: list[Any]) -> None:
     runs = frontier(spread, noise)
-    plot = against(pair(), points_of(runs), ["method", "rank", "rate"])
+    plot = against(pair(), points_of(runs), ["method", "rank", "rate"], FINETUNE)
     assert plot is not None
     (axes,) = saved[0].axes
     saved[0].set_dpi(150)  # as the PNG is
@@ -397,7 +401,7 @@ def test_labels_beside_marks_cover_no_mark_no_label_and_no_edge(spread: float, n
 
 def test_a_label_is_left_out_only_where_there_is_no_room(saved: list[Any]) -> None:
     for spread, noise in ((1.0, 0.01), (0.05, 0.2)):
-        against(pair(), points_of(frontier(spread, noise)), ["method", "rank", "rate"])
+        against(pair(), points_of(frontier(spread, noise)), ["method", "rank", "rate"], FINETUNE)
     apart, together = (figure.axes[0] for figure in saved)
     assert len(apart.texts) == len(FRONTIER)
     assert sorted(text.get_text() for text in apart.texts) == sorted(style.short(p["rate"]) for p in FRONTIER)

@@ -11,7 +11,7 @@ from labqueue.report.figures import style
 from labqueue.report.figures.choose import figures
 from labqueue.report.figures.over_steps import thin
 from labqueue.report.statistics.verdicts import judgements
-from tests.report.factories import prediction, sweep
+from tests.report.factories import FINETUNE, prediction, sweep
 
 COMPARE = prediction(compare={"metric": "eval_loss", "a": {"rank": 1}, "b": {"rank": 2}, "within": 0.1})
 
@@ -23,7 +23,7 @@ def make(point, seed):
 
 def draw(grid, seeds, predictions=(), metrics=make):
     view, series = sweep(grid, seeds, metrics, predictions)
-    return figures(view, judgements(view, series), series)
+    return figures(view, judgements(view, series), series, FINETUNE)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,8 @@ def test_letters_that_our_font_lacks_are_drawn_in_a_chinese_font_where_there_is_
         ("wall_s", "wall_s (s)"),
         ("peak_memory_gib", "peak_memory_gib (GiB)"),
         ("tokens_per_second", "tokens_per_second (tokens/s)"),
-        ("accuracy", "accuracy (fraction)"),
+        ("exact_answers", "exact_answers (fraction)"),
+        ("accuracy", "accuracy"),
         ("value", "value"),
         ("eval_loss_min_step", "eval_loss_min_step (step)"),
         ("plateau_step", "plateau_step (step)"),
@@ -178,4 +179,4 @@ def test_letters_that_our_font_lacks_are_drawn_in_a_chinese_font_where_there_is_
     ],
 )
 def test_known_units_stand_on_the_axes(metric, label):
-    assert style.with_unit(metric) == label
+    assert FINETUNE[metric].label() == label

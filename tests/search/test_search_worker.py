@@ -150,9 +150,16 @@ def test_a_failed_trial_is_told_so_and_never_tried_again(lab: Lab) -> None:
     assert {(t.point["fault"], t.told.value) for t in study.trials} == {("raise", "failed"), ("none", "complete")}
 
 
-def test_a_search_whose_metric_nobody_measures_ends_and_says_so(lab: Lab) -> None:
-    assert call(lab, "submit", spec(lab, metric="vallue"), "--profile", "cpu").code == 0
-    drained = lab.run("worker", "--drain", "--device", "cpu")
+def test_a_search_whose_metric_nobody_measures_ends_and_says_so(
+    lab: Lab, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # A kind that says what it measures has such a search refused at submission.
+    freely = "'A drill that declares nothing.'\nfrom labqueue.kinds.drill import USES_TORCH, Params, run\n"
+    extra = own_kinds.install(tmp_path_factory.mktemp("site"), {"freely": freely})
+    search = {"trials": 6, "metric": "vallue", "space": SPACE}
+    path = lab.spec("srch", kind="freely", params=QUICK, seeds=[0], sweep={"search": search})
+    assert lab.run("submit", path, "--profile", "cpu", **extra).code == 0
+    drained = lab.run("worker", "--drain", "--device", "cpu", **extra)
     assert "none measured 'vallue'" in drained.err
     study = trials.study(lab.db, 1)
     assert study is not None

@@ -46,10 +46,10 @@ def test_on_a_cpu_nothing_is_rehearsed_unless_asked(lab: Lab) -> None:
 def test_a_rehearsal_is_a_valid_run_of_the_same_shape() -> None:
     data = Data(task="chain_sum", train_items=500, eval_items=64)
     full = finetune.Params(data=data, steps=300, batch=8, accumulation=2, learning_rate=3e-4, scored=32, warmup_steps=9)
-    short = finetune.rehearse(full)
+    short = finetune.preflight(full)
     assert finetune.Params.model_validate_json(short.model_dump_json()) == short
     assert (short.steps, short.batch, short.accumulation, short.max_length) == (2, 8, 2, full.max_length)
     other = full.model_copy(update={"learning_rate": 1e-4, "steps": 900})
-    assert finetune.rehearse(other) == short
-    assert finetune.rehearse(full.model_copy(update={"batch": 4})) != short
-    assert drill.rehearse(drill.Params(steps=1)).steps == 1
+    assert finetune.preflight(other) == short
+    assert finetune.preflight(full.model_copy(update={"batch": 4})) != short
+    assert drill.preflight(drill.Params(steps=1)).steps == 1

@@ -6,24 +6,33 @@ the first step, at ``evaluations`` steps in between and after the last; a run th
 
 from __future__ import annotations
 
-from labqueue.kinds._host import expected_s, imports
+from labqueue.kinds._host import imports
 from labqueue.kinds.finetune.checks import check
-from labqueue.kinds.finetune.memory import estimate, lessen
+from labqueue.kinds.finetune.host import expected_s
+from labqueue.kinds.finetune.memory import estimate, memory_groups, reduce
+from labqueue.kinds.finetune.metrics import ARTIFACTS, METRICS, family_metrics
 from labqueue.kinds.finetune.params import Params
-from labqueue.kinds.finetune.run import assets, pinned, rehearse, resolved, run, smaller, would_fit
+from labqueue.kinds.finetune.run import assets, memory_advice, pinned, preflight, resolved, run, with_less_memory
+
+COMPUTED_IN = "dtype"
 
 __all__ = [
+    "ARTIFACTS",
+    "COMPUTED_IN",
+    "METRICS",
     "Params",
     "assets",
     "check",
     "estimate",
     "expected_s",
+    "family_metrics",
     "imports",
-    "lessen",
+    "memory_advice",
+    "memory_groups",
     "pinned",
-    "rehearse",
+    "preflight",
+    "reduce",
     "resolved",
     "run",
-    "smaller",
-    "would_fit",
+    "with_less_memory",
 ]

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labqueue.domain import artifacts, loss_curve
+from labqueue.domain import artifacts
+from labqueue.kinds.finetune import loss_curve
 from labqueue.kinds.finetune.weight_updates import Updates
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Watch:
             self.rec.metric("step_s", statistics.median(self.times_s), self.params.steps)
 
     def read_curve(self, *, finite: bool = True) -> None:
-        """Records what the curves show by the rules of ``domain.phases``; ``finite`` is False where a NaN ended them.
+        """Records what the curves show by the rules of ``loss_curve``; ``finite`` is False where a NaN ended them.
         What cannot be said is left out of the metrics, and stands in the table as nothing."""
         if not self.held_out:
             return

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds import _host
 from labqueue.kinds._pins import FROM_RUN
-from labqueue.kinds.finetune import method
+from labqueue.kinds.finetune import host, method
 from labqueue.kinds.finetune.data import Data
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def check(params: Params, device: str) -> None:
     """
     from labqueue.llm.models import catalogue, load, pins, stored_form
 
-    _host.check(params, device)
+    host.check(params, device)
     form = None
     if params.model != FROM_RUN:
         pins.check(params.model, params.model_pin)

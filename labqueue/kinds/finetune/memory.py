@@ -104,8 +104,17 @@ def _card_gib() -> float | None:
     return max((card.total_gib for card in gpus()), default=None)
 
 
-def lessen(params: Params) -> Iterator[Params]:
-    """The run in ever less memory, once ``smaller`` knows nothing more: each changes the experiment a little more.
+def memory_groups(params: Params) -> tuple[object, object]:
+    """Runs of one model, backend and method are off by the same ratio; their data say how long rows are, which how many
+    rows are drawn, and which, does not."""
+    plain = params.model_dump(mode="json")
+    shared = ("model", "backend", "method", "quantization", "gradient_checkpointing")
+    data = {key: value for key, value in plain["data"].items() if key not in ("train_items", "eval_items", "seed")}
+    return [plain[name] for name in shared], data
+
+
+def reduce(params: Params) -> Iterator[Params]:
+    """The run in ever less memory, once ``with_less_memory`` is None: each changes the experiment a little more.
 
     Shorter sequences, lower ranks, both, an optimizer with moments in 8 bit, a base in 4 bit.
     """

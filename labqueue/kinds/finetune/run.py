@@ -159,7 +159,7 @@ def assets(params: Params) -> list[str]:
     return [*model, *params.data.assets, *(asset for each in params.also for asset in each.assets)]
 
 
-def smaller(params: Params) -> Params | None:
+def with_less_memory(params: Params) -> Params | None:
     """Half the micro-batch at the same effective batch, then gradient checkpointing; None when both are spent."""
     if params.batch % 2 == 0:
         return params.model_copy(update={"batch": params.batch // 2, "accumulation": params.accumulation * 2})
@@ -170,7 +170,7 @@ def smaller(params: Params) -> Params | None:
     return None
 
 
-def would_fit(params: Params) -> str:
+def memory_advice(params: Params) -> str:
     """What is left to a person: it changes the experiment, so the lab does not do it by itself."""
     ways = [f"max_length below {params.max_length}", f"a model smaller than {params.model}"]
     if params.method == "lora":
@@ -184,7 +184,7 @@ def would_fit(params: Params) -> str:
     return ", or ".join(ways)
 
 
-def rehearse(params: Params) -> Params:
+def preflight(params: Params) -> Params:
     """Two steps of the same shape: same model, adapter, micro-batch and lengths; little data and no scoring."""
     plain = Params(data=params.data)
     rows = 2 * params.batch * params.accumulation

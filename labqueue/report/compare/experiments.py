@@ -13,11 +13,11 @@ from typing import Any
 
 from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView
-from labqueue.report.compare.runs import flatten
+from labqueue.report import declarations
+from labqueue.report.compare.runs import described, flatten, labelled
 from labqueue.report.document.blocks import Block, Figure, Heading, Paragraph, Rows
 from labqueue.report.document.export import plain
 from labqueue.report.document.formatting import number
-from labqueue.report.figures import style
 from labqueue.report.figures.style import Plot
 from labqueue.report.statistics import intervals
 from labqueue.report.statistics.pairing import exact, text
@@ -27,17 +27,19 @@ def compare_experiments(views: Sequence[ExperimentView]) -> dict[str, Any]:
     """The JSON object of ``labqueue compare NAME NAME…``; every difference is from the first experiment.
 
     ``config``: keys whose values differ between experiments, one list of values for each. ``metrics``: for each metric
-    and each later experiment ``{"name", "experiment", "first", "other", "difference", "ci", "n", "pairs"}``: means over
-    the paired seeds of last values, the mean difference with its 95 % t interval (null below two seeds), seeds, pairs.
+    and each later experiment ``{"name", "unit", "better", "experiment", "first", "other", "difference", "ci", "n",
+    "pairs"}``: means over the paired seeds of last values, the mean difference with its 95 % t interval (null below two
+    seeds), seeds, pairs.
     """
     done = [[run for run in view.runs if run.outcome == "succeeded"] for view in views]
     shared = [key for key in views[0].axes if all(key in view.axes for view in views)]
     metrics = []
     names = dict.fromkeys(name for runs in done for run in runs for name in sorted(run.metrics))
     for name in names:
+        head = described(declarations.of_runs(name, [run for runs in done for run in runs]))
         first = _values(done[0], name, shared)
         for view, runs in zip(views[1:], done[1:], strict=True):
-            metrics.append({"name": name, "experiment": view.experiment, **_paired(first, _values(runs, name, shared))})
+            metrics.append({**head, "experiment": view.experiment, **_paired(first, _values(runs, name, shared))})
     return {
         "schema": 1,
         "experiments": [view.experiment for view in views],
@@ -59,7 +61,7 @@ def between_blocks(found: Mapping[str, Any], plots: Sequence[Plot] = ()) -> list
     for row in found["metrics"]:
         ci = "none" if row["ci"] is None else f"{number(row['ci'][0])} to {number(row['ci'][1])}"
         means = [number(row[key]) for key in ("first", "other", "difference")]
-        rows.append([style.with_unit(row["name"]), row["experiment"], *means, ci, str(row["n"]), str(row["pairs"])])
+        rows.append([labelled(row), row["experiment"], *means, ci, str(row["n"]), str(row["pairs"])])
     heads = ["metric", "experiment", names[0], "this one", "difference", "95 % t interval", "n seeds", "pairs"]
     blocks.append(Rows(heads, rows) if rows else Paragraph("No experiment has a succeeded run with a metric."))
     return [*blocks, *(Figure(plot) for plot in plots)]

@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labqueue.domain.declarations import Quantity
 from labqueue.domain.views import RunView
+from labqueue.report import declarations
 from labqueue.report.document.blocks import Block, Figure, Heading, Paragraph, Rows
 from labqueue.report.document.export import plain
 from labqueue.report.document.formatting import duration, number
@@ -24,8 +26,9 @@ def compare(runs: Sequence[RunView], series: SeriesReader) -> dict[str, Any]:
     """The JSON object of ``labqueue compare``.
 
     ``config`` lists only keys that differ: ``{"key", "values"}``, one value per run in the order given, null where a
-    run lacks the key. ``metrics`` has one entry per metric: ``last`` and ``last_step`` per run and ``difference``
-    from the first run. Where runs ended at different steps, ``at_common_step`` gives ``{"step", "values",
+    run lacks the key. ``metrics`` has one entry per metric: its ``unit``, which direction is ``better`` (null where
+    neither is, or the runs' kinds differ in it), ``last`` and ``last_step`` per run and ``difference`` from the first
+    run. Where runs ended at different steps, ``at_common_step`` gives ``{"step", "values",
     "difference"}`` at the last step that all of them have (null when there is none), since a longer run is no better
     run.
     """
@@ -48,11 +51,11 @@ def comparison_blocks(found: Mapping[str, Any], plots: Sequence[Plot] = ()) -> l
     blocks.append(Heading("Metrics"))
     rows = []
     for metric in found["metrics"]:
-        rows.append(_row(f"{style.with_unit(metric['name'])}, last", metric["last"], metric["difference"]))
+        label = labelled(metric)
+        rows.append(_row(f"{label}, last", metric["last"], metric["difference"]))
         common = metric.get("at_common_step")
         if common:
-            name = f"{style.with_unit(metric['name'])}, at step {common['step']}"
-            rows.append(_row(name, common["values"], common["difference"]))
+            rows.append(_row(f"{label}, at step {common['step']}", common["values"], common["difference"]))
     rows.append(["time", *(duration(run["wall_s"]) for run in runs)])
     rows.append(["peak memory (GiB)", *(number(run["peak_memory_gib"]) for run in runs)])
     return [*blocks, Rows(["metric", *heads], rows), *(Figure(plot) for plot in plots)]
@@ -83,13 +86,25 @@ def overlaid(runs: Sequence[RunView], series: SeriesReader, *, named: bool = Fal
                 first = said not in [line.get_label() for line in axes.lines]
                 axes.plot(steps, values, color=colour, ls=dash, lw=1.2, label=said if first else None)
             axes.set_xlabel("step")
-            axes.set_ylabel(style.with_unit(name))
+            axes.set_ylabel(declarations.of_runs(name, having).label())
             if named or len(having) <= 24:
                 figure.legend(loc="outside right upper", ncols=1 + (not named and len(having) > 12))
             svg, png = style.save(figure)
             caption = f"{name} over steps, one line per run."
             plots.append(Plot(f"{slug(name)}_compared", f"{name} over steps", caption, svg, png, "curves"))
     return plots
+
+
+def described(metric: Quantity) -> dict[str, Any]:
+    """The head of a metric's entry in a comparison: ``name``, ``unit`` ("" without one), ``better``."""
+    return {"name": metric.name, "unit": metric.unit, "better": metric.better}
+
+
+def labelled(entry: Mapping[str, Any]) -> str:
+    """``value (s, lower is better)``, from such a head."""
+    better = f"{entry['better']} is better" if entry["better"] else ""
+    said = ", ".join(part for part in (entry["unit"], better) if part)
+    return f"{entry['name']} ({said})" if said else str(entry["name"])
 
 
 def _row(name: str, values: Sequence[float | None], differences: Sequence[float | None]) -> list[str]:
@@ -123,7 +138,12 @@ def _metric(name: str, runs: Sequence[RunView], series: SeriesReader) -> dict[st
     known = [run.metrics.get(name) for run in runs]
     last = [_finite(metric.last) if metric else None for metric in known]
     steps = [metric.last_step if metric else None for metric in known]
-    found: dict[str, Any] = {"name": name, "last": last, "last_step": steps, "difference": _differences(last)}
+    found: dict[str, Any] = {
+        **described(declarations.of_runs(name, runs)),
+        "last": last,
+        "last_step": steps,
+        "difference": _differences(last),
+    }
     if all(metric is not None for metric in known) and len(set(steps)) > 1:
         tables = [dict(series.series(run.id, name)) for run in runs]
         shared = [s for s in tables[0] if all(_finite(table.get(s)) is not None for table in tables)]

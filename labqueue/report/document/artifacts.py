@@ -1,15 +1,15 @@
-"""What runs left behind beside their metrics: how their curves read, and their artifacts."""
+"""What runs left behind beside their metrics: what their curves show, and their artifacts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from labqueue.domain import loss_curve
+from labqueue.domain.declarations import ArtifactUse, Metrics, Quantity
 from labqueue.domain.views import ExperimentView, RunView
+from labqueue.report.declarations import Declarations
 from labqueue.report.document.blocks import Block, Bullets, Heading, Paragraph, Rows
 from labqueue.report.document.formatting import ids, number, point, size
-from labqueue.report.figures import style
 from labqueue.report.figures.sweep_points import points_of
 from labqueue.report.statistics.pairing import last_value
 from labqueue.report.statistics.verdicts import counted
@@ -17,64 +17,78 @@ from labqueue.report.statistics.verdicts import counted
 if TYPE_CHECKING:
     from labqueue.domain.artifacts import Table
 
-READING = "curve_reading"
-"""The artifact with a curve's phases in words."""
-
-YES_OR_NO = ("diverged", "overfit")
 POINTS_SHOWN = 60
 
 
-def readings(experiment: ExperimentView, tables: Mapping[int, Table]) -> list[Block]:
-    """What the curves show, a line per sweep point over its seeds; nothing where no run has a reading.
+def curve_summaries(
+    experiment: ExperimentView, declared: Declarations, tables: Mapping[tuple[int, str], Table]
+) -> list[Block]:
+    """What the curves show, by the metrics of each artifact that is declared a curve summary: a line per sweep point
+    over its seeds; nothing where no run has one of them.
 
-    ``tables`` are ``curve_reading`` artifacts by run id; the phases of the first seed that has one are shown.
+    ``tables`` are artifacts by run id and name; the words of the first seed that has one are shown.
     """
+    found: list[Block] = []
+    for name, use in declared.artifacts.items():
+        if use.use == "curve_summary":
+            here = {run_id: table for (run_id, artifact), table in tables.items() if artifact == name}
+            found += _summary(experiment, declared.metrics, name, use, here)
+    return [Heading("What the curves show"), *found] if found else []
+
+
+def _summary(
+    experiment: ExperimentView, known: Metrics, artifact: str, use: ArtifactUse, tables: Mapping[int, Table]
+) -> list[Block]:
     runs, _ = counted(experiment)
-    names = [name for name in loss_curve.MEASURED if any(last_value(run, name) is not None for run in runs)]
+    metrics = [known[name] for name in use.metrics if any(last_value(run, name) is not None for run in runs)]
     points = [
-        found
-        for found in points_of(runs)
-        if any(last_value(run, name) is not None for run in found.runs for name in names)
+        point_
+        for point_ in points_of(runs)
+        if any(last_value(run, metric.name) is not None for run in point_.runs for metric in metrics)
     ]
     if not points:
         return []
-    words = {run_id: told for run_id, table in tables.items() if (told := _phases(table))}
-    columns = ["sweep point", "seeds", *map(_head, names), *(["phases"] if words else [])]
+    words = {run_id: said for run_id, table in tables.items() if (said := _cell(table, use.row))}
+    columns = ["sweep point", "seeds", *map(_head, metrics), *([str(use.row)] if words else [])]
     rows = []
-    for found in points[:POINTS_SHOWN]:
-        done = [run for run in found.runs if run.outcome == "succeeded"]
-        row = [point(found.runs[0]), str(len(done)), *(_over_seeds(done, name) for name in names)]
-        first = next((run for run in found.runs if run.id in words), None)
+    for point_ in points[:POINTS_SHOWN]:
+        done = [run for run in point_.runs if run.outcome == "succeeded"]
+        row = [point(point_.runs[0]), str(len(done)), *(_over_seeds(done, metric) for metric in metrics)]
+        first = next((run for run in point_.runs if run.id in words), None)
         rows.append([*row, *([f"{words[first.id]} (seed {first.seed})" if first else "—"] if words else [])])
     note = (
-        "Read by the rules that stand in each run's artifact curve_reading; lowest to highest over seeds, a dash where "
+        f"Read by the rules that stand in each run's artifact {artifact}; lowest to highest over seeds, a dash where "
         "the rule cannot say, and of how many seeds it is where some have none."
     )
     if len(points) > POINTS_SHOWN:
         note += f" The first {POINTS_SHOWN} of {len(points)} sweep points; all are in runs.csv."
-    return [Heading("What the curves show"), Rows(columns, rows), Paragraph(note)]
+    return [Rows(columns, rows), Paragraph(note)]
 
 
-def _head(name: str) -> str:
-    return name if name in YES_OR_NO else style.with_unit(name)
+def _yes_or_no(metric: Quantity) -> bool:
+    return metric.metric is not None and metric.metric.scale == "yes_no"
 
 
-def _over_seeds(runs: Sequence[RunView], name: str) -> str:
-    values = [found for run in runs if (found := last_value(run, name)) is not None]
+def _head(metric: Quantity) -> str:
+    return metric.name if _yes_or_no(metric) else metric.label()
+
+
+def _over_seeds(runs: Sequence[RunView], metric: Quantity) -> str:
+    values = [last for run in runs if (last := last_value(run, metric.name)) is not None]
     if not values:
         return "—"
     some = "" if len(values) == len(runs) else f" ({len(values)} of {len(runs)})"
-    if name in YES_OR_NO:
-        yes = sum(found > 0.5 for found in values)
+    if _yes_or_no(metric):
+        yes = sum(last > 0.5 for last in values)
         return f"{('yes' if yes else 'no')}{some}" if yes in (0, len(values)) else f"{yes} of {len(values)}"
     low, high = number(min(values)), number(max(values))
     return f"{low}{some}" if low == high else f"{low} to {high}{some}"
 
 
-def _phases(table: Table) -> str | None:
-    """The line "phases" of a reading."""
+def _cell(table: Table, feature: str | None) -> str | None:
+    """The value of a feature in a table of features and values; None where it is no text."""
     for row in table.rows:
-        if row and row[0] == "phases" and len(row) > 1 and isinstance(row[1], str):
+        if row and row[0] == feature and len(row) > 1 and isinstance(row[1], str):
             return row[1]
     return None
 

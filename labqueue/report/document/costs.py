@@ -48,5 +48,5 @@ def _judged(runs: Sequence[RunView]) -> str | None:
         f"middle {middle:.2f}; {above or 'none'} went above it."
     )
     if middle < 0.8:
-        said += " An estimate is for a batch of the longest rows of the data, or of max_length where that is unknown."
+        said += " An estimate is for a batch of the longest rows, as far as the data tell, else of the longest allowed."
     return said

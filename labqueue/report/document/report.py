@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labqueue.domain.views import ExperimentView, VerdictView
+from labqueue.report import declarations
+from labqueue.report.declarations import Declarations
 from labqueue.report.document import export, render
 from labqueue.report.document.blocks import Block
 from labqueue.report.document.sections import sections
@@ -39,6 +41,7 @@ class Report:
     plots: list[Plot]
     learnings: str | None
     samples: Sequence[Sample]
+    declared: Declarations
 
     def json(self) -> str:
         """The contract's JSON document."""
@@ -71,7 +74,7 @@ class Report:
 
     def _sections(self) -> list[Block]:
         samples = [(sample.run_id, sample.name, sample.table) for sample in self.samples]
-        return sections(self.experiment, self.verdicts, self.plots, self.learnings, samples)
+        return sections(self.experiment, self.verdicts, self.plots, self.learnings, samples, self.declared)
 
 
 def compose(
@@ -83,13 +86,14 @@ def compose(
     plots: bool = True,
 ) -> Report:
     """Judges the predictions and draws the figures (without ``plots`` matplotlib is not imported)."""
+    declared = declarations.of(experiment.kind)
     judged = judgements(experiment, series)
     drawn: list[Plot] = []
     if plots:
         from labqueue.report.figures.choose import figures
 
-        drawn = figures(experiment, judged, series)
-    return Report(experiment, [judgement.verdict for judgement in judged], drawn, learnings, samples)
+        drawn = figures(experiment, judged, series, declared.metrics)
+    return Report(experiment, [judgement.verdict for judgement in judged], drawn, learnings, samples, declared)
 
 
 def read_learnings(directory: Path) -> str | None:

@@ -6,18 +6,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labqueue.domain.declarations import Metrics, Quantity
 from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView, SearchResult, VerdictView
-from labqueue.report.document.artifacts import READING, artifacts, readings
+from labqueue.report.declarations import Declarations
+from labqueue.report.document.artifacts import artifacts, curve_summaries
 from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 from labqueue.report.document.costs import memory_and_time
 from labqueue.report.document.export import varied_keys
 from labqueue.report.document.formatting import duration, ids, number, point, spans
-from labqueue.report.figures import style
 from labqueue.report.figures.metric_order import metric_names
-from labqueue.report.figures.style import Plot, with_unit
+from labqueue.report.figures.style import Plot
 from labqueue.report.statistics import intervals
-from labqueue.report.statistics.pairing import COMPUTED_IN, MISSING, effective, exact, label, text
+from labqueue.report.statistics.pairing import MISSING, effective, exact, label, text
 from labqueue.report.statistics.verdicts import counted
 
 if TYPE_CHECKING:
@@ -35,26 +36,29 @@ def sections(
     verdicts: Sequence[VerdictView],
     plots: Sequence[Plot],
     learnings: str | None,
-    samples: Sequence[tuple[int, str, Table]] = (),
+    samples: Sequence[tuple[int, str, Table]],
+    declared: Declarations,
 ) -> list[Block]:
-    """All blocks of a report, verdicts first."""
+    """All blocks of a report, verdicts first. ``samples`` are the artifacts that it shows: run id, name and table."""
+    known = declared.metrics
+    tables = {(run_id, name): table for run_id, name, table in samples}
     return [
         *_registered(experiment),
         *_verdicts(verdicts, plots),
         *_searched(experiment.search),
-        *_runs(experiment),
+        *_runs(experiment, known),
         *_figures("One metric against another", "asked", plots),
         *_figures("Curves", "curves", plots),
-        *readings(experiment, {run_id: table for run_id, name, table in samples if name == READING}),
+        *curve_summaries(experiment, declared, tables),
         *_figures("Over what was varied", "axes", plots),
-        *_without_figure(experiment, plots),
-        *_samples([each for each in samples if each[1] != READING]),
+        *_without_figure(experiment, plots, known),
+        *_samples([each for each in samples if (use := declared.artifacts.get(each[1])) and use.use == "samples"]),
         *_failures(experiment),
-        *_left_out(experiment),
+        *_left_out(experiment, declared),
         *memory_and_time(experiment),
         *artifacts(experiment),
-        *_provenance(experiment),
-        *_results(experiment, verdicts),
+        *_provenance(experiment, declared),
+        *_results(experiment, verdicts, known),
         Heading("LEARNINGS"),
         Prose(learnings) if learnings and learnings.strip() else _no_learnings(experiment),
     ]
@@ -96,14 +100,22 @@ def _verdicts(verdicts: Sequence[VerdictView], plots: Sequence[Plot]) -> list[Bl
     return blocks
 
 
-def _runs(experiment: ExperimentView) -> list[Block]:
+def _runs(experiment: ExperimentView, known: Metrics) -> list[Block]:
     if not experiment.runs:
         return [Heading("Runs"), Paragraph("No run has been recorded yet.")]
     keys = varied_keys(experiment.runs, experiment.axes)
-    names = metric_names(experiment)
+    names = metric_names(experiment, known)
     shown = names[:METRIC_COLUMNS]
     mixed = len({run.profile for run in experiment.runs}) > 1
-    columns = ["run", "seed", *keys, *(["profile"] if mixed else []), "outcome", *map(with_unit, shown), "time"]
+    columns = [
+        "run",
+        "seed",
+        *keys,
+        *(["profile"] if mixed else []),
+        "outcome",
+        *(known[name].label() for name in shown),
+        "time",
+    ]
     rows = [
         [
             str(run.id),
@@ -128,12 +140,12 @@ def _figures(title: str, section: str, plots: Sequence[Plot]) -> list[Block]:
     return [Heading(title), *found] if found else []
 
 
-def _without_figure(experiment: ExperimentView, plots: Sequence[Plot]) -> list[Block]:
+def _without_figure(experiment: ExperimentView, plots: Sequence[Plot], known: Metrics) -> list[Block]:
     shown = {metric for plot in plots for metric in plot.metrics}
-    rest = [name for name in metric_names(experiment) if name not in shown]
+    rest = [name for name in metric_names(experiment, known) if name not in shown]
     if not shown or not rest:
         return []
-    why = "Without a figure, being costs, curve readings, the same in every run, or further down the list"
+    why = "Without a figure, being costs, diagnostics, the same in every run, or further down the list"
     return [Paragraph(f"{why}: {', '.join(rest)}. Name a metric in a prediction or in plots to have one.")]
 
 
@@ -162,22 +174,25 @@ def _failures(experiment: ExperimentView) -> list[Block]:
     return [Heading("What failed and why"), Rows(["run", "seed", "sweep point", "outcome", "reason"], rows)]
 
 
-def _left_out(experiment: ExperimentView) -> list[Block]:
+def _left_out(experiment: ExperimentView, declared: Declarations) -> list[Block]:
     _, aside = counted(experiment)
     items = [*experiment.left_out, *([f"{aside}."] if aside else [])]
     waiting = [run for run in experiment.runs if run.state != "finished"]
     if waiting:
         items.append(f"{len(waiting)} runs are not finished: {ids(waiting)}.")
+    if declared.lacks is not None:
+        items.append(f"{declared.lacks}.")
     return [Heading("Left out"), Bullets(items)] if items else []
 
 
-def _provenance(experiment: ExperimentView) -> list[Block]:
+def _provenance(experiment: ExperimentView, declared: Declarations) -> list[Block]:
     groups: dict[tuple[str, str, str, str], list[RunView]] = {}
     for run in experiment.runs:
         unclean = {True: " + changes or files that are not in it", False: "", None: " (state of the tree unknown)"}
         commit = f"{run.commit[:12]}{unclean[run.dirty]}" if run.commit else "unknown"
-        computed_in = text(effective(run, COMPUTED_IN))  # on a GPU "auto": 16 bit, as the card has it
-        groups.setdefault((commit, run.profile, run.device, computed_in), []).append(run)
+        # On a GPU "auto": 16 bit, as the card has it.
+        number_type = text(MISSING if declared.computed_in is None else effective(run, declared.computed_in))
+        groups.setdefault((commit, run.profile, run.device, number_type), []).append(run)
     rows = [[*key, spans(runs)] for key, runs in groups.items()]
     note = (
         f"Job {experiment.job}, spec version {experiment.spec_version[:12]}. Each run's spec hash is in runs.csv, its "
@@ -195,13 +210,13 @@ def _provenance(experiment: ExperimentView) -> list[Block]:
     return [*blocks, Bullets(adjusted)] if adjusted else blocks
 
 
-def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> list[Block]:
+def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView], known: Metrics) -> list[Block]:
     blocks: list[Block] = [Heading("RESULTS")]
     if verdicts:
         blocks.append(Bullets([f"{verdict.verdict}: {verdict.claim} (n = {verdict.n})" for verdict in verdicts]))
     runs, _ = counted(experiment)
     done = [run for run in runs if run.outcome == "succeeded"]
-    names = [name for name in metric_names(experiment) if any(_last(run, name) is not None for run in done)]
+    names = [name for name in metric_names(experiment, known) if any(_last(run, name) is not None for run in done)]
     if not names:
         return [*blocks, Paragraph("No run has succeeded with a measured value yet, so there is no number to give.")]
     shown = names[:METRIC_COLUMNS]
@@ -209,18 +224,22 @@ def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> lis
     for run in done:
         groups.setdefault(exact(run.varied), (point(run), []))[1].append(run)
     rows = [
-        [name, str(len(members)), *(_mean(members, metric) for metric in shown)] for name, members in groups.values()
+        [name, str(len(members)), *(_mean(members, known[metric]) for metric in shown)]
+        for name, members in groups.values()
     ]
     note = "Last values: mean over seeds and its 95 % t interval; one seed has no interval."
-    return [*blocks, Paragraph(note), Rows(["sweep point", "seeds", *map(with_unit, shown)], rows)]
+    for direction in ("lower", "higher"):
+        if better := [name for name in shown if known[name].better == direction]:
+            note += f" {direction.capitalize()} is better: {', '.join(better)}."
+    return [*blocks, Paragraph(note), Rows(["sweep point", "seeds", *(known[name].label() for name in shown)], rows)]
 
 
-def _mean(runs: Sequence[RunView], metric: str) -> str:
-    values = [value for run in runs if (value := _last(run, metric)) is not None]
+def _mean(runs: Sequence[RunView], metric: Quantity) -> str:
+    values = [value for run in runs if (value := _last(run, metric.name)) is not None]
     if len(values) < 2:
         return number(values[0] if values else None)
     found = intervals.sample(values)
-    least, most = style.bounds(metric)
+    least, most = metric.bounds
     low, high = (min(max(end, least), most) for end in found.interval())  # no share is above 1, no loss below 0
     short = "" if len(values) == len(runs) else f" (n = {len(values)})"
     return f"{number(found.mean)} [{number(low)}, {number(high)}]{short}"

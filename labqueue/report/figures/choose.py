@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from labqueue.domain.declarations import Metrics, Quantity
 from labqueue.domain.views import ExperimentView
 from labqueue.report.figures import style
 from labqueue.report.figures.heatmap import heatmap
@@ -24,27 +25,34 @@ AXES_FIGURES = 24
 HEATMAP_LEVELS = 40
 
 
-def figures(experiment: ExperimentView, judged: Sequence[Judgement], series: SeriesReader) -> list[Plot]:
-    """All figures of a report, in its order: one per verdict that has data, those the spec asks for, curves, axes."""
+def figures(
+    experiment: ExperimentView, judged: Sequence[Judgement], series: SeriesReader, known: Metrics
+) -> list[Plot]:
+    """All figures of a report, in its order: one per verdict that has data, those the spec asks for, curves, axes.
+
+    ``known`` is what the experiment's kind declares of its metrics.
+    """
     from labqueue.report.figures.metric_pair import asked
     from labqueue.report.figures.verdict import verdict_plot
 
     runs, _ = counted(experiment)
     points = points_of(runs)
-    shown = worth_a_figure(experiment, METRICS_SHOWN)
+    shown = worth_a_figure(experiment, known, METRICS_SHOWN)
     claimed = set(named(experiment)) or set(shown[:1])
     with style.look():
-        found = [verdict_plot(judgement) for judgement in judged]
+        found = [verdict_plot(judgement, known) for judgement in judged]
         plots = [plot for plot in found if plot is not None]
-        plots += asked(experiment, points)
+        plots += asked(experiment, points, known)
         over: list[Plot] = []
         for metric in shown:
-            plots += curves(metric, runs, experiment.axes, series)
-            over += over_axes(metric, points, experiment.axes, pairs=metric in claimed)[: AXES_FIGURES - len(over)]
+            plots += curves(known[metric], runs, experiment.axes, series)
+            over += over_axes(known[metric], points, experiment.axes, pairs=metric in claimed)[
+                : AXES_FIGURES - len(over)
+            ]
     return plots + over
 
 
-def over_axes(metric: str, points: Sequence[Point], axes: Sequence[str], *, pairs: bool = True) -> list[Plot]:
+def over_axes(metric: Quantity, points: Sequence[Point], axes: Sequence[str], *, pairs: bool = True) -> list[Plot]:
     """The last value of a metric over what was varied.
 
     A full grid: over each numeric key with a line per combination of the others (over every key, where that would be

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from labqueue.domain.declarations import Quantity
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
 from labqueue.report.figures.style import Plot, slug
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def heatmap(metric: str, x: str, y: str, points: Sequence[Point], keys: Sequence[str]) -> Plot | None:
+def heatmap(metric: Quantity, x: str, y: str, points: Sequence[Point], keys: Sequence[str]) -> Plot | None:
     """The last value of a metric for each pair of values, the mean over seeds and the other keys; None without one."""
     import numpy as np
     from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ def heatmap(metric: str, x: str, y: str, points: Sequence[Point], keys: Sequence
     runs: dict[tuple[str, str], list[RunView]] = {}
     for point in points:
         runs.setdefault((exact(point.at(y)), exact(point.at(x))), []).extend(point.runs)
-    cells = [[cell(runs.get((exact(row), exact(column)), []), metric) for column in columns] for row in rows]
+    cells = [[cell(runs.get((exact(row), exact(column)), []), metric.name) for column in columns] for row in rows]
     grid = np.array([[each.mean if each.values else math.nan for each in line] for line in cells])  # [row, column]
     if np.isnan(grid).all():
         return None
@@ -43,16 +44,16 @@ def heatmap(metric: str, x: str, y: str, points: Sequence[Point], keys: Sequence
         _write_cells(axes, grid, cells)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    figure.colorbar(picture, ax=axes, label=style.with_unit(metric))
+    figure.colorbar(picture, ax=axes, label=metric.label())
     rest = [key for key in keys if key not in (x, y)]
     over = f"seeds and {', '.join(rest)}" if rest else "seeds"
     broken = sum(outcome == "diverged" for line in cells for each in line for outcome in each.lost)
-    caption = f"Last {metric} for each {x} and {y}, mean over {over}. Grey: no finished run."
+    caption = f"Last {metric.name} for each {x} and {y}, mean over {over}. Grey: no finished run."
     if broken:
         caption += f" {broken} runs diverged (div. stands in their cells) and are in no mean."
     svg, png = style.save(figure)
-    name = f"{slug(metric)}_{slug(x)}_{slug(y)}"
-    return Plot(name, f"{metric} over {x} and {y}", caption, svg, png, "axes", metrics=(metric,))
+    name = f"{slug(metric.name)}_{slug(x)}_{slug(y)}"
+    return Plot(name, f"{metric.name} over {x} and {y}", caption, svg, png, "axes", metrics=(metric.name,))
 
 
 def _write_cells(axes: Axes, grid: Any, cells: Sequence[Sequence[Cell]]) -> None:

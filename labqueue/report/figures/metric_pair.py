@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from labqueue.domain.declarations import Metrics
 from labqueue.domain.views import ExperimentView
 from labqueue.report.figures import label_placement, marks_and_axes, style
 from labqueue.report.figures.style import Plot, slug
@@ -29,12 +30,12 @@ Drawn = tuple[Point, Cell, Cell]
 """A sweep point that has a mark, with its cells of x and of y."""
 
 
-def asked(experiment: ExperimentView, points: Sequence[Point]) -> list[Plot]:
+def asked(experiment: ExperimentView, points: Sequence[Point], known: Metrics) -> list[Plot]:
     """The figures that the registered spec asks for; one without data, or that cannot be read, is left out."""
     plots: list[Plot] = []
     seen: list[tuple[str, str]] = []
     for pair in pairs(experiment):
-        plot = against(pair, points, experiment.axes)
+        plot = against(pair, points, experiment.axes, known)
         if plot is None or (asked_for := (plot.name, exact(pair.without))) in seen:
             continue
         alike = sum(name == plot.name for name, _ in seen)
@@ -58,7 +59,7 @@ def pairs(experiment: ExperimentView) -> list[MetricPair]:
     return found
 
 
-def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> Plot | None:
+def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str], known: Metrics) -> Plot | None:
     """One figure of two metrics; None where no sweep point has both.
 
     Lines, names and colours are those of all points, so that a point left out changes nothing of the others.
@@ -74,7 +75,7 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
     from matplotlib.figure import Figure
 
     reaches = [
-        marks_and_axes.reach([found[side] for found in filled], bounds=style.bounds(metric))
+        marks_and_axes.reach([found[side] for found in filled], bounds=known[metric].bounds)
         for side, metric in enumerate((pair.x, pair.y))
     ]
     figure = Figure(figsize=(7.4, 4.6), layout="constrained")
@@ -91,8 +92,8 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str]) -> 
             look = {"colour": style.COLOURS[colour], "marker": style.MARKERS[number % 8], "dash": DASHES[place % 4]}
             _group(axes, here, name, **look)
             drawn.append((here, style.COLOURS[colour]))
-    axes.set_xlabel(style.with_unit(pair.x, log=_log(reaches[0])))
-    axes.set_ylabel(style.with_unit(pair.y, log=_log(reaches[1])))
+    axes.set_xlabel(known[pair.x].label(log=_log(reaches[0])))
+    axes.set_ylabel(known[pair.y].label(log=_log(reaches[1])))
     if len(groups) > 1 and len(groups) <= 12:
         figure.legend(loc="outside right upper")
     if pair.title:

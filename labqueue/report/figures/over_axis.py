@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labqueue.domain.declarations import Quantity
 from labqueue.report.figures import marks_and_axes, style
 from labqueue.report.figures.style import Plot, slug
 from labqueue.report.figures.sweep_points import Cell, Point, cell, grouped, levels, lost_words, names, wrapped
@@ -25,16 +26,16 @@ class Line:
     cells: list[Cell]
 
 
-def over_key(metric: str, key: str, others: Sequence[str], points: Sequence[Point]) -> Plot | None:
+def over_key(metric: Quantity, key: str, others: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric over a key, a line per combination of ``others`` (averaged over the rest and, where
     they are more than the colours, over all); None without a value."""
     values = levels(key, points)
-    lines = _lines(metric, key, values, others, points)
+    lines = _lines(metric.name, key, values, others, points)
     pooled = len(lines) > len(style.COLOURS)
     if pooled:
-        lines = _lines(metric, key, values, [], points)
+        lines = _lines(metric.name, key, values, [], points)
     cells = [each for line in lines for each in line.cells]
-    found = marks_and_axes.reach(cells, edge=any(each.lost for each in cells), bounds=style.bounds(metric))
+    found = marks_and_axes.reach(cells, edge=any(each.lost for each in cells), bounds=metric.bounds)
     if found is None:
         return None
     from matplotlib.figure import Figure
@@ -49,24 +50,24 @@ def over_key(metric: str, key: str, others: Sequence[str], points: Sequence[Poin
         _draw(axes, line, places, number, len(lines), log=log, joined=numeric)
     style.place(axes, values, places, log=log, labels=[style.short(level) for level in values])
     axes.set_xlabel(f"{key}{' (log scale)' if log else ''}")
-    axes.set_ylabel(style.with_unit(metric, log=found[2]))
+    axes.set_ylabel(metric.label(log=found[2]))
     if len(lines) > 1 and any(line.name for line in lines):
         figure.legend(loc="outside right upper", title=text(", ".join(others), 34), alignment="left")
     averaged = f", averaged over {', '.join(others)} within each seed" if pooled else ""
     caption = (
-        f"Last {metric} over {key}: one pale mark per seed{averaged}; {'joined' if numeric else 'large'} marks are "
-        f"means over seeds, bars their 95 % t intervals (none with one seed).{lost_words(cells)}"
+        f"Last {metric.name} over {key}: one pale mark per seed{averaged}; {'joined' if numeric else 'large'} marks "
+        f"are means over seeds, bars their 95 % t intervals (none with one seed).{lost_words(cells)}"
         f"{marks_and_axes.clipped(cells, found)}"
     )
     svg, png = style.save(figure)
-    name = f"{slug(metric)}_over_{slug(key)}"
-    return Plot(name, f"{metric} over {key}", caption, svg, png, "axes", metrics=(metric,))
+    name = f"{slug(metric.name)}_over_{slug(key)}"
+    return Plot(name, f"{metric.name} over {key}", caption, svg, png, "axes", metrics=(metric.name,))
 
 
-def over_points(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
+def over_points(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric at each of a few sweep points, by name; None without a value."""
-    cells = [cell(point.runs, metric) for point in points]
-    found = marks_and_axes.reach(cells, edge=any(each.lost for each in cells), bounds=style.bounds(metric))
+    cells = [cell(point.runs, metric.name) for point in points]
+    found = marks_and_axes.reach(cells, edge=any(each.lost for each in cells), bounds=metric.bounds)
     if found is None:
         return None
     from matplotlib.figure import Figure
@@ -80,22 +81,30 @@ def over_points(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Pl
     axes.set_yticks(range(len(points)), [wrapped(label) for label in labels])
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(style.with_unit(metric, log=found[2]))
+    axes.set_xlabel(metric.label(log=found[2]))
     caption = (
-        f"Last {metric} at each sweep point: one pale mark per seed, the mean and its 95 % t interval (none with one "
-        f"seed).{lost_words(cells)}{marks_and_axes.clipped(cells, found)}"
+        f"Last {metric.name} at each sweep point: one pale mark per seed, the mean and its 95 % t interval (none with "
+        f"one seed).{lost_words(cells)}{marks_and_axes.clipped(cells, found)}"
     )
     svg, png = style.save(figure)
-    return Plot(f"{slug(metric)}_points", f"{metric} by sweep point", caption, svg, png, "axes", metrics=(metric,))
+    return Plot(
+        f"{slug(metric.name)}_points",
+        f"{metric.name} by sweep point",
+        caption,
+        svg,
+        png,
+        "axes",
+        metrics=(metric.name,),
+    )
 
 
-def scattered(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
+def scattered(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric at many sweep points over each of up to four keys; None without a value."""
-    cells = [cell(point.runs, metric) for point in points]
+    cells = [cell(point.runs, metric.name) for point in points]
     found = marks_and_axes.reach(
         [Cell({0: each.mean}) for each in cells if each.values],
         edge=any(each.lost for each in cells),
-        bounds=style.bounds(metric),
+        bounds=metric.bounds,
     )
     if found is None:
         return None
@@ -123,10 +132,18 @@ def scattered(metric: str, keys: Sequence[str], points: Sequence[Point]) -> Plot
         axes.set_xlabel(key)
         marks_and_axes.scale(axes, "y", found)
         if not number:
-            axes.set_ylabel(style.with_unit(metric, log=found[2]))
-    caption = f"Last {metric} of every sweep point, the mean over its seeds, over each key.{lost_words(cells)}"
+            axes.set_ylabel(metric.label(log=found[2]))
+    caption = f"Last {metric.name} of every sweep point, the mean over its seeds, over each key.{lost_words(cells)}"
     svg, png = style.save(figure)
-    return Plot(f"{slug(metric)}_scattered", f"{metric} over each key", caption, svg, png, "axes", metrics=(metric,))
+    return Plot(
+        f"{slug(metric.name)}_scattered",
+        f"{metric.name} over each key",
+        caption,
+        svg,
+        png,
+        "axes",
+        metrics=(metric.name,),
+    )
 
 
 def _lines(metric: str, key: str, values: list[Any], others: Sequence[str], points: Sequence[Point]) -> list[Line]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labqueue.domain.declarations import Quantity
 from labqueue.domain.measured import averageable
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
@@ -43,9 +44,9 @@ class Arm:
         return math.fsum(values[-1] for _, values in self.lines) / len(self.lines)
 
 
-def curves(metric: str, runs: Sequence[RunView], axes: Sequence[str], series: SeriesReader) -> list[Plot]:
+def curves(metric: Quantity, runs: Sequence[RunView], axes: Sequence[str], series: SeriesReader) -> list[Plot]:
     """One figure of the metric over steps; none when no run has two points of it."""
-    arms = _arms(metric, runs, axes, series)
+    arms = _arms(metric.name, runs, axes, series)
     if not arms:
         return []
     keys = varied(axes, arms)
@@ -94,7 +95,7 @@ def _numeric(key: str, arms: Sequence[Arm]) -> bool:
     return all(is_number(arm.at(key)) for arm in arms)
 
 
-def _panels(metric: str, arms: Sequence[Arm], colour: str | None, facets: Sequence[str]) -> Plot:
+def _panels(metric: Quantity, arms: Sequence[Arm], colour: str | None, facets: Sequence[str]) -> Plot:
     from matplotlib.figure import Figure
 
     found: dict[str, list[Arm]] = {}
@@ -118,7 +119,7 @@ def _panels(metric: str, arms: Sequence[Arm], colour: str | None, facets: Sequen
     for number in range(len(groups), rows * columns):
         grid[number // columns][number % columns].set_visible(False)
     figure.supxlabel("step", fontsize=10)
-    figure.supylabel(style.with_unit(metric, log=_log(arms)), fontsize=10)
+    figure.supylabel(metric.label(log=_log(arms)), fontsize=10)
     if colour:
         handles = [
             _handle(wrapped(value) if colour == BY_POINT else style.short(value, 20), *paint[exact(value)])
@@ -128,7 +129,7 @@ def _panels(metric: str, arms: Sequence[Arm], colour: str | None, facets: Sequen
     return _finish(metric, figure, arms, "")
 
 
-def _picked(metric: str, arms: Sequence[Arm], keys: Sequence[str]) -> Plot:
+def _picked(metric: Quantity, arms: Sequence[Arm], keys: Sequence[str]) -> Plot:
     """Too many sweep points to name: a few, evenly spaced by their last value, before the rest in grey."""
     from matplotlib.figure import Figure
 
@@ -145,7 +146,7 @@ def _picked(metric: str, arms: Sequence[Arm], keys: Sequence[str]) -> Plot:
         handles.append(_handle(name, style.shades(PICKED)[number], "-"))
     _scale(axes, arms)
     axes.set_xlabel("step")
-    axes.set_ylabel(style.with_unit(metric, log=_log(arms)))
+    axes.set_ylabel(metric.label(log=_log(arms)))
     figure.legend(handles=handles[::-1], loc="outside right upper", fontsize=8, labelspacing=0.9, alignment="left")
     note = (
         f" {PICKED} of {len(arms)} sweep points in colour, evenly spaced by their last value; "
@@ -154,14 +155,14 @@ def _picked(metric: str, arms: Sequence[Arm], keys: Sequence[str]) -> Plot:
     return _finish(metric, figure, arms, note)
 
 
-def _finish(metric: str, figure: Any, arms: Sequence[Arm], note: str) -> Plot:
+def _finish(metric: Quantity, figure: Any, arms: Sequence[Arm], note: str) -> Plot:
     seeds = {len(arm.lines) for arm in arms}
     bands = "line: mean over seeds, band: lowest to highest seed" if max(seeds) > 1 else "one seed, so no band"
     count = f"{min(seeds)}–{max(seeds)}" if len(seeds) > 1 else str(max(seeds))
-    caption = f"{metric} over steps; {bands} (seeds per sweep point: {count}).{note}"
+    caption = f"{metric.name} over steps; {bands} (seeds per sweep point: {count}).{note}"
     svg, png = style.save(figure)
-    name = f"{style.slug(metric)}_curves"
-    return Plot(name, f"{metric} over steps", caption, svg, png, "curves", metrics=(metric,))
+    name = f"{style.slug(metric.name)}_curves"
+    return Plot(name, f"{metric.name} over steps", caption, svg, png, "curves", metrics=(metric.name,))
 
 
 def _paint(colour: str | None, arms: Sequence[Arm]) -> dict[str, tuple[Any, str]]:

@@ -1,4 +1,4 @@
-"""How figures look and are saved: units, colours, fonts, file formats. Knows no experiment."""
+"""How figures look and are saved: colours, fonts, file formats. Knows no experiment."""
 
 from __future__ import annotations
 
@@ -33,35 +33,6 @@ WIDE_FONTS = (
     *("Microsoft YaHei", "SimHei", "Yu Gothic", "MS Gothic", "Malgun Gothic"),
 )
 """Fonts for letters that DejaVu lacks, used where the machine has one: of Linux, of macOS, of Windows."""
-
-LOSS = r"(^|_)loss(_|$)|(^|_)nll(_|$)"
-"""Metrics that are a mean negative log-likelihood: never below 0."""
-
-UNITS = (
-    (r"_step$|^steps_to_|(^|_)steps$", "step"),
-    (r"^(diverged|overfit)$", "1 is yes"),
-    (r"^(gap|overfit_rise)$", "nats/token"),
-    (r"(^|_)perplexity$|^update_norm$|^stable_rank$", ""),
-    (r"(^|_)tokens_per_(second|s)$", "tokens/s"),
-    (r"_per_s(econd)?$", "1/s"),
-    (r"(_|^)(s|seconds)$", "s"),
-    (r"_ms$", "ms"),
-    (r"_gib$", "GiB"),
-    (r"_mib$", "MiB"),
-    (LOSS, "nats/token"),
-    (r"(^|_)(entropy|kl)(_|$)", "nats"),
-    (r"(^|_)(bits|bpc|bpb)(_|$)", "bits"),
-    (r"(^|_)(accuracy|acc|exact|score|fraction|share)(_|$)", "fraction"),
-)
-"""Units by how a metric is called; the first pattern that matches. A metric that has none, or matches none, is shown
-bare."""
-
-BOUNDS = {
-    "fraction": (0.0, 1.0),
-    "1 is yes": (0.0, 1.0),
-    **dict.fromkeys(("tokens/s", "1/s", "s", "ms", "GiB", "MiB", "step"), (0.0, math.inf)),
-}
-"""Between which values a unit can lie; of another unit nothing is known: a gap of losses has a sign."""
 
 LOOK: dict[str, Any] = {
     "font.size": 9.5,
@@ -108,22 +79,6 @@ class Plot:
 def slug(name: str) -> str:
     """A file name from any name: letters, digits, dot and dash; at most 60 characters."""
     return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:60] or "_"
-
-
-def unit(metric: str) -> str:
-    """``nats/token`` of ``eval_loss``; an empty text where a metric has none, or none that is known."""
-    return next((found for pattern, found in UNITS if re.search(pattern, metric)), "")
-
-
-def with_unit(metric: str, *, log: bool = False) -> str:
-    """``eval_loss (nats/token, log scale)``; the bare name of a metric without a known unit on a linear scale."""
-    found = ", ".join(part for part in (unit(metric), "log scale" if log else "") if part)
-    return f"{metric} ({found})" if found else metric
-
-
-def bounds(metric: str) -> tuple[float, float]:
-    """The least and the largest value that a metric can have, as far as its unit says; a loss has none below 0."""
-    return BOUNDS.get(unit(metric), (0.0 if re.search(LOSS, metric) else -math.inf, math.inf))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from labqueue.domain.declarations import DIVERGED
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
 from labqueue.report.statistics import intervals
@@ -81,7 +82,7 @@ def cell(runs: Sequence[RunView], metric: str) -> Cell:
             values.setdefault(run.seed, []).append(last)
     return Cell(
         {seed: math.fsum(found) / len(found) for seed, found in values.items()},
-        frozenset(run.seed for run in runs if run.outcome == "succeeded" and (last_value(run, "diverged") or 0) > 0.5),
+        frozenset(run.seed for run in runs if run.outcome == "succeeded" and (last_value(run, DIVERGED) or 0) > 0.5),
         tuple(run.outcome for run in runs if run.outcome in LOST),
         sum(run.outcome == "succeeded" and last_value(run, metric) is None for run in runs),
     )

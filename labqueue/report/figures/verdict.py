@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from labqueue.domain.declarations import Metrics, Quantity
 from labqueue.domain.measured import averageable, exponential
 from labqueue.report.figures import marks_and_axes, style
 from labqueue.report.figures.style import Plot
@@ -23,7 +24,7 @@ LOST_FROM = marks_and_axes.LOG_FROM / 3
 """As ``marks.LOG_FROM``, where some of the arms count as lost. Assumption."""
 
 
-def verdict_plot(judgement: Judgement) -> Plot | None:
+def verdict_plot(judgement: Judgement, known: Metrics) -> Plot | None:
     """Two panels; None where no seed has a value, since an empty frame says less than the sentence does."""
     evidence = judgement.evidence
     if evidence is None or not evidence.sample:
@@ -32,7 +33,7 @@ def verdict_plot(judgement: Judgement) -> Plot | None:
 
     figure = Figure(figsize=(8.2, 3.3), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
-    _arms(left, evidence)
+    _arms(left, evidence, known[evidence.metric])
     _estimate(right, evidence)
     verdict = judgement.verdict
     figure.suptitle(f"{verdict.id}: {verdict.verdict} (n = {verdict.n})", fontsize=11, x=0.01, ha="left")
@@ -46,10 +47,10 @@ def verdict_plot(judgement: Judgement) -> Plot | None:
     return Plot(f"verdict_{verdict.id}", verdict.claim, caption, svg, png, "verdicts", verdict.id)
 
 
-def _arms(axes: Axes, evidence: Evidence) -> None:
+def _arms(axes: Axes, evidence: Evidence, metric: Quantity) -> None:
     names = list(evidence.arms)
     if len(names) == 1:
-        axes.set_ylabel(evidence.measure or style.with_unit(evidence.metric))
+        axes.set_ylabel(evidence.measure or metric.label())
         _seeds(axes, evidence, names[0])
         return
     at = evidence.positions if evidence.positions and len(evidence.positions) == len(names) else None
@@ -65,7 +66,7 @@ def _arms(axes: Axes, evidence: Evidence) -> None:
     for x, y, name in zip(places, means, names, strict=True):
         face = "white" if evidence.lost.get(name) else style.COLOURS[0]
         axes.plot([x], [y], "D", color=style.COLOURS[0], mfc=face, ms=6, zorder=3)
-    _height(axes, evidence)
+    _height(axes, evidence, metric)
     if at:
         style.place(axes, at, at, log=log, labels=[style.short(value) for value in at])
         axes.set_xlabel(f"{evidence.axis}{' (log scale)' if log else ''}")
@@ -76,18 +77,18 @@ def _arms(axes: Axes, evidence: Evidence) -> None:
         axes.set_xticks(places, ["\n".join(textwrap.wrap(n, wide, max_lines=3, placeholder="…")) for n in names])
 
 
-def _height(axes: Axes, evidence: Evidence) -> None:
+def _height(axes: Axes, evidence: Evidence, metric: Quantity) -> None:
     """A log scale where the arms are as far apart as ``marks.LOG_FROM`` says, or lost ones a third as far: they have no
     part in the test, and where they end at 2 a difference of 0.06 is no line."""
     values = evidence.values()
     low, high = min(values), max(values)
-    most = math.inf if evidence.measure else style.bounds(evidence.metric)[1]
+    most = math.inf if evidence.measure else metric.bounds[1]
     log = low > 0 and high >= (LOST_FROM if evidence.lost else marks_and_axes.LOG_FROM) * low and most == math.inf
     if log:
         room = exponential(0.06 * (math.log(high) - math.log(low)))  # high / low itself may leave the floats
         marks_and_axes.scale(axes, "y", (low / room, high * room, True))
     measure = f"{evidence.measure}{' (log scale)' if log else ''}" if evidence.measure else ""
-    axes.set_ylabel(measure or style.with_unit(evidence.metric, log=log))
+    axes.set_ylabel(measure or metric.label(log=log))
 
 
 def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:

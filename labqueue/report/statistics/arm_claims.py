@@ -107,7 +107,8 @@ def _threshold(test: Threshold, axes: Sequence[str], runs: Sequence[RunView], se
 def _relative(reading: Reading, metric: str) -> Reading:
     if reading.value is None:
         return reading
-    first = reading.run.metrics[metric].first
+    known = reading.run.metrics.get(metric)
+    first = None if known is None else known.first  # what the lab measures of a run has a last value only
     if not first:
         why = "null" if first is None else "0"
         return Reading(reading.run, None, f"cannot be related to its first {metric}, which is {why}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labqueue.domain.declarations import DIVERGED
 from labqueue.domain.spec.predictions import BestAt, Trend
 from labqueue.domain.views import RunView
 from labqueue.report.statistics import intervals
@@ -178,13 +179,13 @@ def _duel(
     after looking (Bonferroni times k). Estimate, interval and sample are those of the comparison that decides p.
 
     Diverged is an outcome, never the best. A value at which every result diverged is beaten without a test. For
-    ``best_at`` a run whose metric ``diverged`` is 1 has lost its seed, too (``domain.loss_curve``): a value that lost a
-    seed beats none, and is tested on its other seeds when it is to be beaten. Those seeds are a valid sample of the
-    runs that do not diverge, and leaving the lost ones out favours the value that lost them.
+    ``best_at`` a run whose metric ``diverged`` is 1 has lost its seed, too: a value that lost a seed beats none,
+    and is tested on its other seeds when it is to be beaten. Those seeds are a valid sample of the runs that do not
+    diverge, and leaving the lost ones out favours the value that lost them.
     """
     best_at = isinstance(test, BestAt)
     # A claim about divergence itself is about the numbers 0 and 1.
-    rule = best_at and test.metric != "diverged"
+    rule = best_at and test.metric != DIVERGED
     fallen = {
         name: {reading.run.id: reading.run.seed for reading in readings if rule and _by_rule(reading)}
         for name, (_, readings) in arms.items()
@@ -274,7 +275,7 @@ def _minus(panel: Panel, one: str, other: str, seeds: Sequence[int]) -> dict[int
 
 def _by_rule(reading: Reading) -> bool:
     """Whether a run ended with numbers, but has diverged by the rule of its curve."""
-    return (last_value(reading.run, "diverged") or 0.0) > 0.5
+    return (last_value(reading.run, DIVERGED) or 0.0) > 0.5
 
 
 def _by_rule_said(lost: dict[str, set[int]], beaten: Sequence[str]) -> list[str]:

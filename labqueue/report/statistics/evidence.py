@@ -24,7 +24,7 @@ class Evidence:
 
     metric: str
     quantity: str
-    """What the estimate is, in words: ``eval_loss of lora.rank=16 minus lora.rank=64``."""
+    """What the estimate is, in words: ``value of depth=16 minus depth=64``."""
     claimed: str
     """What the claim asks of it: ``between −0.02 and 0.02``."""
     region: Region

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from labqueue.domain.declarations import OF_EVERY_RUN
 from labqueue.domain.measured import averageable
 from labqueue.domain.text import one_line
 from labqueue.domain.views import RunView
+from labqueue.report import declarations
 
 MISSING = object()
-
-COMPUTED_IN = "dtype"
-"""The parameter that says in which type of number a run computes: runs of several are not pooled without a word."""
 
 
 class SeriesReader(Protocol):
@@ -70,9 +69,13 @@ class Panel:
 
 
 def last_value(run: RunView, metric: str) -> float | None:
-    """The last value of a succeeded run; None where it is no number that can be averaged."""
-    known = run.metrics.get(metric) if run.outcome == "succeeded" else None
-    return known.last if known and averageable(known.last) else None
+    """The last value of a succeeded run, of the lab's own where its kind recorded none; None where it is no number that
+    can be averaged."""
+    if run.outcome != "succeeded":
+        return None
+    known = run.metrics.get(metric)
+    last = lab_value(run, metric) if known is None else known.last
+    return last if averageable(last) else None
 
 
 def effective(run: RunView, key: str) -> Any:
@@ -127,13 +130,13 @@ def is_number(value: Any) -> bool:
 
 
 def label(where: Mapping[str, Any]) -> str:
-    """``lora.rank=16, lora.scaling=rslora``; "all runs" for an empty choice."""
+    """``net.depth=16, net.act=relu``; "all runs" for an empty choice."""
     return ", ".join(f"{key}={text(value)}" for key, value in where.items()) or "all runs"
 
 
 def apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str, str]:
     """Two choices by what tells them apart, and what they have in common in words of its own, which may be empty:
-    ``("warmup_steps=0", "warmup_steps=10", " (learning_rate=0.01)")``."""
+    ``("depth=2", "depth=4", " (rate=0.01)")``."""
     common = {key for key, value in a.items() if key in b and same(value, b[key])}
     if len(common) in (len(a), len(b)):  # one of them would have no name left
         return label(a), label(b), ""
@@ -145,7 +148,7 @@ def apart(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def metric_name(metric: str, at: int | str) -> str:
-    """``eval_loss``, ``eval_loss at step 40``, ``first eval_loss``."""
+    """``value``, ``value at step 40``, ``first value``."""
     return metric if at == "last" else f"{metric} at step {at}" if isinstance(at, int) else f"{at} {metric}"
 
 
@@ -161,7 +164,8 @@ def read(run: RunView, metric: str, at: int | str, series: SeriesReader) -> Read
         return Reading(run, None, problem)
     known = run.metrics.get(metric)
     if known is None or not known.points:
-        return Reading(run, None, f"recorded no {metric}")
+        own = lab_value(run, metric) if at == "last" else None
+        return Reading(run, own, "" if own is not None else f"recorded no {metric}")
     if isinstance(at, str):
         value = {"first": known.first, "last": known.last, "min": known.min, "max": known.max}[at]
         where = f"its {at} {metric} is null"
@@ -180,6 +184,14 @@ def read(run: RunView, metric: str, at: int | str, series: SeriesReader) -> Read
     if not averageable(value):
         return Reading(run, None, f"has a {metric} of {value:.4g}, too large to be averaged")
     return Reading(run, value)
+
+
+def lab_value(run: RunView, metric: str) -> float | None:
+    """What the lab itself knows of a run under a metric's name (``OF_EVERY_RUN``); None where it knows nothing."""
+    if metric not in OF_EVERY_RUN:
+        return None
+    found = len(run.attempts) if metric == "attempts" else getattr(run, metric)
+    return float(found) if averageable(found) else None
 
 
 def unusable(run: RunView) -> str:
@@ -208,8 +220,10 @@ def collect(arms: Mapping[str, Sequence[Reading]], named: set[str], axes: Sequen
     if tied:
         panel.problems.append(f"{', '.join(tied)} changes together with {', '.join(sorted(named))}")
     matched = [key for key in others if key not in tied]
-    types = sorted({str(kind) for run in involved if (kind := effective(run, COMPUTED_IN)) is not MISSING})
-    if len(types) > 1 and COMPUTED_IN not in named:
+    # Runs computed in several types of number are not pooled without a word.
+    keys = declarations.computed_in(run.kind for run in involved)
+    types = sorted({str(type_) for run in involved for key in keys if (type_ := effective(run, key)) is not MISSING})
+    if len(types) > 1 and not keys & named:
         panel.problems.append(f"runs computed in {' and in '.join(types)} are pooled")
     table: dict[str, dict[tuple[int, str], list[Reading]]] = {}
     for name, readings in arms.items():

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from labqueue.domain import loss_curve
+from labqueue.kinds.finetune import loss_curve
 
 
 def curve(values: list[float], every: int = 10) -> list[loss_curve.Point]:

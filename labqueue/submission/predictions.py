@@ -1,0 +1,95 @@
+"""Whether the predictions, the search and the plots of a spec can be served by what its runs will be and record: asked
+at submission, when a mistake is still cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from labqueue.domain.canonical import canonical
+from labqueue.domain.declarations import OF_EVERY_RUN
+from labqueue.domain.errors import nearest
+from labqueue.domain.kind import Kind, Params
+from labqueue.domain.spec.predictions import TESTS
+from labqueue.domain.spec.schema import Spec
+from labqueue.domain.spec.sweep import axes
+from labqueue.store.runs.eligibility import matches
+from labqueue.submission.specfile import Source
+
+
+def check(spec: Spec, seen: list[tuple[dict[str, Any], dict[str, Any]]], source: Source) -> None:
+    """A prediction that can match no run is a typing error, and would be found only in the morning.
+
+    ``seen`` are the varied keys and all parameters of each run; of a search, of those that are known.
+
+    Raises:
+        LabError: a prediction names a point that no run has, or an axis that is not varied.
+    """
+    searching = spec.sweep.search if spec.sweep else None
+    space = searching.space if searching else {}
+    for at, prediction in enumerate(spec.predictions):
+        for name, where in prediction.test.selections():
+            known = {key: value for key, value in where.items() if key not in space}
+            held = searching is None or all(searching.holds(key, where[key]) for key in where if key in space)
+            if not held or not any(matches(known, varied, values) for varied, values in seen):
+                choices = "; ".join(sorted({canonical(varied) for varied, _ in seen})[:6])
+                raise source.error(
+                    f"prediction {prediction.id!r}: {name} {canonical(where)} matches no run of the sweep; "
+                    f"its points are: {choices}",
+                    f"predictions.{at}",
+                )
+        over = getattr(prediction.test, "over", None)
+        if over is not None and over not in axes(spec.sweep):
+            words = f"prediction {prediction.id!r} is over {over!r}, which is not varied"
+            raise source.error(f"{words}: {nearest(over, axes(spec.sweep))}", f"predictions.{at}")
+
+
+def check_metrics(spec: Spec, kind: Kind, runs: Sequence[Params], source: Source) -> None:
+    """A metric that no run records is a typing error as well; so is a search that looks for the worst.
+
+    ``runs`` are the parameters of the runs; of a search, of those that are known. Names of a kind that makes them
+    freely, or declares none, are not checked.
+
+    Raises:
+        LabError: a prediction, the search or a plot names a metric that the kind does not declare, or that of these
+            runs none records; or the search goes against the declared direction.
+    """
+    made = _made(kind, runs)
+    for what, name, key in _named(spec):
+        # A search reads what the kind records alone.
+        of_lab = name in OF_EVERY_RUN and not key.startswith("sweep.")
+        if not of_lab and not kind.metrics.records(name, made):
+            raise source.error(
+                f"{what} names the metric {name!r}, which no run of the kind {kind.name!r} records: "
+                f"{nearest(name, kind.metrics.known(made))}",
+                key,
+            )
+    search = spec.sweep.search if spec.sweep else None
+    better = kind.metrics[search.metric].better if search else None
+    wanted = {"lower": "minimize", "higher": "maximize", None: None}[better]
+    if search and wanted is not None and search.direction != wanted:
+        raise source.error(
+            f"the search would {search.direction} {search.metric!r}, of which {better} is better, as the kind "
+            f"{kind.name!r} declares it: set direction: {wanted}",
+            "sweep.search.direction",
+        )
+
+
+def _made(kind: Kind, runs: Sequence[Params]) -> Collection[str] | None:
+    """The names that the runs record of the kind's families; None where the kind does not say."""
+    named = [kind.family_metrics(params) for params in runs]
+    if any(names is None for names in named):
+        return None
+    return sorted({name for names in named for name in names or ()})
+
+
+def _named(spec: Spec) -> Iterator[tuple[str, str, str]]:
+    """What names a metric, the metric, and its dotted key in the spec."""
+    for at, prediction in enumerate(spec.predictions):
+        test = next(name for name in TESTS if getattr(prediction, name) is not None)
+        yield f"prediction {prediction.id!r}", prediction.test.metric, f"predictions.{at}.{test}.metric"
+    if spec.sweep and spec.sweep.search:
+        yield "the search", spec.sweep.search.metric, "sweep.search.metric"
+    for at, plot in enumerate(spec.plots):
+        yield f"plot {at + 1}", plot.x, f"plots.{at}.x"
+        yield f"plot {at + 1}", plot.y, f"plots.{at}.y"
