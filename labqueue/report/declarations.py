@@ -1,6 +1,7 @@
 """What the kinds of reported runs declare of their metrics and artifacts. A report needs none of it to be whole.
 
-Runs outlive kinds: of one that is not here any more, or cannot be used, metrics are shown without unit and direction.
+Runs outlive kinds: of one that is not here any more, or cannot be used, metrics are shown without unit and direction,
+and tables that it would call samples are listed only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from labqueue.domain.declarations import ArtifactUse, Metrics, Quantity
 from labqueue.domain.errors import LabError
 from labqueue.domain.views import RunView
+
+_BARE = "metrics are shown without units, tables that runs left by name alone"
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ def of(name: str) -> Declarations:
     try:
         kind = kinds.get(name)
     except LabError as error:
-        return Declarations(lacks=f"metrics are shown without units: {error}")
+        return Declarations(lacks=f"{_BARE}: {error.message}")
     except Exception as error:  # a module of somebody else's: a library that is not here, say
-        return Declarations(lacks=f"metrics are shown without units: the kind {name!r} cannot be imported: {error}")
+        return Declarations(lacks=f"{_BARE}: the kind {name!r} cannot be imported: {error}")
     return Declarations(kind.metrics, kind.artifacts, kind.computed_in)
 
 

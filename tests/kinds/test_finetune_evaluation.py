@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from labqueue import kinds
 from labqueue.domain.artifacts import Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
 from labqueue.kinds import finetune
@@ -58,6 +59,20 @@ def test_each_loss_is_measured_at_every_evaluation_and_each_score_when_asked(fin
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["letters", "sums", "text"]
     assert [row[3] for row in table.rows] == [4, 40, 2]
+
+
+def test_a_run_records_what_its_kind_declares_and_of_each_family_what_its_parameters_say(
+    finished: MemoryRecorder,
+) -> None:
+    kind = kinds.get("finetune")
+    made = kind.family_metrics(params())
+    assert made is not None
+    assert [name for name in finished.metrics if not kind.metrics.records(name, made)] == []
+    assert set(made) <= set(finished.metrics)
+    assert set(finished.artifacts) <= set(kind.artifacts)
+    for name, points in finished.metrics.items():
+        least, most = kind.metrics[name].bounds
+        assert all(value is None or least <= value <= most for value in points.values()), name
 
 
 def test_what_is_measured_is_never_trained_on(finished: MemoryRecorder) -> None:

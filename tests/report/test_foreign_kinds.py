@@ -205,7 +205,7 @@ def test_a_report_of_a_kind_that_is_gone_is_whole_and_says_why_it_has_no_units()
     assert "distance (km)" not in text
     assert "distance" in text
     left_out = text.split("## Left out")[1].split("## ")[0]
-    assert "metrics are shown without units: unknown kind 'glider'" in left_out
+    assert "metrics are shown without units, tables that runs left by name alone: unknown kind 'glider'" in left_out
 
 
 def test_a_report_of_a_kind_whose_library_is_gone_is_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
