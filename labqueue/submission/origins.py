@@ -17,7 +17,7 @@ from labqueue.domain.kind import Params
 from labqueue.domain.spec import assign
 from labqueue.store.db import Database
 from labqueue.store.runs import inputs
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.needs import matches
 from labqueue.submission.plan import Plan
 
 DEEPEST = 16

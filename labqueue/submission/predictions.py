@@ -8,7 +8,7 @@ from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import nearest
 from labqueue.domain.spec import Spec
 from labqueue.domain.sweep import axes
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.needs import matches
 from labqueue.submission.specfile import Source
 
 

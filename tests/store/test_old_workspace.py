@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from labqueue.domain.canonical import Canonical
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.runs.jobs import NewJob, NewRun, Submitted, add_jobs
+from labqueue.system import clock, processes
 from tests import own_kinds
 from tests.attempt.test_inputs import MAKER, TAKER
 from tests.commands import REPOSITORY, call
@@ -24,10 +27,10 @@ from tests.conftest import Lab
 DATA = REPOSITORY / "tests" / "data"
 SAID: dict[str, Any] = json.loads((DATA / "workspace_0001.json").read_text())
 
-RENAMED: dict[tuple[str, str], str] = {}
+RENAMED: dict[tuple[str, str], str] = {("runs", "token"): "attempt"}
 """(table, column) of version 1 and the column's name now."""
 
-DROPPED: dict[str, set[str]] = {}
+DROPPED: dict[str, set[str]] = {"runs": {"wait_code", "wait_text"}}
 """Columns of version 1 that are kept elsewhere now."""
 
 
@@ -87,6 +90,49 @@ def test_what_waited_in_an_old_workspace_still_runs(old: Lab) -> None:
     assert outcomes == expected
     waiting = {run["id"]: run["waiting"]["code"] for run in call(old, "status", "--json").json["queued"]}
     assert waiting == {27: "needs", 28: "needs", 33: "paused"}
+
+
+def process_at(path: Path) -> subprocess.Popen[str]:
+    """A process that has a database open, as a worker has."""
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM runs').fetchone(); "
+    program += "print('open', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+WHO = {
+    "the worker on cpu": "UPDATE workers SET boot_id = ?, pid = ?, pid_start = ? WHERE ended_at IS NULL",
+    "run 37": "UPDATE attempts SET boot_id = ?, pid = ?, pid_start = ? WHERE finished_at IS NULL",
+}
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_an_old_workspace_is_not_migrated_under_whoever_still_works_in_it(lab: Lab, who: str) -> None:
+    path = restored(lab.settings.database)
+    process = process_at(path)
+    try:
+        connection = sqlite3.connect(path)
+        changed = connection.execute(WHO[who], (clock.boot_id(), process.pid, processes.start_of(process.pid)))
+        assert changed.rowcount == 1
+        connection.commit()
+        connection.close()
+        before = contents(path)
+        for words in (("submit", lab.spec()), ("worker", "--drain", "--device", "cpu")):
+            refused = call(lab, *words)
+            assert refused.code == 2
+            assert "still in use" in refused.err
+            assert who in refused.err
+            assert f"process id {process.pid}, since 2026-11-27T" in refused.err
+            assert len(refused.err.strip().splitlines()) == 1
+        assert contents(path) == before
+        assert not lab.settings.backups.exists()
+    finally:
+        process.communicate("")
+    create_or_migrate(path).close()
+    assert contents(path)["runs"][0]["attempt"] == 1
 
 
 def resubmitted(db: Database, job: int) -> Submitted:
