@@ -62,7 +62,7 @@ def fill(root: Path) -> None:
     claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None
     points = [(name, step, step / 7) for name in NAMES for step in range(POINTS)]
-    results.flush(db, claim.run_id, claim.token, [*points, ("nan", 1, None)], None, [])
+    results.flush(db, claim.ref, [*points, ("nan", 1, None)], None, [])
     left = Settings(root).run("drill", claim.run_id) / "größe.txt"
     left.parent.mkdir(parents=True)
     left.write_text("left behind")
@@ -71,9 +71,9 @@ def fill(root: Path) -> None:
         "sha256": sha256(left),
         "bytes": left.stat().st_size,
     }
-    results.add_artifact(db, claim.run_id, claim.token, name="größe", type="file", **about)
+    results.add_artifact(db, claim.ref, name="größe", type="file", **about)
     control.cancel(db, str(claim.run_id))
-    attempts.end(db, claim.run_id, claim.token, Ending.CANCELLED, "enough")
+    attempts.end(db, claim.ref, Ending.CANCELLED, "enough")
     db.close()
 
 

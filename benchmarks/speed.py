@@ -8,6 +8,7 @@ only ever adds to a time. Wall time decides; processor time (user and system) is
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import resource
@@ -24,6 +25,7 @@ from huey import SqliteHuey
 
 from labqueue.settings import Settings
 from labqueue.store.db import open_existing
+from labqueue.store.runs import attempts, control, results
 from labqueue.submission import plan as planning
 from labqueue.submission import specfile, submit
 
@@ -35,6 +37,11 @@ ROUNDS = 5
 
 MANY = 10_000
 """Runs of a large sweep, and enqueues of its peer."""
+
+WAITING = 50_000
+"""Runs that wait while claims are measured."""
+
+CLAIMS = 200
 
 DRILL = "name: {name}\nkind: drill\nparams: {{steps: {steps}, step_s: {step_s}}}\n"
 missed: list[str] = []
@@ -132,6 +139,43 @@ def submitting(root: Path) -> None:
     report(f"submit {MANY:,} runs / {MANY:,} Huey enqueues", many.wall_s / peers.wall_s, "×", 1 / 5, words)
 
 
+def claiming(root: Path) -> None:
+    """A claim while 50,000 runs wait, half of them held by a pause, beside a dequeue of Huey's with as many tasks.
+
+    Both commit to the disk.
+    """
+    unsynced, huey = (SqliteHuey(filename=str(root / "peer.db"), fsync=fsync) for fsync in (False, True))
+
+    @unsynced.task()  # type: ignore[untyped-decorator]  # huey ships no types
+    def nothing() -> None:
+        """The peer's task."""
+
+    for _ in range(WAITING):
+        nothing()
+    settings = Settings(root)
+    for name, priority in (("held", 1), ("ready", 0)):
+        axes = f"steps: [{numbers(WAITING // 200)}], allocate_mib: [{numbers(100)}]"
+        planned = plan(f"name: {name}\nkind: drill\nsweep: {{grid: {{{axes}}}}}\n")
+        job = dataclasses.replace(planned.job, priority=priority)
+        submit.submit(settings, [dataclasses.replace(planned, job=job)], planning.Request())
+    db = open_existing(settings.database)
+    assert db is not None
+    control.pause(db, "held", None)
+    worker = results.register_worker(db, device="cpu", host="here", pid=os.getpid(), pid_start=0)
+
+    def claim() -> None:
+        got = attempts.claim(db, device="cpu", worker_id=worker, admit=lambda _run: None)
+        assert got is not None
+        assert got.experiment == "ready"
+
+    ours, peer = (
+        statistics.quantiles([each.wall_s for each in costs], n=20)
+        for costs in alternating(CLAIMS, claim, huey.storage.dequeue)
+    )
+    words = f"p50 {ours[9] * 1e3:.1f} ms; Huey's dequeue p95 {peer[18] * 1e3:.1f} ms, ratio {ours[18] / peer[18]:.1f}"
+    report(f"claim with {WAITING:,} runs waiting, p95 of {CLAIMS}", ours[18] * 1e3, "ms", 50, words)
+
+
 def commands(root: Path) -> None:
     """Start-up of the commands that people type most, beside the import of an ORM."""
     settings = Settings(root)
@@ -223,7 +267,7 @@ def cpu_s(pid: int) -> float:
 def main() -> int:
     """Runs every benchmark in a workspace of its own."""
     print(json.dumps({"cores": os.cpu_count(), "python": sys.version.split()[0]}))
-    for part in (submitting, commands, picking_up):
+    for part in (submitting, claiming, commands, picking_up):
         with tempfile.TemporaryDirectory() as folder:
             part(Path(folder))
     print("missed: " + ", ".join(missed) if missed else "every bound met")

@@ -135,10 +135,10 @@ def _result(connection: sqlite3.Connection, run: Any, steps: int, last: int | No
         return
     attempts = connection.execute("SELECT * FROM attempts WHERE run_id = ? ORDER BY number", (run["id"],)).fetchall()
     good = [row["number"] for row in attempts if row["outcome"] == "succeeded"]
-    if good != [run["token"]] or (last is not None and last > run["token"]):
-        yield f"{who}: attempts {good} succeeded, the last to work was {last}, the run's is {run['token']}"
-    if [row["number"] for row in attempts] != list(range(1, run["token"] + 1)):
-        yield f"{who}: attempts {[row['number'] for row in attempts]} are recorded, {run['token']} were made"
+    if good != [run["attempt"]] or (last is not None and last > run["attempt"]):
+        yield f"{who}: attempts {good} succeeded, the last to work was {last}, the run's is {run['attempt']}"
+    if [row["number"] for row in attempts] != list(range(1, run["attempt"] + 1)):
+        yield f"{who}: attempts {[row['number'] for row in attempts]} are recorded, {run['attempt']} were made"
     said = connection.execute(
         "SELECT count(*) FROM events WHERE run_id = ? AND kind = 'succeeded'", (run["id"],)
     ).fetchone()[0]

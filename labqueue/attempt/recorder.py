@@ -1,7 +1,7 @@
 """What a running kind measures, on its way to the ledger and the disk. The only ``Recorder`` of real runs.
 
 Values are buffered and committed by a thread every quarter of a second, so that measuring costs microseconds and a
-killed process loses little. Everything carries the attempt's token; once the ledger refuses it, this process ends.
+killed process loses little. Everything carries the attempt's number; once the ledger refuses it, this process ends.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from labqueue.attempt import resumption
+from labqueue.attempt import exit_codes, resumption
 from labqueue.domain.artifacts import Artifact, Files
 from labqueue.domain.declarations import PEAK_MEMORY
 from labqueue.domain.errors import DiskFull, LabError, Moved
@@ -36,9 +36,6 @@ FLUSH_S = 0.25
 
 KEEP_CHECKPOINTS = 2
 """The last one, and the one before in case the last cannot be read."""
-
-EXIT_FENCED = 76
-"""The child's exit status when its run was taken away."""
 
 _PICKLES = {".pkl", ".pickle", ".joblib"}
 
@@ -79,7 +76,7 @@ class LedgerRecorder:
         self._checkpoint_bytes = 0
         self._resume_from = resumption.checkpoint(db, settings, claim)
         resumed_from = self._resume_from.step if self._resume_from else None
-        attempts.begin(db, claim.run_id, claim.token, resumed_from)
+        attempts.begin(db, claim.ref, resumed_from)
         self._judge = pruning.judge(db, claim.run_id, claim.seed, resumed_from)
 
     @property
@@ -100,7 +97,7 @@ class LedgerRecorder:
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
-        return self._claim.token
+        return self._claim.attempt
 
     @property
     def directory(self) -> Path:
@@ -182,8 +179,7 @@ class LedgerRecorder:
             files.write_bytes(target, text.encode())
         results.add_artifact(
             self._db,
-            self.run_id,
-            self.attempt,
+            self._claim.ref,
             name=name,
             type=value.type,
             path=self._settings.relative(target),
@@ -216,8 +212,7 @@ class LedgerRecorder:
             points = list(self._points)
             old = results.add_checkpoint(
                 self._db,
-                self.run_id,
-                self.attempt,
+                self._claim.ref,
                 step=step,
                 path=self._settings.relative(target),
                 sha256=digest,
@@ -231,7 +226,7 @@ class LedgerRecorder:
 
     def _clear(self, name: str, target: Path) -> None:
         if target.exists():
-            results.forget_artifact(self._db, self.run_id, self.attempt, name)
+            results.forget_artifact(self._db, self._claim.ref, name)
 
     def _stay(self) -> None:
         """Raises ``Moved`` where the workspace is no longer the one that this attempt is of."""
@@ -276,11 +271,11 @@ class LedgerRecorder:
             points, notes = list(self._points), list(self._notes)
             progress = self._progress if self._progress != self._progress_sent else None
             if points or notes or progress:
-                self._asked = results.flush(self._db, self.run_id, self.attempt, points, progress, notes)
+                self._asked = results.flush(self._db, self._claim.ref, points, progress, notes)
                 self._progress_sent = progress or self._progress_sent
                 self._forget(len(points), len(notes))
             else:
-                self._asked = read.request(self._db, self.run_id, self.attempt)
+                self._asked = read.request(self._db, self._claim.ref)
 
     def _forget(self, points: int, notes: int = 0) -> None:
         """Drops what has been committed; the run may have appended more meanwhile."""
@@ -297,7 +292,7 @@ class LedgerRecorder:
                 # Another attempt owns the run: whatever this process goes on to do is worthless, so it ends now.
                 sys.stderr.write(f"{error}; this process ends\n")
                 sys.stderr.flush()
-                os._exit(EXIT_FENCED)
+                os._exit(exit_codes.FENCED)
             except Moved as error:
                 # Not at once: what it does with its memory and its device ends as at any other stop.
                 sys.stderr.write(f"{error}\n")

@@ -29,7 +29,7 @@ def checkpoint(db: Database, settings: Settings, claim: attempts.Claim) -> Check
         instead = older or "starting from the beginning"
         words = f"checkpoint of step {row.step} {fault} ({row.path}); {instead}"
         sys.stderr.write(f"{words}\n")
-        results.drop_checkpoint(db, claim.run_id, claim.token, row.step, words)
+        results.drop_checkpoint(db, claim.ref, row.step, words)
     return None
 
 

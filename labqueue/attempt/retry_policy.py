@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from labqueue import kinds
@@ -14,27 +13,15 @@ from labqueue.domain.state import Ending
 from labqueue.domain.values import written
 from labqueue.store.db import Database
 from labqueue.store.runs import attempts, search_state
+from labqueue.store.runs.attempts import Claim
 from labqueue.system import clock
 
 BACKOFF_S = (1.0, 10.0, 60.0, 300.0)
 """Wait before the 2nd, 3rd, 4th and every later attempt after a crash. Assumption: most causes pass in minutes."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """The attempt that ended."""
-
-    run_id: int
-    token: int
-    kind: str
-    params: dict[str, Any]
-    limits: dict[str, Any]
-    adjusted: dict[str, Any] | None
-    attempts_used: int
-
-
 def conclude(
-    db: Database, subject: Subject, ending: Ending, reason: str | None, fields: dict[str, Any] | None = None
+    db: Database, claim: Claim, ending: Ending, reason: str | None, fields: dict[str, Any] | None = None
 ) -> None:
     """Ends the attempt and decides about its run:
 
@@ -42,7 +29,7 @@ def conclude(
     crashed        again after a back-off, until ``limits.attempts`` are used up
     out_of_memory  again with what the kind's ``with_less_memory`` gives, until that is None
     disk_full      again, not counted; the worker pauses the queue until there is room
-    interrupted    again at once, not counted (``claims.interrupt`` looks for stalls)
+    interrupted    again at once, not counted (``attempts.interrupt`` looks for stalls)
     all others     final
     ============== ==========================================================================
 
@@ -52,34 +39,35 @@ def conclude(
     fields = dict(fields or {})
     reason = reason and written(reason)  # an error may quote what could not be stored
     requeue: dict[str, Any] | None = None
+    addition = ""
     if ending is Ending.CRASHED:
-        used = subject.attempts_used + 1
+        used = claim.attempts_used + 1
         fields["attempts_used"] = used
         fields["stalls"] = 0
-        if used < subject.limits["attempts"]:
+        if used < claim.limits["attempts"]:
             wait_s = BACKOFF_S[min(used, len(BACKOFF_S)) - 1]
             requeue = {"not_before": str(clock.Deadline.after(wait_s))}
-        elif subject.limits["attempts"] > 1:
-            reason = f"{reason} (attempt {used} of {subject.limits['attempts']})"
+        elif claim.limits["attempts"] > 1:
+            addition = f" (attempt {used} of {claim.limits['attempts']})"
     elif ending is Ending.DISK_FULL:
         requeue = {}
     elif ending is Ending.OUT_OF_MEMORY:
-        smaller = _smaller(subject)
+        smaller = _smaller(claim)
         if smaller is not None:
             requeue = {"adjusted": smaller}
         else:
-            reason = f"{reason}; {_spent(subject)}"
-    attempts.end(db, subject.run_id, subject.token, ending, reason, requeue=requeue, fields=fields)
+            addition = f"; {_spent(claim)}"
+    attempts.end(db, claim.ref, ending, reason, addition=addition, requeue=requeue, fields=fields)
     if ending is Ending.PRUNED:
         # Only saves time: where it cannot be written now, the trial's other seeds run.
         with contextlib.suppress(Unavailable):
-            search_state.settle_siblings(db, subject.run_id)
+            search_state.settle_siblings(db, claim.run_id)
 
 
-def _smaller(subject: Subject) -> dict[str, Any] | None:
+def _smaller(claim: Claim) -> dict[str, Any] | None:
     """The next rung of the memory ladder: ``{"params": …, "tried": [what changed on each rung]}``."""
-    kind = kinds.get(subject.kind)
-    before = subject.adjusted["params"] if subject.adjusted else subject.params
+    kind = kinds.get(claim.kind)
+    before = claim.adjusted["params"] if claim.adjusted else claim.params
     if _refers(before):
         return None  # what the reference stands for is known to the child only
     after = kind.with_less_memory(kind.params.model_validate_json(canonical(before)))
@@ -88,16 +76,16 @@ def _smaller(subject: Subject) -> dict[str, Any] | None:
     params = after.model_dump(mode="json")
     changed = {key: value for key, value in flat(params).items() if flat(before).get(key) != value}
     words = ", ".join(f"{key}={json.dumps(value)}" for key, value in changed.items())
-    return {"params": params, "tried": [*(subject.adjusted["tried"] if subject.adjusted else []), words]}
+    return {"params": params, "tried": [*(claim.adjusted["tried"] if claim.adjusted else []), words]}
 
 
-def _spent(subject: Subject) -> str:
+def _spent(claim: Claim) -> str:
     """What was tried before memory ran out for good, and what would fit."""
-    kind = kinds.get(subject.kind)
-    last = subject.adjusted["params"] if subject.adjusted else subject.params
+    kind = kinds.get(claim.kind)
+    last = claim.adjusted["params"] if claim.adjusted else claim.params
     words = "nothing smaller is known"
-    if subject.adjusted:
-        words = f"tried {', then '.join(subject.adjusted['tried'])}; {words}"
+    if claim.adjusted:
+        words = f"tried {', then '.join(claim.adjusted['tried'])}; {words}"
     advice = None if _refers(last) else kind.memory_advice(kind.params.model_validate_json(canonical(last)))
     return words if advice is None else f"{words}. What would fit: {advice}"
 

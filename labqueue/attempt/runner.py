@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from labqueue import kinds
-from labqueue.attempt import retry_policy
-from labqueue.attempt.recorder import EXIT_FENCED, LedgerRecorder
+from labqueue.attempt import exit_codes, retry_policy
+from labqueue.attempt.recorder import LedgerRecorder
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
@@ -33,13 +33,6 @@ from labqueue.store.queries import read
 from labqueue.store.runs import attempts, inputs, results
 from labqueue.system import disk, files, processes, provenance
 
-EXIT_STOPPED = 75
-"""The run was asked to stop and has checkpointed; the worker knows why."""
-EXIT_BUSY = 77
-"""The device was not free; nothing was begun."""
-EXIT_DISK_FULL = 78
-"""The disk was full, and so the ledger could not be told."""
-
 AHEAD_NICE = 10
 """Of imports made while another run computes; Linux gives each thread its own."""
 
@@ -50,8 +43,8 @@ LOCK_WAIT_S = 30.0
 def main(argv: list[str] | None = None) -> int:
     """Waits to be told an attempt, runs it, and returns the exit status that tells the worker the rest.
 
-    The assignment is one JSON line on standard input: ``{"run", "token", "log"}``; a line ``{"ahead": KIND}`` may come
-    before it.
+    The assignment is one JSON line on standard input: ``{"run", "attempt", "log"}``; a line ``{"ahead": KIND}`` may
+    come before it.
     """
     given = _arguments(argv)
     stop: list[Callable[[str], None]] = []
@@ -60,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     def on_sigterm(_number: int, _frame: object) -> None:
         if not state["assigned"]:
             # An assignment may lie in the pipe, unread: 0 would say that it was carried out.
-            os._exit(EXIT_STOPPED)
+            os._exit(exit_codes.STOPPED)
         state["asked"] = True
         for ask in stop:
             ask("shutdown")
@@ -74,32 +67,32 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     state["assigned"] = True
     _print_to(Path(assignment["log"]))
-    run_id, token = int(assignment["run"]), int(assignment["token"])
+    ref = attempts.Ref(int(assignment["run"]), int(assignment["attempt"]))
     settings = Settings(Path(given.root), given.device, given.memory_gib)
     held = processes.lock(Path(given.lock), LOCK_WAIT_S)
     if held is None:
-        return EXIT_BUSY
-    held.describe({"run": run_id, "root": given.root, "worker": given.parent})
+        return exit_codes.BUSY
+    held.describe({"run": ref.run_id, "root": given.root, "worker": given.parent})
     db = open_existing(settings.database)
     if db is None:
         sys.stderr.write(f"{settings.database} is gone: the worker has claimed this run from it\n")
-        return EXIT_STOPPED
+        return exit_codes.STOPPED
     inside = held.place if held.path.is_relative_to(settings.root) else None
     try:
-        claim = read.claim(db, run_id, token)
+        claim = read.claim(db, ref)
         if state["asked"]:
-            return EXIT_STOPPED
+            return exit_codes.STOPPED
         return _attempt(settings, db, claim, stop, inside)
     except attempts.Fenced as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_FENCED
+        return exit_codes.FENCED
     except Moved as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_STOPPED
+        return exit_codes.STOPPED
     except DiskFull as error:
         with contextlib.suppress(OSError):
             sys.stderr.write(f"{error}\n")
-        return EXIT_DISK_FULL
+        return exit_codes.DISK_FULL
     finally:
         db.close()
 
@@ -142,9 +135,6 @@ def _attempt(
     settings: Settings, db: Database, claim: attempts.Claim, stop: list[Callable[[str], None]], lock: Place | None
 ) -> int:
     device = settings.device
-    subject = retry_policy.Subject(
-        claim.run_id, claim.token, claim.kind, claim.params, claim.limits, claim.adjusted, claim.attempts_used
-    )
     _describe(settings, db, claim, device)
     recorder = LedgerRecorder(settings, db, claim, device, lock)
     stop.append(recorder.ask_to_stop)
@@ -159,7 +149,7 @@ def _attempt(
         ending = Ending.SUCCEEDED
     except Stopped:
         recorder.close()
-        return EXIT_STOPPED
+        return exit_codes.STOPPED
     except (attempts.Fenced, Moved):
         raise
     except Diverged as error:
@@ -180,7 +170,7 @@ def _attempt(
     if recorder.refused is not None:
         ending, reason = Ending.FAILED, recorder.refused
     fields["peak_memory_gib"] = max(filter(None, (_peak_gib(device), recorder.peak_gib)), default=None)
-    retry_policy.conclude(db, subject, ending, reason, fields)
+    retry_policy.conclude(db, claim, ending, reason, fields)
     if ending is Ending.SUCCEEDED:
         recorder.drop_checkpoints()
     return 0
@@ -194,8 +184,7 @@ def _describe(settings: Settings, db: Database, claim: attempts.Claim, device: s
         results.log_event(db, "patch", patch.lacks, claim.run_id)
     attempts.attempt_fields(
         db,
-        claim.run_id,
-        claim.token,
+        claim.ref,
         pid=me.pid,
         pid_start=me.start,
         boot_id=me.boot_id,
@@ -211,7 +200,7 @@ def _describe(settings: Settings, db: Database, claim: attempts.Claim, device: s
 def _params(settings: Settings, db: Database, kind: Kind, claim: attempts.Claim) -> Params:
     raw = claim.adjusted["params"] if claim.adjusted else claim.params
     paths = {}
-    for each in inputs.taken(db, claim.run_id, claim.token, raw, claim.seed):
+    for each in inputs.taken(db, claim.ref, raw, claim.seed):
         path = settings.root / each.artifact.path
         if not path.exists() or files.sha256(path) != each.artifact.sha256:
             raise LabError(

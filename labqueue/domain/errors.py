@@ -43,6 +43,12 @@ class Moved(LabError):
     exit_status = 3
 
 
+class DeviceInUse(LabError):
+    """Another worker computes on the device: it can be waited for. Exit status 4, so that whoever started one can."""
+
+    exit_status = 4
+
+
 class Unavailable(LabError):
     """The workspace cannot be written for now (locked, full, read-only): whoever can wait tries again."""
 

@@ -49,6 +49,13 @@ class Waiting(StrEnum):
     DEVICE = "device"
 
 
+class ReasonCode(StrEnum):
+    """Beside the sentence why a run ended, where a program acts on it."""
+
+    SEARCH_ENDED = "search_ended"
+    """Pruned before it began, since its search had ended; queued again when the search goes on."""
+
+
 # (from, to) -> what does it. Anything else is a bug and is refused by the store.
 TRANSITIONS: dict[tuple[State, State], str] = {
     (State.QUEUED, State.RUNNING): "a worker claims the run",

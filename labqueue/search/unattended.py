@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from labqueue.domain.errors import LabError, WorkFailed
+from labqueue.domain.errors import DeviceInUse, LabError, WorkFailed
 from labqueue.domain.trials import Told, Trial
 from labqueue.search.stop_rules import BUDGET, INTERRUPTED, OURS, STUCK, Rules, Stop, settled, stop
 from labqueue.settings import Settings
@@ -114,13 +114,15 @@ class Unattended:
             return None
         # A worker that is started where the workspace used to be would make a new one there.
         self._db.place.check()
-        if before is not None and before.returncode != 2:
+        refused = before is not None and before.returncode in (LabError.exit_status, DeviceInUse.exit_status)
+        if before is not None and not refused:
             self._deaths += 1
             if self._deaths == MAX_DEATHS:
                 raise WorkFailed(f"the worker died {MAX_DEATHS} times (status {before.returncode}); see {self._log}")
         elif before is not None:
-            said = ["the worker could not start", *self._log.read_text(errors="replace").strip().splitlines()][-1]
-            if "One device, one worker" not in said or time.monotonic() - self._began > HANDOVER_S:
+            held = before.returncode == DeviceInUse.exit_status
+            if not held or time.monotonic() - self._began > HANDOVER_S:
+                said = ["the worker could not start", *self._log.read_text(errors="replace").strip().splitlines()][-1]
                 raise WorkFailed(said.removeprefix("labqueue: "))
             time.sleep(1.0)
         self._log.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, MetaDa
 
 from labqueue.domain.state import Ending, Outcome, State
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Kept in ``PRAGMA user_version``, so that a reader can tell without importing the migration library."""
 
 METADATA = MetaData()
@@ -73,6 +73,13 @@ class JobRunColumns(TypedColumns):
 JobRun = Table("job_runs", METADATA, JobRunColumns, sqlite_with_rowid=False)
 
 
+READY = "state = 'queued' AND needs_unmet = 0 AND paused_until IS NULL AND not_before IS NULL"
+"""Runs that only a pause of the queue or of their experiment can hold; a claim's words must be these very ones."""
+
+TIMED = "state = 'queued' AND needs_unmet = 0 AND (paused_until IS NOT NULL OR not_before IS NOT NULL)"
+"""Runs that a pause of their own or a back-off holds, as long as its deadline has not passed."""
+
+
 class RunColumns(TypedColumns):
     """One sweep point with one seed. Impossible rows are refused by the database itself."""
 
@@ -93,8 +100,8 @@ class RunColumns(TypedColumns):
     queued_at: Named[float]
     started_at: Named[float | None]
     finished_at: Named[float | None]
-    token: Named[int]
-    """Fencing token: the number of the newest attempt. A write that carries an older one is refused."""
+    attempt: Named[int]
+    """The number of the newest attempt, 0 before the first. A write that carries an older one is refused (fencing)."""
     attempts_used: Named[int]
     """Attempts that count against ``limits.attempts``; interruptions do not."""
     stalls: Named[int]
@@ -108,9 +115,6 @@ class RunColumns(TypedColumns):
     released: Named[bool]
     adjusted: Named[dict[str, Any] | None] = Column(OBJECT)
     """What the memory ladder changed for the next attempt."""
-    wait_code: Named[str | None]
-    wait_text: Named[str | None]
-    """Why the worker passed it over (memory, disk, hours, device)."""
     progress_done: Named[int | None]
     progress_total: Named[int | None]
     rate: Named[float | None]
@@ -122,6 +126,10 @@ class RunColumns(TypedColumns):
     sources_hash: Named[str | None]
     packages_hash: Named[str | None]
     """Of the attempt that succeeded."""
+    reason_code: Named[str | None]
+    """Beside a ``reason`` that programs act on: what ``domain.state.ReasonCode`` lists."""
+    needs_unmet: Named[bool]
+    """Whether a need of its job is unmet and it was not released: follows ``needs``, for the index of claims."""
 
 
 Run = Table(
@@ -132,9 +140,10 @@ Run = Table(
     CheckConstraint(_one_of("outcome", Outcome), name="a_known_outcome"),
     CheckConstraint("(state = 'finished') = (outcome IS NOT NULL)", name="finished_has_an_outcome"),
     CheckConstraint("(state = 'finished') = (finished_at IS NOT NULL)", name="finished_has_an_end"),
-    CheckConstraint("state != 'running' OR (token > 0 AND started_at IS NOT NULL)", name="running_was_claimed"),
-    CheckConstraint("outcome IS NULL OR outcome != 'succeeded' OR token > 0", name="success_was_executed"),
-    Index("runs_queue", "device", text("priority DESC"), "id", sqlite_where=text("state = 'queued'")),
+    CheckConstraint("state != 'running' OR (attempt > 0 AND started_at IS NOT NULL)", name="running_was_claimed"),
+    CheckConstraint("outcome IS NULL OR outcome != 'succeeded' OR attempt > 0", name="success_was_executed"),
+    Index("runs_ready", "device", text("priority DESC"), "id", "experiment_id", sqlite_where=text(READY)),
+    Index("runs_timed", "device", text("priority DESC"), "id", "experiment_id", sqlite_where=text(TIMED)),
     Index("runs_state", "state"),
     Index("runs_spec", "experiment_id", "spec_hash"),
     sqlite_autoincrement=True,
@@ -244,6 +253,57 @@ class ArtifactColumns(TypedColumns):
 
 
 Artifact = Table("artifacts", METADATA, ArtifactColumns, UniqueConstraint("run_id", "name"))
+
+
+class InputColumns(TypedColumns):
+    """An artifact that a run took from another, under the parameter that names it; the last attempt's."""
+
+    id: Named[int] = Column(primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"))
+    key: Named[str]
+    """Dotted, ``params.adapter`` say."""
+    source_run_id: Named[int | None] = Column(ForeignKey("runs.id"), index=True)
+    """Null where that run is not in this workspace."""
+    experiment: Named[str]
+    """Of the source run."""
+    artifact: Named[str]
+    sha256: Named[str]
+
+
+Input = Table("inputs", METADATA, InputColumns, UniqueConstraint("run_id", "key"))
+
+
+class NeedColumns(TypedColumns):
+    """Something that runs of a job wait for: a run of a needed job, or the end of its search.
+
+    Derived from ``jobs.needs``; ``met`` is kept true by whatever changes an outcome (``store.runs.needs``).
+    """
+
+    id: Named[int] = Column(primary_key=True)
+    job_id: Named[int] = Column(ForeignKey("jobs.id"), index=True)
+    """The job that waits."""
+    needed_job_id: Named[int] = Column(ForeignKey("jobs.id"), index=True)
+    needed_run_id: Named[int | None] = Column(ForeignKey("runs.id"), index=True)
+    """Null: the needed job's search must have ended."""
+    accepts: Named[list[Any] | None] = Column(OBJECT)
+    """Outcomes that meet it; null takes any."""
+    spec_hash: Named[str | None]
+    """Only runs of this spec hash wait for it (their rehearsal); null: all of the job."""
+    met: Named[bool]
+
+
+Need = Table("needs", METADATA, NeedColumns)
+
+
+class WaitingReasonColumns(TypedColumns):
+    """Why a worker passed a queued run over when it last looked: a code of ``domain.state.Waiting`` with its facts."""
+
+    run_id: Named[int] = Column(ForeignKey("runs.id"), primary_key=True)
+    code: Named[str]
+    parameters: Named[dict[str, Any]] = Column(OBJECT)
+
+
+WaitingReason = Table("waiting_reasons", METADATA, WaitingReasonColumns)
 
 
 class EventColumns(TypedColumns):

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from labqueue.domain.state import State
+from labqueue.domain.state import ReasonCode, State
 from labqueue.domain.trials import Told, Trial, TrialRun, best
 from labqueue.domain.views import BestTrial, SearchResult
 from labqueue.store.db import Database
-from labqueue.store.runs import search_state
+from labqueue.store.runs import needs, search_state
 from labqueue.store.runs.eligibility import pauses
 from labqueue.store.runs.jobs import NewRun, add_runs, succeeded
 from labqueue.store.runs.search_state import Switch
@@ -106,6 +106,7 @@ def record(db: Database, job: int, number: int, runs: list[NewRun]) -> list[int]
         shared = (job, of.experiment_id, of.device, of.priority if newest is None else newest, clock.now())
         ids, _ = add_runs(connection, shared, runs, done, position=number * switch.seeds)
         search_state.close_when_complete(connection, job)
+        needs.added(connection, job)
         return ids
 
 
@@ -119,10 +120,8 @@ def end(db: Database, job: int, code: str, why: str) -> None:
         ids = list(connection.execute(select(Run.c.id).where(*unbegun)).scalars())
         if switch.ended is None or ids:
             search_state.end(connection, switch, code, why)
-        search_state.finish_unbegun(connection, ids, f"{NOT_NEEDED}: {why}")
-
-
-NOT_NEEDED = "the search ended before its turn"
+        words = f"the search ended before its turn: {why}"
+        search_state.finish_unbegun(connection, ids, words, ReasonCode.SEARCH_ENDED)
 
 
 def reopen(db: Database, job: int) -> None:
@@ -131,9 +130,10 @@ def reopen(db: Database, job: int) -> None:
         switch = search_state.find(connection, job)
         if switch is None:
             return
-        waiting = {"state": State.QUEUED, "outcome": None, "finished_at": None, "reason": None}
-        ended = (Run.c.job_id == job, Run.c.outcome == "pruned", Run.c.reason.startswith(f"{NOT_NEEDED}: "))
-        connection.execute(Run.update().where(*ended).values(**waiting, queued_at=clock.now()))
+        waiting = {"state": State.QUEUED, "outcome": None, "finished_at": None, "reason": None, "reason_code": None}
+        ended = (Run.c.job_id == job, Run.c.outcome == "pruned", Run.c.reason_code == ReasonCode.SEARCH_ENDED)
+        again = Run.update().where(*ended).values(**waiting, queued_at=clock.now()).returning(Run.c.id)
+        needs.follow(connection, connection.execute(again).scalars().all())
         search_state.open_again(connection, switch)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from labqueue.domain.canonical import canonical
 from labqueue.store.db import Database
 from labqueue.store.runs import inputs
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.needs import matches
 from labqueue.submission import plan
 from labqueue.submission.plan import Plan
 

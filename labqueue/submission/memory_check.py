@@ -24,7 +24,7 @@ from labqueue.llm.memory.workload import CARD_GIB, CONTEXT_GIB, usable_gib
 from labqueue.store.db import Database
 from labqueue.store.queries import measured_memory
 from labqueue.store.runs import inputs
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.needs import matches
 from labqueue.submission.plan import Plan
 from labqueue.system.cards import gpus
 

@@ -13,7 +13,7 @@ from labqueue.domain.kind import Kind, Params
 from labqueue.domain.spec.predictions import TESTS
 from labqueue.domain.spec.schema import Spec
 from labqueue.domain.spec.sweep import axes
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.needs import matches
 from labqueue.submission.specfile import Source
 
 

@@ -19,6 +19,7 @@ import psutil
 
 from labqueue.domain.text import printable, settled
 from labqueue.settings import Settings
+from labqueue.store.runs.attempts import Ref
 from labqueue.system.devices import INSIDE
 from labqueue.system.processes import MARK, end_group, end_marked
 from labqueue.system.provenance import SOURCES, importable
@@ -119,9 +120,9 @@ class Standby:
         if psutil.virtual_memory().available > WARM_GIB * 2**30:
             self._send({"ahead": kind})
 
-    def assign(self, run_id: int, token: int, log: Path) -> None:
+    def assign(self, ref: Ref, log: Path) -> None:
         """Tells it which attempt is its own; it hears nothing more."""
-        self._send({"run": run_id, "token": token, "log": str(log)})
+        self._send({"run": ref.run_id, "attempt": ref.attempt, "log": str(log)})
         assert self.process.stdin is not None, "made with a pipe"
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -179,11 +180,11 @@ def prepare(settings: Settings, card: str | None, lock: Path, mark: str) -> Stan
     return Standby(process, sources_at, mark)
 
 
-def start(standby: Standby, run_id: int, token: int, log: Path) -> Child:
+def start(standby: Standby, ref: Ref, log: Path) -> Child:
     """Gives a claimed attempt to a waiting child; it opens ``log`` for whatever it prints."""
     log.parent.mkdir(parents=True, exist_ok=True)
     log.touch()
-    standby.assign(run_id, token, log)
+    standby.assign(ref, log)
     return Child(standby.process, log, os.pidfd_open(standby.process.pid), standby.mark)
 
 

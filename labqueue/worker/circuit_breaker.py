@@ -95,4 +95,4 @@ def same_failure(ended: Sequence[Ended]) -> str | None:
 
 
 def _general(reason: str | None) -> str:
-    return _PARTICULAR.sub("…", (reason or "").partition(" (attempt ")[0])
+    return _PARTICULAR.sub("…", reason or "")

@@ -17,7 +17,7 @@ from labqueue.system.clock import Deadline
 from labqueue.system.processes import Lock
 
 LOCK_S = 4.0
-"""Between words in the lock file, which cost nothing; a fifth of claims.LEASE_S."""
+"""Between words in the lock file, which cost nothing; a fifth of attempts.LEASE_S."""
 
 LEDGER_S = 8.0
 """Between renewals in the ledger, each a commit on the disk; one may be late before the lease has lapsed."""

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labqueue.attempt import exit_codes
 from labqueue.domain.errors import LabError, Moved, Unavailable
 from labqueue.settings import Settings
 from labqueue.store import trials
@@ -26,9 +27,6 @@ from labqueue.system.provenance import importable
 
 if TYPE_CHECKING:
     from labqueue.domain.spec.schema import Spec
-
-EXIT_LATER = 75
-"""The workspace cannot be written for now; sysexits(3), EX_TEMPFAIL."""
 
 PATIENCE_S = 300.0
 """How long one proposal may take; it takes about a second. Assumption."""
@@ -64,7 +62,7 @@ class Proposer:
             return f"it took longer than {PATIENCE_S:.0f} s"
         for line in done.stdout.splitlines():
             self._say(line)
-        if done.returncode in (0, EXIT_LATER):
+        if done.returncode in (0, exit_codes.LATER):
             return None
         said = [line for line in done.stderr.splitlines() if line.strip()]
         return said[-1].strip() if said else f"exit status {done.returncode}"
@@ -129,12 +127,12 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
     db = open_existing(Settings(Path(given.root)).database)
     if db is None:
-        return EXIT_LATER  # moved away under its worker, who will see it
+        return exit_codes.LATER  # moved away under its worker, who will see it
     try:
         said = propose(db, given.job)
     except (Unavailable, Moved) as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_LATER
+        return exit_codes.LATER
     if said is not None:
         sys.stdout.write(f"{said}\n")
     return 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from labqueue.attempt import retry_policy
-from labqueue.attempt.runner import EXIT_BUSY, EXIT_DISK_FULL, EXIT_STOPPED
+from labqueue.attempt import exit_codes, retry_policy
 from labqueue.domain.state import Ending
 from labqueue.store.db import Database
 from labqueue.store.queries import read
@@ -21,13 +20,6 @@ _WHY = {
 }
 
 
-def subject_of(claim: attempts.Claim) -> retry_policy.Subject:
-    """The attempt that a claim made."""
-    return retry_policy.Subject(
-        claim.run_id, claim.token, claim.kind, claim.params, claim.limits, claim.adjusted, claim.attempts_used
-    )
-
-
 def settle(
     db: Database,
     claim: attempts.Claim,
@@ -38,37 +30,42 @@ def settle(
     device: str,
     grace_s: float,
 ) -> None:
-    """Ends the attempt in the ledger. Nothing to do, and ``Fenced``, where the child has told it itself."""
-    why = running.ending or read.request(db, claim.run_id, claim.token)
-    subject = subject_of(claim)
-    if status == EXIT_STOPPED or running.killed or (why is not None and status not in (0, EXIT_DISK_FULL)):
+    """Ends the attempt in the ledger, unless its process has told the ending itself, as it nearly always does.
+
+    Raises:
+        Fenced: the run was taken away meanwhile.
+    """
+    if not attempts.under_way(db, claim.ref):
+        return
+    why = running.ending or read.request(db, claim.ref)
+    if status == exit_codes.STOPPED or running.killed or (why is not None and status not in (0, exit_codes.DISK_FULL)):
         forced = f"; it did not stop within {grace_s:.0f} s and was killed" if running.killed else ""
         if why == "cancel":
-            retry_policy.conclude(db, subject, Ending.CANCELLED, f"cancelled by a person{forced}")
+            retry_policy.conclude(db, claim, Ending.CANCELLED, f"cancelled by a person{forced}")
         elif why == "timeout":
             words = f"ran longer than limits.wall_minutes = {claim.limits['wall_minutes']:g}{forced}"
-            retry_policy.conclude(db, subject, Ending.TIMED_OUT, words)
+            retry_policy.conclude(db, claim, Ending.TIMED_OUT, words)
         else:
-            interrupt(db, subject, _WHY.get(why or "", "SIGTERM") + forced, asked=why is not None)
-    elif status == EXIT_BUSY:
-        interrupt(db, subject, f"device {device} was not free", asked=False)
-    elif status == EXIT_DISK_FULL:
-        retry_policy.conclude(db, subject, Ending.DISK_FULL, "the disk was full, and the ledger could not be written")
+            interrupt(db, claim, _WHY.get(why or "", "SIGTERM") + forced, asked=why is not None)
+    elif status == exit_codes.BUSY:
+        interrupt(db, claim, f"device {device} was not free", asked=False)
+    elif status == exit_codes.DISK_FULL:
+        retry_policy.conclude(db, claim, Ending.DISK_FULL, "the disk was full, and the ledger could not be written")
     elif status == 0:
-        retry_policy.conclude(db, subject, Ending.FAILED, "the process exited 0 without a result")
+        retry_policy.conclude(db, claim, Ending.FAILED, "the process exited 0 without a result")
     elif status == -signal.SIGKILL and _killed_for_memory(oom_kills_before):
-        retry_policy.conclude(db, subject, Ending.OUT_OF_MEMORY, "killed by the kernel: the machine ran out of memory")
+        retry_policy.conclude(db, claim, Ending.OUT_OF_MEMORY, "killed by the kernel: the machine ran out of memory")
     else:
         how = f"exit status {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
         said = children.last_words(running.log)
-        retry_policy.conclude(db, subject, Ending.CRASHED, f"died of {how}" + (f"; last words: {said}" if said else ""))
+        retry_policy.conclude(db, claim, Ending.CRASHED, f"died of {how}" + (f"; last words: {said}" if said else ""))
 
 
-def interrupt(db: Database, subject: retry_policy.Subject, words: str, *, asked: bool) -> None:
+def interrupt(db: Database, claim: attempts.Claim, words: str, *, asked: bool) -> None:
     """Takes the run back, uncounted; the third time in a row without progress it is a crash."""
-    if attempts.interrupt(db, subject.run_id, subject.token, words, asked=asked):
+    if attempts.interrupt(db, claim.ref, words, asked=asked):
         again = f"{words}, {attempts.MAX_STALLS} times in a row without a new step or checkpoint"
-        retry_policy.conclude(db, subject, Ending.CRASHED, again)
+        retry_policy.conclude(db, claim, Ending.CRASHED, again)
 
 
 def _killed_for_memory(before: int | None) -> bool:

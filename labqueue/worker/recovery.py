@@ -11,14 +11,14 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from labqueue.attempt import retry_policy
-from labqueue.domain.errors import LabError
+from labqueue.domain.errors import DeviceInUse, LabError
 from labqueue.domain.state import Ending
 from labqueue.settings import Place
 from labqueue.store.db import Database
 from labqueue.store.runs import attempts, results, workers
+from labqueue.store.runs.workers import Running
 from labqueue.system import processes
 from labqueue.system.clock import boot_id
 from labqueue.system.processes import Identity, Lock
@@ -28,7 +28,8 @@ def take_over(path: Path, device: str, db: Database) -> Lock:
     """Takes the worker's lock of a device; ends a holder whose lease has lapsed (a frozen worker keeps its lock).
 
     Raises:
-        LabError: a living worker holds the device, or another workspace's frozen one; the message says which.
+        DeviceInUse: a living worker holds the device.
+        LabError: another workspace's frozen one does.
     """
     held = processes.lock(path, wait_s=0.5) or _taken_from_frozen(path, device, db.place)
     try:
@@ -45,7 +46,7 @@ def _taken_from_frozen(path: Path, device: str, ledger: Place) -> Lock:
     identity = processes.identity_in(words)
     where = f"workspace {words.get('root', 'unknown')}, host {words.get('host', 'unknown')}"
     if lease_s > 0 or identity is None:
-        raise LabError(
+        raise DeviceInUse(
             f"device {device} is held by the worker with process id {words.get('pid', 'unknown')} "
             f"({where}). One device, one worker: end that one first, or choose another with --device."
         )
@@ -131,28 +132,29 @@ def reclaim(
         LabError: a run is executed by a process that this user can neither see nor end.
     """
     taken = []
-    for row in attempts.running(db, device_class):
+    for row in workers.running(db, device_class):
+        run_id = row.claim.run_id
         worker = processes.lives(Identity(row.worker_boot, row.worker_pid, row.worker_start), db.place)
         if worker:
             continue
         elsewhere = row.pid if _end_orphan(row, grace_s, db.place) else row.worker_pid if worker is None else None
         with contextlib.suppress(attempts.Fenced):
             _settle(db, row, elsewhere)
-            taken.append(row.run_id)
+            taken.append(run_id)
             if elsewhere is None:
-                say(f"run {row.run_id} was left by a dead worker; queued again")
+                say(f"run {run_id} was left by a dead worker; queued again")
             else:
                 say(
-                    f"run {row.run_id} was computing when this workspace was copied: process {elsewhere} of the other "
+                    f"run {run_id} was computing when this workspace was copied: process {elsewhere} of the other "
                     f"workspace goes on with it there, and is left alone; here it is queued again "
-                    f"(`labqueue cancel {row.run_id}`, if once is enough)"
+                    f"(`labqueue cancel {run_id}`, if once is enough)"
                 )
     return taken
 
 
-def _end_orphan(row: Any, grace_s: float, ledger: Place) -> bool:
+def _end_orphan(row: Running, grace_s: float, ledger: Place) -> bool:
     """Waits for the process of an attempt, then kills it; True, and nothing done, where it is another workspace's."""
-    if row.pid is None or row.boot_id != boot_id():
+    if row.pid is None or row.pid_start is None or row.boot_id != boot_id():
         return False
     child = Identity(row.boot_id, row.pid, row.pid_start)
     give_up = time.monotonic() + grace_s
@@ -160,26 +162,26 @@ def _end_orphan(row: Any, grace_s: float, ledger: Place) -> bool:
         time.sleep(0.05)
     if alive:
         if processes.belongs(child.pid, ledger) is None:
-            raise LabError(f"run {row.run_id} is executed by process {child.pid}, which cannot be seen: another user's")
+            raise LabError(
+                f"run {row.claim.run_id} is executed by process {child.pid}, which cannot be seen: another user's"
+            )
         processes.end_group(child.pid, signal.SIGKILL)
         while child.alive:
             time.sleep(0.01)
     return alive is None
 
 
-def _settle(db: Database, row: Any, elsewhere: int | None) -> None:
-    subject = retry_policy.Subject(
-        row.run_id, row.number, row.kind, row.params, row.limits, row.run_adjusted, row.attempts_used
-    )
+def _settle(db: Database, row: Running, elsewhere: int | None) -> None:
+    claim = row.claim
     if row.request == "cancel":
-        attempts.end(db, row.run_id, row.number, Ending.CANCELLED, "cancelled by a person")
+        attempts.end(db, claim.ref, Ending.CANCELLED, "cancelled by a person")
         return
     same_boot = row.boot_id == boot_id()
     why = "its worker died" if same_boot else "the machine went down"
     if elsewhere is not None:
         why = f"the workspace was copied while it computed; process {elsewhere} goes on in the other one"
-    if attempts.interrupt(db, row.run_id, row.number, why, asked=row.request == "pause" or elsewhere is not None):
+    if attempts.interrupt(db, claim.ref, why, asked=row.request == "pause" or elsewhere is not None):
         words = f"{why}, {attempts.MAX_STALLS} times in a row without a new step or checkpoint"
-        retry_policy.conclude(db, subject, Ending.CRASHED, words)
+        retry_policy.conclude(db, claim, Ending.CRASHED, words)
     else:
-        results.log_event(db, "reclaimed", f"attempt {row.number}: {why}; queued again", row.run_id)
+        results.log_event(db, "reclaimed", f"attempt {claim.attempt}: {why}; queued again", claim.run_id)

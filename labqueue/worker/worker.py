@@ -42,7 +42,7 @@ from labqueue.worker.working_hours import Hours
 T = TypeVar("T")
 
 RENEW_S = 4.0
-"""Between renewals of the running attempt's lease; a fifth of claims.LEASE_S."""
+"""Between renewals of the running attempt's lease; a fifth of attempts.LEASE_S."""
 
 LOOK_S = 0.5
 """Between looks at what people ask of the running attempt."""
@@ -188,17 +188,17 @@ class Worker:
             self._sleep(SWEEP_S)
 
     def _execute(self, claim: attempts.Claim) -> None:
-        log = self.settings.run(claim.experiment, claim.run_id) / f"attempt-{claim.token}.log"
-        self.options.say(f"run {claim.run_id} ({claim.experiment}, seed {claim.seed}) starts: attempt {claim.token}")
+        log = self.settings.run(claim.experiment, claim.run_id) / f"attempt-{claim.attempt}.log"
+        self.options.say(f"run {claim.run_id} ({claim.experiment}, seed {claim.seed}) starts: attempt {claim.attempt}")
         kills = children.oom_kills()
         self._wakefulness.hold(f"run {claim.run_id} of {claim.experiment} computes")
         self._telemetry.start()
         try:
-            running = children.start(self._waiting_child(), claim.run_id, claim.token, log)
+            running = children.start(self._waiting_child(), claim.ref, log)
         except OSError as error:  # no room for the log, or none for another process
             full = disk.is_disk_full(error, self.settings.root)
             ending, words = Ending.DISK_FULL if full else Ending.CRASHED, str(error)
-            self._patiently(lambda: retry_policy.conclude(self.db, reap.subject_of(claim), ending, words))
+            self._patiently(lambda: retry_policy.conclude(self.db, claim, ending, words))
             return
         # The next run's process starts now, while this one computes.
         self._standby = self._prepare()
@@ -233,7 +233,7 @@ class Worker:
         if measured is not None:
             # Nice to know, and no more: a locked database must not cost the run its ending.
             with contextlib.suppress(LabError):
-                workers.record_telemetry(self.db, claim.run_id, claim.token, measured)
+                workers.record_telemetry(self.db, claim.ref, measured)
 
     def _waiting_child(self) -> children.Standby:
         if self._standby is not None and not self._standby.usable:
@@ -264,10 +264,10 @@ class Worker:
                 if now - renewed > RENEW_S:
                     renewed = now
                     self._stay()
-                    attempts.renew(self.db, claim.run_id, claim.token)
+                    attempts.renew(self.db, claim.ref)
                 if now - looked > LOOK_S and running.ending is None:
                     looked = now
-                    asked = read.request(self.db, claim.run_id, claim.token)
+                    asked = read.request(self.db, claim.ref)
                     if asked is not None:
                         running.end(asked, self.options.grace_s)
             except Unavailable as error:

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 
 from labqueue.domain.errors import LabError
+from labqueue.domain.state import Waiting
+from labqueue.domain.waiting import Reason
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
@@ -46,18 +48,18 @@ class Hours:
             ends += inside
         return max(0.0, min(ends) - now_s) if ends else None
 
-    def refusal(self, now: datetime.datetime, expected_s: float | None) -> str | None:
-        """Why a run that takes ``expected_s`` (None: not known) may not start now, in words; None when it may.
+    def refusal(self, now: datetime.datetime, expected_s: float | None) -> Reason | None:
+        """Why a run that takes ``expected_s`` (None: not known) may not start now; None when it may.
 
         One whose duration is not known starts at any allowed moment: at the end of the hours it checkpoints.
         """
         left_s = self.left_s(now)
         if left_s is None or (left_s > 0 and (expected_s is None or expected_s <= left_s)):
             return None
-        words = [] if self.between is None else [f"between {self.between[0]:%H:%M} and {self.between[1]:%H:%M}"]
-        words += [] if self.until is None else [f"until {self.until:%Y-%m-%d %H:%M}"]
-        long = "" if left_s == 0 or expected_s is None else f", and it is expected to take {expected_s / 60:.0f} min"
-        return f"this worker works only {' and '.join(words)}{long}"
+        between = None if self.between is None else [f"{moment:%H:%M}" for moment in self.between]
+        until = None if self.until is None else f"{self.until:%Y-%m-%d %H:%M}"
+        long = None if left_s == 0 or expected_s is None else round(expected_s / 60)
+        return Reason(Waiting.HOURS, {"between": between, "until": until, "expected_min": long})
 
 
 def parse(between: str | None, until: str | None, now: datetime.datetime) -> Hours:

@@ -182,6 +182,5 @@ def test_a_run_that_says_what_cannot_be_stored_fails_once_and_the_queue_goes_on(
 def test_the_words_of_an_error_are_kept_with_what_no_text_holds_as_escapes(lab: Lab) -> None:
     submitted(lab.db, "mine")
     claim = claimed(lab.db)
-    subject = retry_policy.Subject(claim.run_id, claim.token, claim.kind, claim.params, claim.limits, None, 0)
-    retry_policy.conclude(lab.db, subject, Ending.FAILED, "left \ud800 and \0", None)
+    retry_policy.conclude(lab.db, claim, Ending.FAILED, "left \ud800 and \0", None)
     assert call(lab, "show", 1, "--json").json["reason"] == r"left \ud800 and \x00"

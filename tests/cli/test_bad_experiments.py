@@ -91,11 +91,11 @@ def lab_of_odd(tmp_path_factory: pytest.TempPathFactory) -> Lab:
         executed(db, points=[("value", 1, 1.0)])
     for _ in range(record(db, "not_ascii", [{"größe": ODD}, {"größe": "B"}])):
         claim = claimed(db)
-        results.flush(db, claim.run_id, claim.token, [("verlust_größe", 1, 1.0)], None, [f"note: {ODD}"])
+        results.flush(db, claim.ref, [("verlust_größe", 1, 1.0)], None, [f"note: {ODD}"])
         from labqueue.domain.state import Ending
         from labqueue.store.runs import attempts
 
-        attempts.end(db, claim.run_id, claim.token, Ending.FAILED, f"ValueError: {ODD}")
+        attempts.end(db, claim.ref, Ending.FAILED, f"ValueError: {ODD}")
     for _ in range(record(db, "not_ascii_drawn", [{"größe": ODD}, {"größe": "B"}])):
         executed(db, points=[("verlust_größe", step, 1.0 / step) for step in (1, 2, 3)])
     for value in (5.0, 1.0):

@@ -45,21 +45,21 @@ def filled(lab: Lab, name: str) -> None:
     (run / "adapter" / "deep" / "weights").write_bytes(b"\x00" * 1000)
     (run / "table.json").write_text("{}")
     (run / "scratch").write_text("not an artifact")
-    (run / f"attempt-{claim.token}.log").write_text("said")
+    (run / f"attempt-{claim.attempt}.log").write_text("said")
     for artifact, kind in (("adapter", "model"), ("table.json", "file")):
         path = run / artifact
         results.add_artifact(
-            db, claim.run_id, claim.token, name=artifact, type=kind, path=lab.settings.relative(path),
+            db, claim.ref, name=artifact, type=kind, path=lab.settings.relative(path),
             sha256=sha256(path), bytes=1000,
         )  # fmt: skip
     number = results.environment(db, {"machine": "there"})
     from labqueue.domain.state import Ending
     from labqueue.store.runs import attempts
 
-    attempts.attempt_fields(db, claim.run_id, claim.token, environment_id=number, sources_hash="s", packages_hash="p")
+    attempts.attempt_fields(db, claim.ref, environment_id=number, sources_hash="s", packages_hash="p")
     points = [("value", step, step / 3 if step % 5 else None) for step in range(12_000)]
-    results.flush(db, claim.run_id, claim.token, points, (10, 10, None), ["größe"])
-    attempts.end(db, claim.run_id, claim.token, Ending.SUCCEEDED, None)
+    results.flush(db, claim.ref, points, (10, 10, None), ["größe"])
+    attempts.end(db, claim.ref, Ending.SUCCEEDED, None)
     executed(db, "diverged", [("value", 1, None)], "left the finite numbers")
     (lab.settings.experiment(name) / "learnings.md").write_text("learned")
     assert len(ids) == 3

@@ -69,9 +69,9 @@ def filled(lab: Lab) -> Lab:
     executed(db, "succeeded", [("value", 1, 1.0), ("value", 2, 0.25)])
     executed(db, "diverged", [("value", 1, None)], "value is not finite at step 1 (never finite)")
     running = claimed(db)
-    results.flush(db, running.run_id, running.token, [("value", 1, 1.0)], (5, 10, 2.0), ["a note"])
+    results.flush(db, running.ref, [("value", 1, 1.0)], (5, 10, 2.0), ["a note"])
     file = {"path": "outputs/drill/3/a.json", "sha256": "0", "bytes": 1}
-    results.add_artifact(db, running.run_id, running.token, name="a", type="text", **file)
+    results.add_artifact(db, running.ref, name="a", type="text", **file)
     db.close()
     return lab
 
@@ -140,7 +140,7 @@ def test_metrics_are_pairs_of_step_and_value(filled: Lab) -> None:
 def test_a_number_that_is_not_finite_is_null_even_if_it_got_into_the_ledger(filled: Lab) -> None:
     db = filled.db
     claim = claimed(db)
-    results.flush(db, claim.run_id, claim.token, [("value", 1, math.inf), ("value", 2, -math.inf)], None, [])
+    results.flush(db, claim.ref, [("value", 1, math.inf), ("value", 2, -math.inf)], None, [])
     db.close()
     assert document(filled, "metrics", claim.run_id, "value") == [[1, None], [2, None]]
     assert document(filled, "show", claim.run_id)["metrics"]["value"]["max"] is None

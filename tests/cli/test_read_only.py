@@ -53,7 +53,7 @@ def filled(tmp_path: Path) -> Lab:
         claim = executed(db, points=[("value", 1, value)])
         folder = lab.settings.run("mine", claim.run_id)
         folder.mkdir(parents=True)
-        (folder / f"attempt-{claim.token}.log").write_text("said\n")
+        (folder / f"attempt-{claim.attempt}.log").write_text("said\n")
     db.close()
     lab.spec("filled")
     return lab

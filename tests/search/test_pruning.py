@@ -122,7 +122,7 @@ def test_a_resumed_trial_is_judged_as_if_it_had_not_stopped(tmp_path: Path, prun
     assert claim is not None
     assert claim.run_id == run
     before = [("loss", step, value) for step, value in zip(STEPS, poor, strict=True)][:at]
-    results.flush(db, run, claim.token, before, None, [])
+    results.flush(db, claim.ref, before, None, [])
     resumed = pruning.judge(db, run, 0, STEPS[at - 1] if at else None)
     assert resumed is not None
     assert resumed.refuse(STEPS[at], poor[at]) == whole[at]

@@ -94,7 +94,7 @@ def executed(db: Database, ending: str = "succeeded", points: Iterable[Any] = ()
 
     claim = claimed(db)
     fields = {"sources_hash": "s", "packages_hash": "p"}
-    attempts.attempt_fields(db, claim.run_id, claim.token, **fields)
-    results.flush(db, claim.run_id, claim.token, list(points), (10, 10, None), [])
-    attempts.end(db, claim.run_id, claim.token, Ending(ending), reason)
+    attempts.attempt_fields(db, claim.ref, **fields)
+    results.flush(db, claim.ref, list(points), (10, 10, None), [])
+    attempts.end(db, claim.ref, Ending(ending), reason)
     return claim

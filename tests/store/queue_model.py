@@ -1,4 +1,4 @@
-"""What the queue should do, on one page of plain Python: no tables, no tokens of a database, time is a number."""
+"""What the queue should do, on one page of plain Python: no tables, time is a number."""
 
 from types import SimpleNamespace as Run
 
@@ -18,7 +18,7 @@ class Model:
                 same = [len(self.runs) + 1]
                 self.runs[same[0]] = Run(
                     id=same[0], what=(experiment, device, key), job=job, priority=priority, state="queued",
-                    outcome=None, request=None, token=0, used=0, stalls=0, paused=0, wait=0, released=False,
+                    outcome=None, request=None, attempt=0, used=0, stalls=0, paused=0, wait=0, released=False,
                     done=0, best=0, points={}, saved={}, endings=[],
                 )  # fmt: skip
             ids.append(same[-1])
@@ -36,14 +36,14 @@ class Model:
         return max(ready, key=lambda r: (r.priority, -r.id), default=None)
 
     def claim(self, run):
-        run.state, run.token, run.request, run.paused, run.wait = "running", run.token + 1, None, 0, 0
+        run.state, run.attempt, run.request, run.paused, run.wait = "running", run.attempt + 1, None, 0, 0
         run.points = {step: v for step, v in run.points.items() if step <= max(run.saved, default=-1)}
 
     def save(self, run, step):
-        run.saved = dict(sorted(({s: t for s, t in run.saved.items() if s < step} | {step: run.token}).items())[-2:])
+        run.saved = dict(sorted(({s: t for s, t in run.saved.items() if s < step} | {step: run.attempt}).items())[-2:])
 
     def end(self, run, ending, asked=False, limit=3):
-        moved = asked or run.done > run.best or run.token in run.saved.values()
+        moved = asked or run.done > run.best or run.attempt in run.saved.values()
         if ending == "interrupted" and not moved and run.stalls + 1 >= STALLS:
             ending = "crashed"
         if ending != "disk_full":

@@ -29,15 +29,15 @@ def full(db: Database, name: str) -> int:
     submitted(db, name)
     running = claimed(db)
     file = {"path": f"outputs/{name}/{running.run_id}/a", "sha256": "0", "bytes": 1}
-    results.add_artifact(db, running.run_id, running.token, name="a", type="text", **file)
+    results.add_artifact(db, running.ref, name="a", type="text", **file)
     checkpoint = {"step": 1, "path": "x", "sha256": "0", "bytes": 1, "points": [("value", 1, 1.0)], "keep": 2}
-    results.add_checkpoint(db, running.run_id, running.token, **checkpoint)
-    results.flush(db, running.run_id, running.token, [("value", 2, None)], None, ["a note"])
+    results.add_checkpoint(db, running.ref, **checkpoint)
+    results.flush(db, running.ref, [("value", 2, None)], None, ["a note"])
     control.cancel(db, str(running.run_id))
     from labqueue.domain.state import Ending
     from labqueue.store.runs import attempts
 
-    attempts.end(db, running.run_id, running.token, Ending.CANCELLED, "enough")
+    attempts.end(db, running.ref, Ending.CANCELLED, "enough")
     return running.run_id
 
 

@@ -1,4 +1,4 @@
-"""Claims, leases and tokens: one owner at a time, and nothing from who no longer is."""
+"""Claims, leases and fencing: one owner at a time, and nothing from who no longer is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from labqueue.domain.state import Ending
+from labqueue.domain.canonical import Canonical
+from labqueue.domain.state import Ending, Waiting
+from labqueue.domain.waiting import Reason
 from labqueue.store.queries import read
 from labqueue.store.runs import attempts, control, results
-from labqueue.store.runs.attempts import MAX_STALLS, Fenced, claim
+from labqueue.store.runs.attempts import MAX_STALLS, Candidate, Fenced, claim
 from labqueue.system import clock
-from tests.store.factories import claimed, executed, ledger, submitted, worker
+from tests.store.factories import claimed, executed, ledger, runs_at, submitted, worker
 
 
 def test_the_highest_priority_is_claimed_first_then_the_oldest(tmp_path: Path) -> None:
@@ -57,11 +59,11 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
     db = ledger(tmp_path)
     submitted(db)
     stale = claimed(db)
-    mine: dict[str, Any] = {"db": db, "run_id": stale.run_id, "token": stale.token}
+    mine: dict[str, Any] = {"db": db, "ref": stale.ref}
     attempts.interrupt(**mine, reason="its worker died")
     current = claimed(db)
-    assert current.token == stale.token + 1
-    results.flush(db, current.run_id, current.token, [("value", 1, 1.0)], (1, 10, None), [])
+    assert current.attempt == stale.attempt + 1
+    results.flush(db, current.ref, [("value", 1, 1.0)], (1, 10, None), [])
     before = read.run(db, 1)
     file = {"path": "p", "sha256": "0", "bytes": 1}
     writes = {
@@ -71,7 +73,6 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
         "a beginning": lambda: attempts.begin(**mine, resumed_from=None),
         "a renewal": lambda: attempts.renew(**mine),
         "its columns": lambda: attempts.attempt_fields(**mine, pid=1),
-        "its process": lambda: results.child_started(**mine, pid=1, pid_start=1),
         "an end": lambda: attempts.end(**mine, ending=Ending.SUCCEEDED, reason=None),
         "an interruption": lambda: attempts.interrupt(**mine, reason="again"),
         "a look at requests": lambda: read.request(**mine),
@@ -90,8 +91,8 @@ def test_a_finished_run_takes_nothing_from_its_own_last_attempt(tmp_path: Path) 
     submitted(db)
     done = executed(db, "failed", reason="why")
     for act in (
-        lambda: results.flush(db, done.run_id, done.token, [("value", 9, 1.0)], None, []),
-        lambda: attempts.end(db, done.run_id, done.token, Ending.SUCCEEDED, None),
+        lambda: results.flush(db, done.ref, [("value", 9, 1.0)], None, []),
+        lambda: attempts.end(db, done.ref, Ending.SUCCEEDED, None),
     ):
         with pytest.raises(Fenced):
             act()
@@ -106,8 +107,8 @@ def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progre
     def interrupted(done: int | None) -> bool:
         got = claimed(db)
         if done is not None:
-            results.flush(db, got.run_id, got.token, [], (done, 100, None), [])
-        return attempts.interrupt(db, got.run_id, got.token, "its worker died")
+            results.flush(db, got.ref, [], (done, 100, None), [])
+        return attempts.interrupt(db, got.ref, "its worker died")
 
     assert [interrupted(None) for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
     assert interrupted(5) is False, "a new step: the count begins again"
@@ -123,7 +124,7 @@ def test_an_interruption_that_a_person_asked_for_never_counts(tmp_path: Path) ->
     submitted(db)
     for _ in range(MAX_STALLS * 2):
         got = claimed(db)
-        assert attempts.interrupt(db, got.run_id, got.token, "paused", asked=True) is False
+        assert attempts.interrupt(db, got.ref, "paused", asked=True) is False
     assert read.run(db, 1).state == "queued"
     assert claimed(db).attempts_used == 0
 
@@ -133,7 +134,7 @@ def test_a_backoff_makes_a_run_wait_and_says_so(tmp_path: Path) -> None:
     submitted(db)
     got = claimed(db)
     later = {"not_before": str(clock.Deadline.after(60))}
-    attempts.end(db, got.run_id, got.token, Ending.CRASHED, "died", requeue=later)
+    attempts.end(db, got.ref, Ending.CRASHED, "died", requeue=later)
     assert claim(db, device="cpu", worker_id=worker(db)) is None
     waiting = read.run(db, 1).waiting
     assert waiting is not None
@@ -145,17 +146,24 @@ def test_a_backoff_makes_a_run_wait_and_says_so(tmp_path: Path) -> None:
 
 def test_what_a_worker_passes_over_keeps_the_reason(tmp_path: Path) -> None:
     db = ledger(tmp_path)
-    submitted(db, points=[{"steps": 1}, {"steps": 2}])
+    large = Canonical.of({"memory_gib": 99.0, "wall_minutes": None, "attempts": 3})
+    ((first,), (second,)) = runs_at({"steps": 1}), runs_at({"steps": 2})
+    submitted(db, runs=[first._replace(limits=large), second])
 
-    def admit(run: Any) -> tuple[str, str] | None:
-        return ("memory", "needs 99 GiB") if run.params["steps"] == 1 else None
+    facts = {"needed_gib": 99.0, "limit": True, "free_below_gib": 2.5, "where": "this machine"}
+
+    def admit(run: Candidate) -> Reason | None:
+        return Reason(Waiting.MEMORY, facts) if run.limits["memory_gib"] == 99.0 else None
 
     got = claim(db, device="cpu", worker_id=worker(db), admit=admit)
     assert got is not None
     assert got.params["steps"] == 2
     waiting = read.run(db, 1).waiting
     assert waiting is not None
-    assert (waiting.code, waiting.text) == ("memory", "needs 99 GiB")
+    said = (
+        "needs 99.0 GiB (limits.memory_gib) and less than 2.5 are free on this machine: something else holds the rest"
+    )
+    assert (waiting.code, waiting.text) == ("memory", said)
 
 
 def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
@@ -163,10 +171,10 @@ def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path
     submitted(db)
     first = claimed(db)
     points = [("value", step, float(step)) for step in range(1, 9)]
-    results.flush(db, 1, first.token, points, (8, 10, None), [])
-    attempts.interrupt(db, 1, first.token, "its worker died")
+    results.flush(db, first.ref, points, (8, 10, None), [])
+    attempts.interrupt(db, first.ref, "its worker died")
     second = claimed(db)
-    attempts.begin(db, 1, second.token, resumed_from=5)
+    attempts.begin(db, second.ref, resumed_from=5)
     assert [step for step, _ in read.series(db, 1, "value")] == [1, 2, 3, 4, 5]
     assert read.run(db, 1).metrics["value"].last_step == 5
     assert read.run(db, 1).attempts[1].resumed_from_step == 5
@@ -179,11 +187,11 @@ def test_only_the_last_checkpoints_are_kept_and_none_of_a_success(tmp_path: Path
     removable: list[str] = []
     for step in (5, 10, 15):
         removable += results.add_checkpoint(
-            db, 1, got.token, step=step, path=f"step-{step}", sha256="0", bytes=1, points=[], keep=2
+            db, got.ref, step=step, path=f"step-{step}", sha256="0", bytes=1, points=[], keep=2
         )
     assert [row.step for row in read.checkpoints(db, 1)] == [15, 10]
     assert removable == ["step-5"]
-    attempts.end(db, 1, got.token, Ending.SUCCEEDED, None)
+    attempts.end(db, got.ref, Ending.SUCCEEDED, None)
     assert read.checkpoints(db, 1) == []
 
 

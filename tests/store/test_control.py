@@ -74,11 +74,11 @@ def test_a_running_run_is_asked_and_decides_itself_when_to_stop(db: Database) ->
     submitted(db)
     got = claimed(db)
     assert control.pause(db, "1", None) == ([], [1])
-    assert read.request(db, 1, got.token) == "pause"
+    assert read.request(db, got.ref) == "pause"
     control.resume(db, "1")
-    assert read.request(db, 1, got.token) is None
+    assert read.request(db, got.ref) is None
     assert control.cancel(db, "1") == ([], [1])
-    assert read.request(db, 1, got.token) == "cancel"
+    assert read.request(db, got.ref) == "cancel"
     assert read.run(db, 1).state == "running"
 
 
@@ -102,7 +102,7 @@ def test_retry_reopens_any_finished_run_but_a_succeeded_one(db: Database, outcom
     else:
         assert control.retry(db, "1") == [1]
         assert (read.run(db, 1).state, read.run(db, 1).outcome) == ("queued", None)
-        assert claimed(db).token == 2
+        assert claimed(db).attempt == 2
 
 
 def test_retry_of_what_failed_leaves_what_a_person_cancelled(db: Database) -> None:

@@ -22,9 +22,10 @@ from labqueue.domain.errors import LabError
 from labqueue.domain.state import Ending
 from labqueue.store.queries import read
 from labqueue.store.runs import attempts, control, results
-from labqueue.store.runs.attempts import Fenced
+from labqueue.store.runs.attempts import Claim, Fenced, Ref
 from labqueue.system import clock
 from labqueue.worker import recovery
+from tests.store.eligibility_rule import ready_now
 from tests.store.factories import ledger, needing, submitted, worker
 from tests.store.queue_model import Model
 
@@ -75,8 +76,8 @@ class Queue(RuleBasedStateMachine):
         self.model: Any = Model()
         self.db = ledger(Path(self.folder.name))
         self.workers = {device: worker(self.db, device) for device in DEVICES}
-        self.subjects: dict[int, retry_policy.Subject] = {}
-        self.stale: list[tuple[int, int]] = []
+        self.claims: dict[int, Claim] = {}
+        self.stale: list[Ref] = []
 
     def teardown(self) -> None:
         self.db.close()
@@ -219,27 +220,25 @@ class Queue(RuleBasedStateMachine):
         assert (got and got.run_id) == (expected and expected.id)
         if got is None:
             return
-        assert (got.token, got.attempts_used) == (expected.token + 1, expected.used)
+        assert (got.attempt, got.attempts_used) == (expected.attempt + 1, expected.used)
         saved = read.checkpoints(self.db, got.run_id)
-        attempts.begin(self.db, got.run_id, got.token, saved[0].step if saved else None)
+        attempts.begin(self.db, got.ref, saved[0].step if saved else None)
         hashes = {"sources_hash": "s", "packages_hash": "p"}
-        attempts.attempt_fields(self.db, got.run_id, got.token, **hashes)
-        self.subjects[got.run_id] = retry_policy.Subject(
-            got.run_id, got.token, got.kind, got.params, got.limits, got.adjusted, got.attempts_used
-        )
+        attempts.attempt_fields(self.db, got.ref, **hashes)
+        self.claims[got.run_id] = got
         self.model.claim(expected)
 
     @precondition(lambda self: self.of_state("running"))
     @rule(at=some)
     def renew(self, at: int) -> None:
         run = self.running(at)
-        assert attempts.renew(self.db, run.id, run.token) == run.request
+        assert attempts.renew(self.db, Ref(run.id, run.attempt)) == run.request
 
     @precondition(lambda self: self.of_state("running"))
     @rule(at=some, step=steps, value=st.sampled_from([0.5, -1.0, None]))
     def measure(self, at: int, step: int, value: float | None) -> None:
         run = self.running(at)
-        asked = results.flush(self.db, run.id, run.token, [("value", step, value)], (step, 12, None), [])
+        asked = results.flush(self.db, Ref(run.id, run.attempt), [("value", step, value)], (step, 12, None), [])
         assert asked == run.request
         run.points[step], run.done = value, step
 
@@ -248,12 +247,14 @@ class Queue(RuleBasedStateMachine):
     def checkpoint(self, at: int, step: int, value: float) -> None:
         run = self.running(at)
         file = {"path": f"step-{step}", "sha256": "0", "bytes": 1}
-        results.add_checkpoint(self.db, run.id, run.token, step=step, points=[("value", step, value)], keep=2, **file)
+        results.add_checkpoint(
+            self.db, Ref(run.id, run.attempt), step=step, points=[("value", step, value)], keep=2, **file
+        )
         run.points[step] = value
         self.model.save(run, step)
 
     def ended(self, run: Any, ending: str, **how: Any) -> None:
-        self.stale.append((run.id, run.token))
+        self.stale.append(Ref(run.id, run.attempt))
         self.model.end(run, ending, **how)
 
     def request(self, run: Any, request: str | None) -> None:
@@ -270,7 +271,7 @@ class Queue(RuleBasedStateMachine):
     def end(self, at: int, ending: Ending, request: str | None) -> None:
         run = self.running(at)
         self.request(run, request)
-        retry_policy.conclude(self.db, self.subjects[run.id], ending, "a reason")
+        retry_policy.conclude(self.db, self.claims[run.id], ending, "a reason")
         self.ended(run, str(ending))
 
     @precondition(lambda self: self.of_state("running"))
@@ -278,8 +279,8 @@ class Queue(RuleBasedStateMachine):
     def interrupt(self, at: int, asked: bool, request: str | None) -> None:
         run = self.running(at)
         self.request(run, request)
-        if attempts.interrupt(self.db, run.id, run.token, "the worker was stopped", asked=asked):
-            retry_policy.conclude(self.db, self.subjects[run.id], Ending.CRASHED, "again and again")
+        if attempts.interrupt(self.db, Ref(run.id, run.attempt), "the worker was stopped", asked=asked):
+            retry_policy.conclude(self.db, self.claims[run.id], Ending.CRASHED, "again and again")
         self.ended(run, "interrupted", asked=asked)
 
     @precondition(lambda self: self.of_state("running"))
@@ -309,18 +310,18 @@ class Queue(RuleBasedStateMachine):
     @rule(at=some, step=steps)
     def a_ghost_writes(self, at: int, step: int) -> None:
         """What an attempt that lost its run tries is refused; that it changed nothing, the invariant sees."""
-        run_id, token = self.stale[at % len(self.stale)]
+        ghost = self.stale[at % len(self.stale)]
         file = {"path": "p", "sha256": "0", "bytes": 1}
         for attempt in (
-            lambda: results.flush(self.db, run_id, token, [("value", step, 99.0)], (99, 99, None), ["note"]),
-            lambda: results.add_checkpoint(self.db, run_id, token, step=step, points=[], keep=2, **file),
-            lambda: results.drop_checkpoint(self.db, run_id, token, step, "a lie"),
-            lambda: results.add_artifact(self.db, run_id, token, name="a", type="text", **file),
-            lambda: attempts.begin(self.db, run_id, token, None),
-            lambda: attempts.renew(self.db, run_id, token),
-            lambda: attempts.interrupt(self.db, run_id, token, "late"),
-            lambda: attempts.end(self.db, run_id, token, Ending.SUCCEEDED, None),
-            lambda: read.request(self.db, run_id, token),
+            lambda: results.flush(self.db, ghost, [("value", step, 99.0)], (99, 99, None), ["note"]),
+            lambda: results.add_checkpoint(self.db, ghost, step=step, points=[], keep=2, **file),
+            lambda: results.drop_checkpoint(self.db, ghost, step, "a lie"),
+            lambda: results.add_artifact(self.db, ghost, name="a", type="text", **file),
+            lambda: attempts.begin(self.db, ghost, None),
+            lambda: attempts.renew(self.db, ghost),
+            lambda: attempts.interrupt(self.db, ghost, "late"),
+            lambda: attempts.end(self.db, ghost, Ending.SUCCEEDED, None),
+            lambda: read.request(self.db, ghost),
         ):
             with pytest.raises(Fenced):
                 attempt()
@@ -335,6 +336,7 @@ class Queue(RuleBasedStateMachine):
     @invariant()
     def the_ledger_is_the_model(self) -> None:
         runs = list(self.model.runs.values())
+        eligible = {device: ready_now(self.db, device) for device in DEVICES}
         for run, view in zip(runs, read.runs(self.db, [run.id for run in runs]), strict=True):
             waiting = self.model.waiting(run) if run.state == "queued" else None
             assert (view.state, view.outcome) == (run.state, run.outcome), view
@@ -343,9 +345,11 @@ class Queue(RuleBasedStateMachine):
             open_attempt = []
             if run.state == "running":
                 open_attempt = [None]
-                assert read.request(self.db, run.id, run.token) == run.request, view
+                assert read.request(self.db, Ref(run.id, run.attempt)) == run.request, view
             assert [attempt.outcome for attempt in view.attempts] == [*run.endings, *open_attempt], view
-            assert [attempt.number for attempt in view.attempts] == list(range(1, run.token + 1)), view
+            assert [attempt.number for attempt in view.attempts] == list(range(1, run.attempt + 1)), view
+            if run.state == "queued":
+                assert eligible[run.what[1]].count(run.id) == (waiting is None), view
             assert dict(read.series(self.db, run.id, "value")) == run.points, view
             assert [row.step for row in read.checkpoints(self.db, run.id)] == sorted(run.saved, reverse=True), view
 

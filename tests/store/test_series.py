@@ -61,7 +61,7 @@ def test_a_value_that_was_not_measured_is_null_and_never_0(tmp_path: Path) -> No
     db = ledger(tmp_path)
     submitted(db)
     claim = claimed(db)
-    results.flush(db, claim.run_id, claim.token, [("value", 1, None), ("value", 2, 0.0)], None, [])
+    results.flush(db, claim.ref, [("value", 1, None), ("value", 2, 0.0)], None, [])
     assert read.series(db, claim.run_id, "value") == [(1, None), (2, 0.0)]
     got = read.run(db, claim.run_id).metrics["value"]
     assert (got.first, got.last, got.min, got.max, got.points) == (None, 0.0, 0.0, 0.0, 2)
@@ -80,7 +80,7 @@ def test_a_point_costs_at_most_30_bytes_of_the_file(tmp_path: Path) -> None:
     before, points = size(), 100_000
     for start in range(0, points, 1000):
         batch = [("value", step, math.exp(-step / points)) for step in range(start, start + 1000)]
-        results.flush(db, claim.run_id, claim.token, batch, None, [])
+        results.flush(db, claim.ref, batch, None, [])
     per_point = (size() - before) / points
     assert 16 <= per_point <= 30, "a step and a double need some 16 bytes"
     assert len(read.series(db, claim.run_id, "value")) == points

@@ -21,7 +21,7 @@ IMPOSSIBLE_RUNS = {
     "an outcome while queued": "outcome = 'failed'",
     "an end while queued": "finished_at = 1",
     "running without a claim": "state = 'running'",
-    "running without a start": "state = 'running', token = 1",
+    "running without a start": "state = 'running', attempt = 1",
     "success without an attempt": "state = 'finished', outcome = 'succeeded', finished_at = 1",
     "no seed": "seed = NULL",
     "no job": "job_id = NULL",
@@ -54,7 +54,12 @@ def test_an_impossible_run_is_refused(db: Database, what: str) -> None:
     with pytest.raises(IntegrityError):
         raw(db, f"UPDATE runs SET {IMPOSSIBLE_RUNS[what]} WHERE id = 1")
     with db.read() as connection:
-        assert connection.execute(text("SELECT state, outcome, token, seed FROM runs")).one() == ("queued", None, 0, 0)
+        assert connection.execute(text("SELECT state, outcome, attempt, seed FROM runs")).one() == (
+            "queued",
+            None,
+            0,
+            0,
+        )
 
 
 @pytest.mark.parametrize("what", IMPOSSIBLE_ATTEMPTS)

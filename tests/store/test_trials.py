@@ -178,7 +178,7 @@ def test_an_ended_search_leaves_nothing_queued_and_opens_again_as_it_was(db: Dat
     carried_out(db, [(1, 1.0)], "pruned")
     trials.end(db, job, "converged", "nothing better in 2 trials")
     left = read.find(db, "searched")[1]
-    assert (left.outcome, left.reason) == ("pruned", f"{trials.NOT_NEEDED}: nothing better in 2 trials")
+    assert (left.outcome, left.reason) == ("pruned", "the search ended before its turn: nothing better in 2 trials")
     assert trials.record(db, job, 2, runs_at({"distance": 0.5})) is None
     trials.reopen(db, job)
     assert [view.state for view in read.find(db, "searched")] == ["finished", "queued"], "only what had not begun"

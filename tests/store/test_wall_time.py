@@ -52,7 +52,7 @@ def worked(db: Database, time: Time, seconds: float) -> attempts.Claim:
     got = claimed(db)
     for _ in range(int(seconds // 4)):
         time.passes(4.0)
-        attempts.renew(db, got.run_id, got.token)
+        attempts.renew(db, got.ref)
     time.passes(seconds % 4)
     return got
 
@@ -68,13 +68,13 @@ def test_a_jump_of_the_wall_clock_is_not_worked_time(db: Database, time: Time, j
     time.wall_s += jump_s
     assert wall_s(db) == pytest.approx(30.0), "while it runs"
     time.passes(3.0)
-    attempts.renew(db, 1, got.token)
+    attempts.renew(db, got.ref)
     time.wall_s += jump_s
     time.passes(2.0)
     if ending is Ending.SUCCEEDED:
-        attempts.end(db, 1, got.token, ending, None)
+        attempts.end(db, got.ref, ending, None)
     else:
-        attempts.interrupt(db, 1, got.token, "the worker was stopped", asked=True)
+        attempts.interrupt(db, got.ref, "the worker was stopped", asked=True)
     assert wall_s(db) == pytest.approx(35.0)
 
 
@@ -83,35 +83,35 @@ def test_what_was_worked_before_a_power_cut_counts_up_to_the_last_renewal(db: Da
     time.boot, time.boot_s = "second-boot", 9.0
     time.wall_s += 8 * 3600
     assert wall_s(db) == pytest.approx(40.0)
-    attempts.interrupt(db, 1, got.token, "the machine went down")
+    attempts.interrupt(db, got.ref, "the machine went down")
     assert wall_s(db) == pytest.approx(40.0)
     again = worked(db, time, 10.0)
-    attempts.end(db, 1, again.token, Ending.SUCCEEDED, None)
+    attempts.end(db, again.ref, Ending.SUCCEEDED, None)
     assert wall_s(db) == pytest.approx(50.0)
 
 
 def test_the_night_between_a_workers_death_and_the_next_worker_is_not_worked_time(db: Database, time: Time) -> None:
     got = worked(db, time, 12.0)
     time.passes(8 * 3600)
-    attempts.interrupt(db, 1, got.token, "its worker died")
+    attempts.interrupt(db, got.ref, "its worker died")
     assert wall_s(db) == pytest.approx(12.0)
 
 
 def test_a_child_that_ends_under_a_frozen_worker_has_worked_all_the_while(db: Database, time: Time) -> None:
     got = worked(db, time, 12.0)
-    attempts.attempt_fields(db, 1, got.token, pid=os.getpid())
+    attempts.attempt_fields(db, got.ref, pid=os.getpid())
     time.passes(3600)
-    attempts.end(db, 1, got.token, Ending.FAILED, "by itself")
+    attempts.end(db, got.ref, Ending.FAILED, "by itself")
     assert wall_s(db) == pytest.approx(3612.0)
 
 
 def test_every_attempt_adds_to_the_run_and_waiting_does_not(db: Database, time: Time) -> None:
     assert wall_s(db) is None, "never started is not 0 s"
     first = worked(db, time, 10.0)
-    attempts.end(db, 1, first.token, Ending.CRASHED, "died", requeue={})
+    attempts.end(db, first.ref, Ending.CRASHED, "died", requeue={})
     time.passes(500.0)
     second = worked(db, time, 6.0)
-    attempts.end(db, 1, second.token, Ending.FAILED, "why")
+    attempts.end(db, second.ref, Ending.FAILED, "why")
     time.passes(500.0)
     control.retry(db, "1")
     assert wall_s(db) == pytest.approx(16.0)

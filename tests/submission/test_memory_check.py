@@ -176,8 +176,8 @@ def test_a_measured_run_in_the_ledger_corrects_the_next_submission(lab: Lab) -> 
     with lab.db.write() as connection:
         connection.execute(
             text(
-                "UPDATE runs SET state = 'finished', outcome = 'succeeded', token = 1, started_at = 1, finished_at = 2,"
-                " peak_memory_gib = :peak WHERE id = 1"
+                "UPDATE runs SET state = 'finished', outcome = 'succeeded', attempt = 1, started_at = 1,"
+                " finished_at = 2, peak_memory_gib = :peak WHERE id = 1"
             ),
             {"peak": peak},
         )

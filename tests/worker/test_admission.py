@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from labqueue.domain.waiting import describe
 from labqueue.system.cards import Gpu
 from labqueue.worker.admission import CONTEXT_GIB, available_gib, refusal_on_card
 from tests.conftest import Lab, wait_until
@@ -31,12 +32,14 @@ def test_a_limit_counts_before_an_estimate_and_both_include_the_context(
     limit: float | str, estimate: float | None, free_gib: float, code: str | None
 ) -> None:
     refused = refusal_on_card(limit, estimate, card(free_gib))
-    assert (refused[0] if refused else None) == code
+    assert (refused.code if refused else None) == code
 
 
 def test_the_words_hold_still_while_free_memory_flickers() -> None:
     assert refusal_on_card(8.0, None, card(3.1)) == refusal_on_card(8.0, None, card(3.4))
-    assert "less than 3.5 are free on cuda:0" in (refusal_on_card(8.0, None, card(3.1)) or ("", ""))[1]
+    refused = refusal_on_card(8.0, None, card(3.1))
+    assert refused is not None
+    assert "less than 3.5 are free on cuda:0" in describe(refused)
 
 
 def test_a_run_that_needs_more_than_is_free_waits_with_the_reason_and_others_pass_it(lab: Lab) -> None:

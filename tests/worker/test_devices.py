@@ -19,9 +19,11 @@ import psutil
 import pytest
 
 from labqueue.domain.errors import LabError
+from labqueue.domain.waiting import Reason, describe
 from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.queries import read
+from labqueue.store.runs.attempts import Candidate
 from labqueue.system import devices, lock_files, processes
 from labqueue.system.clock import Deadline
 from labqueue.system.devices import Device
@@ -157,24 +159,25 @@ def test_locks_of_cards_are_found_from_every_session(tmp_path: Path) -> None:
         left = [path for place in lock_files.OPEN_TO_ALL for path in place.glob(f"labqueue/{name}*")]
         for path in left:
             path.unlink()
-    assert answer.code == 2
+    assert answer.code == 4
     assert f"workspace {labs[0].root}" in answer.err
     assert left, "the machine's own folder is where they met"
 
 
-def admitted(device: Device, limit: float) -> tuple[str, str] | None:
+def admitted(device: Device, limit: float) -> Reason | None:
     asked = Admission(device, Hours(), lambda _run: None)
     asked.look()
-    return asked(SimpleNamespace(limits={"memory_gib": limit}, estimated_memory_gib=None))
+    return asked(Candidate(1, "cuda", {"memory_gib": limit}, None, None, None))
 
 
 def test_admission_and_telemetry_look_at_the_workers_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     full, free = driver.card(A, free_gib=1.0, temperature_c=80), driver.card(B, temperature_c=40)
     driver.here(monkeypatch, tmp_path, full, free)
     assert admitted(devices.find("cuda:1"), 8.0) is None
-    code, words = admitted(devices.find("cuda:0"), 8.0) or ("", "")
-    assert code == "memory"
-    assert "free on cuda:0" in words
+    refused = admitted(devices.find("cuda:0"), 8.0)
+    assert refused is not None
+    assert refused.code == "memory"
+    assert "free on cuda:0" in describe(refused)
     watch = Telemetry(devices.find("cuda:1").card)
     watch.start()
     wait_until(lambda: watch._samples)
@@ -190,7 +193,9 @@ def test_a_worker_keeps_its_card_when_another_is_lost(monkeypatch: pytest.Monkey
     driver.here(monkeypatch, tmp_path, driver.card(B))
     assert admitted(mine, 8.0) is None
     driver.here(monkeypatch, tmp_path, driver.card(A))
-    assert admitted(mine, 8.0) == ("device", "cuda:1 does not answer its driver")
+    refused = admitted(mine, 8.0)
+    assert refused is not None
+    assert (refused.code, describe(refused)) == ("device", "cuda:1 does not answer its driver")
     with pytest.raises(LabError, match="no device 'cuda:1'"):
         devices.find("cuda:1")
 

@@ -82,7 +82,7 @@ def test_a_process_told_to_stop_before_it_has_read_what_it_is_to_do_leaves_its_r
     pid = waiting.process.pid
     wait_until(lambda: _catches(pid, signal.SIGTERM))
     os.kill(pid, signal.SIGSTOP)
-    running = start(waiting, run, claim.token, lab.root / "log.txt")
+    running = start(waiting, claim.ref, lab.root / "log.txt")
     running.end("shutdown", 30.0)
     os.kill(pid, signal.SIGCONT)
     reader, writer = os.pipe()
@@ -262,7 +262,7 @@ def test_a_second_worker_on_the_same_device_is_refused_with_the_first_ones_proce
     run = submitted(lab, "first", steps=1)
     until_state(lab, run, "finished")
     second = call(lab, "worker", "--drain", "--device", "cpu")
-    assert second.code == 2
+    assert second.code == 4
     assert f"process id {worker.pid}" in second.err
     assert "--device" in second.err
     assert len(second.err.strip().splitlines()) == 1

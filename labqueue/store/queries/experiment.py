@@ -17,7 +17,7 @@ from labqueue.store import trials
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.queries.views import by_ids, views_of
-from labqueue.store.runs.eligibility import Waits
+from labqueue.store.queries.waiting import Waits
 from labqueue.store.tables import Experiment, Job, JobRun
 from labqueue.store.workspace import identity
 

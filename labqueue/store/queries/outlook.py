@@ -6,11 +6,12 @@ from enum import Enum
 
 from sqlalchemy import Connection, select
 
-from labqueue.domain.state import SETTLED, State, Waiting
+from labqueue.domain.state import State, Waiting
 from labqueue.store.db import Database
+from labqueue.store.queries.waiting import Waits
 from labqueue.store.runs import search_state
-from labqueue.store.runs.eligibility import FOREVER, Waits, pauses
-from labqueue.store.tables import Job, JobRun, Run
+from labqueue.store.runs.eligibility import FOREVER, pauses
+from labqueue.store.tables import Need, Run
 
 
 class Prospect(Enum):
@@ -41,7 +42,8 @@ def prospect(db: Database, device: str) -> Prospect:
         needing = set()
         for run in queued:
             waiting = waits.of(run)
-            if waiting is None and run.wait_code == Waiting.DEVICE:
+            passed_over = waits.passed_over(run)
+            if waiting is None and passed_over is not None and passed_over.code == Waiting.DEVICE:
                 continue  # more than the device has, or no device: nothing here changes that
             if waiting is None or waiting.code in alive:
                 return Prospect.LATER
@@ -52,22 +54,13 @@ def prospect(db: Database, device: str) -> Prospect:
         # Every live run of this device has returned above, so a need can only be met by a run that is running now
         # (under another worker). A need that ended badly needs a person even then.
         for job_id in needing:
-            needs = connection.execute(select(Job.c.needs).where(Job.c.id == job_id)).scalar_one()
-            states = [
-                (need["accept"], state, outcome)
-                for need in needs
-                for state, outcome in connection.execute(
-                    select(Run.c.state, Run.c.outcome)
-                    .join(JobRun, JobRun.c.run_id == Run.c.id)
-                    .where(JobRun.c.job_id == need["job"])
-                )
-            ]
-            unmet = [
-                outcome
-                for accept, state, outcome in states
-                if state == State.FINISHED and accept is not None and outcome not in (*SETTLED, *accept)
-            ]
-            if not unmet and any(state == State.RUNNING for _, state, _ in states):
+            states = connection.execute(
+                select(Need.c.met, Run.c.state)
+                .join(Run, Run.c.id == Need.c.needed_run_id)
+                .where(Need.c.job_id == job_id)
+            ).all()
+            bad = any(row.state == State.FINISHED and not row.met for row in states)
+            if not bad and any(row.state == State.RUNNING for row in states):
                 return Prospect.LATER
         return Prospect.STUCK
 

@@ -26,7 +26,7 @@ class Ended:
 def latest(db: Database, device_class: str, limit: int) -> list[Ended]:
     """The attempts of a device class (``cpu`` or ``cuda``) that ended last, newest first."""
     query = (
-        select(Attempt.c.run_id, Attempt.c.number, Attempt.c.outcome, Attempt.c.reason, Run.c.token, Run.c.state)
+        select(Attempt.c.run_id, Attempt.c.number, Attempt.c.outcome, Attempt.c.reason, Run.c.attempt, Run.c.state)
         .join(Run, Run.c.id == Attempt.c.run_id)
         .where(Run.c.device == device_class, Attempt.c.finished_at.is_not(None))
         .order_by(Attempt.c.finished_at.desc(), Attempt.c.run_id.desc(), Attempt.c.number.desc())
@@ -34,7 +34,7 @@ def latest(db: Database, device_class: str, limit: int) -> list[Ended]:
     )
     with db.read() as connection:
         return [
-            Ended(row.run_id, row.outcome, row.reason, row.state == State.FINISHED and row.number == row.token)
+            Ended(row.run_id, row.outcome, row.reason, row.state == State.FINISHED and row.number == row.attempt)
             for row in connection.execute(query)
         ]
 

@@ -21,9 +21,9 @@ from labqueue.domain.views import (
 )
 from labqueue.store.db import Database
 from labqueue.store.queries.views import by_ids, queue_eta_s, views_of
-from labqueue.store.runs.attempts import Claim, claim_from, guard
+from labqueue.store.queries.waiting import Waits
+from labqueue.store.runs.attempts import Claim, Ref, claim_from, guard
 from labqueue.store.runs.control import targets
-from labqueue.store.runs.eligibility import Waits
 from labqueue.store.runs.search_state import all_open
 from labqueue.store.tables import Experiment, Job, JobRun, Run, Series, Worker
 from labqueue.system.clock import Deadline, iso
@@ -229,25 +229,25 @@ def checkpoints(db: Database, run_id: int) -> list[Any]:
         return list(connection.execute(query, {"r": run_id}))
 
 
-def request(db: Database, run_id: int, token: int) -> str | None:
+def request(db: Database, ref: Ref) -> str | None:
     """What a person has asked of a running attempt.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.read() as connection:
-        guard(connection, run_id, token)
-        return connection.execute(select(Run.c.request).where(Run.c.id == run_id)).scalar_one()
+        guard(connection, ref)
+        return connection.execute(select(Run.c.request).where(Run.c.id == ref.run_id)).scalar_one()
 
 
-def claim(db: Database, run_id: int, token: int) -> Claim:
+def claim(db: Database, ref: Ref) -> Claim:
     """What a claimed attempt is to execute.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.read() as connection:
-        guard(connection, run_id, token)
-        row = connection.execute(select(Run).where(Run.c.id == run_id)).one()
+        guard(connection, ref)
+        row = connection.execute(select(Run).where(Run.c.id == ref.run_id)).one()
         name = connection.execute(select(Experiment.c.name).where(Experiment.c.id == row.experiment_id)).scalar_one()
-        return claim_from(row, token, name)
+        return claim_from(row, name)

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from labqueue.domain.state import State
-from labqueue.domain.views import ArtifactView, AttemptView, EventView, MetricView, ProgressView, RunView, WaitingView
+from labqueue.domain.views import ArtifactView, AttemptView, EventView, MetricView, ProgressView, RunView
+from labqueue.store.queries.waiting import Waits
 from labqueue.store.runs.attempts import LEASE_S
-from labqueue.store.runs.eligibility import Waits
 from labqueue.store.tables import Artifact, Attempt, Environment, Event, Experiment, Job, Run, Series, Worker
 from labqueue.system.clock import Deadline, iso
 
@@ -45,7 +45,7 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
         .join(Worker, Worker.c.id == Attempt.c.worker_id)
         .outerjoin(Environment, Environment.c.id == Attempt.c.environment_id)
     )
-    ids = [row.id for row in rows if row.token > 0]
+    ids = [row.id for row in rows if row.attempt > 0]
     for at in range(0, len(ids) if details else 0, 5000):
         part = ids[at : at + 5000]
         for a in connection.execute(of_attempts.where(Attempt.c.run_id.in_(part)).order_by(Attempt.c.number)):
@@ -76,11 +76,6 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
     views = []
     for row in rows:
         job = jobs[row.job_id]
-        waiting = None
-        if row.state == State.QUEUED:
-            waiting = waits.of(row)
-            if waiting is None and row.wait_code:
-                waiting = WaitingView(row.wait_code, row.wait_text or "")
         views.append(
             RunView(
                 id=row.id,
@@ -90,7 +85,7 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                 state=row.state,
                 outcome=row.outcome,
                 reason=row.reason,
-                waiting=waiting,
+                waiting=waits.view(row) if row.state == State.QUEUED else None,
                 profile=job.profile,
                 device=row.device,
                 priority=row.priority,

@@ -1,23 +1,28 @@
-"""The life of an attempt in the ledger: claim, write under the fencing token, end, reclaim.
+"""The life of an attempt in the ledger: claim, write, end, reclaim.
 
-Every function is one transaction, and every write of a running attempt carries its token (the attempt's number):
-once a newer attempt exists, or the run was taken away, the write raises ``Fenced`` and changes nothing.
+Every function is one transaction, and every write of a running attempt carries its number (``Ref``): once a newer
+attempt exists, or the run was taken away, the write raises ``Fenced`` and changes nothing.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, text, update
+from sqlalchemy import Connection, String, func, insert, select, text, type_coerce, update
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.state import Ending, Outcome, State
+from labqueue.domain.waiting import Reason
 from labqueue.store.db import Database
-from labqueue.store.runs.eligibility import Waits
+from labqueue.store.runs import needs
+from labqueue.store.runs.eligibility import ready
 from labqueue.store.series import forget_after
-from labqueue.store.tables import Attempt, Checkpoint, Event, Experiment, Run, Worker
+from labqueue.store.tables import Attempt, Checkpoint, Event, Experiment, Run, WaitingReason
 from labqueue.system import clock
 
 LEASE_S = 20.0
@@ -31,12 +36,20 @@ class Fenced(Exception):
     """This attempt no longer owns its run; nothing it writes is taken."""
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A run that this worker may execute now."""
+class Ref(NamedTuple):
+    """Which attempt of which run: what its writes carry, and what is looked at before any of them."""
 
     run_id: int
-    token: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run under way: what its worker and its process know of it."""
+
+    run_id: int
+    attempt: int
+    """The number of this attempt, from 1."""
     experiment: str
     kind: str
     seed: int
@@ -47,171 +60,253 @@ class Claim:
     adjusted: dict[str, Any] | None
     attempts_used: int
 
+    @property
+    def ref(self) -> Ref:
+        """What its writes carry."""
+        return Ref(self.run_id, self.attempt)
 
-Admit = Callable[[Any], "tuple[str, str] | None"]
-"""Asked before a claim: None to start it, or (waiting code, text) to pass it over."""
+
+@dataclass(frozen=True)
+class Candidate:
+    """What an admission may know of a queued run."""
+
+    experiment_id: int
+    device: str
+    limits: dict[str, Any]
+    estimated_memory_gib: float | None
+    progress_done: int | None
+    progress_total: int | None
+
+
+Admit = Callable[[Candidate], "Reason | None"]
+"""Asked before a claim: None to start it, or why it is passed over."""
+
+PAGES = (8, 64, 512, 4096)
+"""Candidates that are asked about at a time: the first is nearly always admitted, a card that is full admits none."""
 
 
 def claim(db: Database, *, device: str, worker_id: int, admit: Admit | None = None) -> Claim | None:
     """Takes the best eligible run of a device (``cpu`` or ``cuda``): by priority, then age. One compare-and-swap.
 
-    Returns None when nothing is eligible. Runs that ``admit`` passes over keep its words as their waiting reason.
+    Returns None when nothing is eligible. Runs that ``admit`` passes over keep its reason.
     """
     with db.write() as connection:
-        waits = Waits(connection)
-        if waits.queue_paused:
+        best = ready(connection, device, limit=1)
+        if best is None:
             return None
-        queued = (
-            select(Run)
-            .where(Run.c.state == State.QUEUED, Run.c.device == device)
-            .order_by(Run.c.priority.desc(), Run.c.id)
-            .execution_options(yield_per=200)
-        )
-        with connection.execute(queued) as rows:
-            chosen = next((run for run in rows if not waits.of(run) and not _passed_over(connection, run, admit)), None)
-        return _take(connection, chosen, worker_id) if chosen else None
+        wanted = best.scalar_subquery() if admit is None else _admitted(connection, device, admit)
+        return None if wanted is None else _take(connection, wanted, worker_id)
 
 
-def _passed_over(connection: Connection, run: Any, admit: Admit | None) -> bool:
-    code, words = (admit(run) if admit else None) or (None, None)
-    if (code, words) != (run.wait_code, run.wait_text):
-        connection.execute(update(Run).where(Run.c.id == run.id).values(wait_code=code, wait_text=words))
-    return code is not None
+def _admitted(connection: Connection, device: str, admit: Admit) -> int | None:
+    """The best eligible run that ``admit`` does not pass over; keeps the reasons of those before it."""
+    asked: dict[tuple[Any, ...], Reason | None] = {}
+    after: tuple[int, int] | None = None
+    for limit in itertools.chain(PAGES, itertools.repeat(PAGES[-1])):
+        page = ready(connection, device, limit=limit, after=after)
+        assert page is not None, "the write lock is held, so the queue was not paused since"
+        rows = connection.execute(_CANDIDATES.where(Run.c.id.in_(page))).all()
+        refused = []
+        admitted = None
+        for row in rows:
+            facts = tuple(row)[FACTS]
+            if facts not in asked:
+                asked[facts] = admit(_candidate(*facts))
+            reason = asked[facts]
+            if reason is None:
+                admitted = row.id
+                break
+            parameters = canonical(reason.parameters)
+            if (reason.code, parameters) != (row.code, row.parameters):
+                refused.append((row.id, str(reason.code), parameters))
+        if refused:
+            connection.exec_driver_sql("INSERT OR REPLACE INTO waiting_reasons VALUES (?, ?, ?)", refused)
+        if admitted is not None or len(rows) < limit:
+            return admitted
+        after = rows[-1].priority, rows[-1].id
+    return None
 
 
-def _take(connection: Connection, run: Any, worker_id: int) -> Claim:
-    token = run.token + 1
+# As it is stored, the text of limits is a key: one question for all runs that are alike.
+_CANDIDATES = (
+    select(
+        Run.c.id,
+        Run.c.priority,
+        WaitingReason.c.code,
+        type_coerce(WaitingReason.c.parameters, String).label("parameters"),
+        Run.c.experiment_id,
+        Run.c.device,
+        type_coerce(Run.c.limits, String).label("limits"),
+        Run.c.estimated_memory_gib,
+        Run.c.progress_done,
+        Run.c.progress_total,
+    )
+    .outerjoin(WaitingReason, WaitingReason.c.run_id == Run.c.id)
+    .order_by(Run.c.priority.desc(), Run.c.id)
+)
+FACTS = slice(4, None)
+"""Columns of a row of ``_CANDIDATES`` that an admission may know: ``Candidate``'s, in its order."""
+
+
+def _candidate(experiment_id: int, device: str, limits: str, *others: Any) -> Candidate:
+    return Candidate(experiment_id, device, json.loads(limits), *others)
+
+
+def _take(connection: Connection, wanted: Any, worker_id: int) -> Claim | None:
     now = clock.now()
-    experiment = connection.execute(select(Experiment.c.name).where(Experiment.c.id == run.experiment_id)).scalar_one()
-    taken = connection.execute(
+    run = connection.execute(
         update(Run)
-        .where(Run.c.id == run.id, Run.c.state == State.QUEUED, Run.c.token == run.token)
+        .where(Run.c.id == wanted)
         .values(
             state=State.RUNNING,
-            token=token,
+            attempt=Run.c.attempt + 1,
             started_at=now,
             reason=None,
             request=None,
             not_before=None,
             paused_until=None,
-            wait_code=None,
-            wait_text=None,
         )
-    )
-    assert taken.rowcount == 1, "the write lock is held, so nothing changed since it was read"
+        .returning(*Run.c)
+    ).first()
+    if run is None:
+        return None
+    experiment = connection.execute(select(Experiment.c.name).where(Experiment.c.id == run.experiment_id)).scalar_one()
+    connection.execute(WaitingReason.delete().where(WaitingReason.c.run_id == run.id))
     connection.execute(
         insert(Attempt).values(
             run_id=run.id,
-            number=token,
+            number=run.attempt,
             started_at=now,
             worker_id=worker_id,
             lease=str(clock.Deadline.after(LEASE_S)),
             boot_id=clock.boot_id(),
-            log=f"outputs/{experiment}/{run.id}/attempt-{token}.log",
+            log=f"outputs/{experiment}/{run.id}/attempt-{run.attempt}.log",
             adjusted=run.adjusted,
         )
     )
-    return claim_from(run, token, experiment)
+    return claim_from(run, experiment)
 
 
-def claim_from(run: Any, token: int, experiment: str) -> Claim:
-    """A claim from a row of ``tables.Run``."""
+def claim_from(run: Any, experiment: str) -> Claim:
+    """A claim from a row of ``tables.Run`` that is running."""
     return Claim(
-        run.id, token, experiment, run.kind, run.seed, run.device, run.varied, run.params, run.limits,
-        run.adjusted, run.attempts_used,
-    )  # fmt: skip
+        run_id=run.id,
+        attempt=run.attempt,
+        experiment=experiment,
+        kind=run.kind,
+        seed=run.seed,
+        device=run.device,
+        varied=run.varied,
+        params=run.params,
+        limits=run.limits,
+        adjusted=run.adjusted,
+        attempts_used=run.attempts_used,
+    )
 
 
-def attempt_fields(db: Database, run_id: int, token: int, **fields: Any) -> None:
+def attempt_fields(db: Database, ref: Ref, **fields: Any) -> None:
     """Writes columns of the attempt (pid, environment, commit, …).
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
+        guard(connection, ref)
+        mine = _is(ref)
         connection.execute(update(Attempt).where(*mine).values(**fields))
 
 
-def renew(db: Database, run_id: int, token: int) -> str | None:
+def renew(db: Database, ref: Ref) -> str | None:
     """Prolongs the lease of a running attempt; returns what a person has asked of it, if anything.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
+        guard(connection, ref)
+        mine = _is(ref)
         lease = clock.Deadline.parse(connection.execute(select(Attempt.c.lease).where(*mine)).scalar_one())
         connection.execute(update(Attempt).where(*mine).values(lease=str(clock.Deadline.after(LEASE_S))))
         # On the boot clock, so that a jump of the wall clock is not worked time; a power cut loses what came after.
         wall_s = func.coalesce(Run.c.wall_s, 0.0) + lease.age_s(LEASE_S)
-        connection.execute(update(Run).where(Run.c.id == run_id).values(wall_s=wall_s))
-        return connection.execute(select(Run.c.request).where(Run.c.id == run_id)).scalar_one()
+        connection.execute(update(Run).where(Run.c.id == ref.run_id).values(wall_s=wall_s))
+        return connection.execute(select(Run.c.request).where(Run.c.id == ref.run_id)).scalar_one()
 
 
-def guard(connection: Connection, run_id: int, token: int) -> None:
+def guard(connection: Connection, ref: Ref) -> None:
     """Refuses a write of an attempt that no longer owns its run."""
-    owned = connection.execute(
-        select(Run.c.id).where(Run.c.id == run_id, Run.c.token == token, Run.c.state == State.RUNNING)
-    ).first()
-    if owned is None:
-        raise Fenced(f"attempt {token} of run {run_id} no longer owns it")
+    if not _owns(connection, ref):
+        raise Fenced(f"attempt {ref.attempt} of run {ref.run_id} no longer owns it")
 
 
-def begin(db: Database, run_id: int, token: int, resumed_from: int | None) -> None:
+def _owns(connection: Connection, ref: Ref) -> bool:
+    mine = (Run.c.id == ref.run_id, Run.c.attempt == ref.attempt, Run.c.state == State.RUNNING)
+    return connection.execute(select(Run.c.id).where(*mine)).first() is not None
+
+
+def _is(ref: Ref) -> tuple[Any, Any]:
+    """The row of an attempt."""
+    return Attempt.c.run_id == ref.run_id, Attempt.c.number == ref.attempt
+
+
+def under_way(db: Database, ref: Ref) -> bool:
+    """Whether an attempt has not ended, and so is still its worker's to end: one look before the writes."""
+    with db.read() as connection:
+        return _owns(connection, ref)
+
+
+def begin(db: Database, ref: Ref, resumed_from: int | None) -> None:
     """Makes the run's history what the checkpoint knew: metrics of later steps are forgotten.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        forget_after(connection, run_id, -1 if resumed_from is None else resumed_from)
-        connection.execute(
-            update(Attempt)
-            .where(Attempt.c.run_id == run_id, Attempt.c.number == token)
-            .values(resumed_from_step=resumed_from)
-        )
+        guard(connection, ref)
+        forget_after(connection, ref.run_id, -1 if resumed_from is None else resumed_from)
+        connection.execute(update(Attempt).where(*_is(ref)).values(resumed_from_step=resumed_from))
 
 
 def end(
     db: Database,
-    run_id: int,
-    token: int,
+    ref: Ref,
     ending: Ending,
     reason: str | None,
     *,
+    addition: str = "",
     requeue: dict[str, Any] | None = None,
     fields: dict[str, Any] | None = None,
 ) -> None:
     """Ends the attempt; its run ends with it, or is queued again when ``requeue`` (columns of the run) is given.
 
+    ``addition`` follows the reason where it is the run's: what was tried, and how often.
+
     Raises:
         Fenced: the attempt no longer owns its run: its ending is somebody else's to tell.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        _end(connection, run_id, token, ending, reason, requeue, fields or {})
+        guard(connection, ref)
+        _end(connection, ref, ending, reason, addition, requeue, fields or {})
 
 
 def _end(
     connection: Connection,
-    run_id: int,
-    token: int,
+    ref: Ref,
     ending: Ending,
     reason: str | None,
+    addition: str,
     requeue: dict[str, Any] | None,
     fields: dict[str, Any],
 ) -> None:
     now = clock.now()
-    mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
+    mine = _is(ref)
     attempt = connection.execute(select(Attempt).where(*mine)).one()
-    run = connection.execute(select(Run).where(Run.c.id == run_id)).one()
+    run = connection.execute(select(Run).where(Run.c.id == ref.run_id)).one()
     connection.execute(
         update(Attempt).where(*mine).values(outcome=ending, reason=reason, finished_at=now, last_step=run.progress_done)
     )
+    if reason is not None:
+        reason += addition
     # Whoever takes a run back from a worker that died long ago does not know how long it worked after its last renewal.
     lease = clock.Deadline.parse(attempt.lease)
     known = attempt.pid == os.getpid() or not lease.passed
@@ -232,14 +327,16 @@ def _end(
         }
         if ending is Ending.SUCCEEDED:
             values |= {"sources_hash": attempt.sources_hash, "packages_hash": attempt.packages_hash}
-            connection.execute(text("DELETE FROM checkpoints WHERE run_id = :run"), {"run": run_id})
-    connection.execute(update(Run).where(Run.c.id == run_id).values(**values))
+            connection.execute(text("DELETE FROM checkpoints WHERE run_id = :run"), {"run": ref.run_id})
+    connection.execute(update(Run).where(Run.c.id == ref.run_id).values(**values))
+    if requeue is None:
+        needs.follow(connection, [ref.run_id])
     word = "queued again" if requeue is not None else "finished"
-    words = f"attempt {token} {ending}, {word}" + (f": {reason}" if reason else "")
-    connection.execute(insert(Event).values(at=now, run_id=run_id, kind=str(ending), text=words))
+    words = f"attempt {ref.attempt} {ending}, {word}" + (f": {reason}" if reason else "")
+    connection.execute(insert(Event).values(at=now, run_id=ref.run_id, kind=str(ending), text=words))
 
 
-def interrupt(db: Database, run_id: int, token: int, reason: str, *, asked: bool = False) -> bool:
+def interrupt(db: Database, ref: Ref, reason: str, *, asked: bool = False) -> bool:
     """Takes a run back from an attempt that did not end by itself (worker or machine died, shutdown, pause).
 
     Does not count as an attempt, unless it is the third in a row without a new step or checkpoint that nobody
@@ -249,52 +346,23 @@ def interrupt(db: Database, run_id: int, token: int, reason: str, *, asked: bool
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        run = connection.execute(select(Run).where(Run.c.id == run_id)).one()
-        stalls = 0 if asked or advanced(connection, run_id, token) else run.stalls + 1
+        guard(connection, ref)
+        run = connection.execute(select(Run).where(Run.c.id == ref.run_id)).one()
+        stalls = 0 if asked or advanced(connection, ref) else run.stalls + 1
         if stalls >= MAX_STALLS:
             return True
         requeue = {"stalls": stalls}
-        _end(connection, run_id, token, Ending.INTERRUPTED, reason, requeue, {})
+        _end(connection, ref, Ending.INTERRUPTED, reason, "", requeue, {})
         return False
 
 
-def advanced(connection: Connection, run_id: int, token: int) -> bool:
+def advanced(connection: Connection, ref: Ref) -> bool:
     """Whether an attempt got further than every earlier one: a new step, or a new checkpoint."""
     before = connection.execute(
-        select(func.max(Attempt.c.last_step)).where(Attempt.c.run_id == run_id, Attempt.c.number < token)
+        select(func.max(Attempt.c.last_step)).where(Attempt.c.run_id == ref.run_id, Attempt.c.number < ref.attempt)
     ).scalar_one()
-    done = connection.execute(select(Run.c.progress_done).where(Run.c.id == run_id)).scalar_one()
+    done = connection.execute(select(Run.c.progress_done).where(Run.c.id == ref.run_id)).scalar_one()
     if done is not None and done > (before if before is not None else 0):
         return True
-    new = select(Checkpoint.c.id).where(Checkpoint.c.run_id == run_id, Checkpoint.c.attempt == token)
+    new = select(Checkpoint.c.id).where(Checkpoint.c.run_id == ref.run_id, Checkpoint.c.attempt == ref.attempt)
     return connection.execute(new.limit(1)).first() is not None
-
-
-def running(db: Database, device: str) -> list[Any]:
-    """Every attempt that is marked running on a device class, with its run's and its worker's columns."""
-    with db.read() as connection:
-        return list(
-            connection.execute(
-                select(
-                    Attempt.c.run_id,
-                    Attempt.c.number,
-                    Attempt.c.boot_id,
-                    Attempt.c.pid,
-                    Attempt.c.pid_start,
-                    Run.c.kind,
-                    Run.c.params,
-                    Run.c.limits,
-                    Run.c.adjusted.label("run_adjusted"),
-                    Run.c.attempts_used,
-                    Run.c.request,
-                    Worker.c.device.label("worker_device"),
-                    Worker.c.boot_id.label("worker_boot"),
-                    Worker.c.pid.label("worker_pid"),
-                    Worker.c.pid_start.label("worker_start"),
-                )
-                .join(Run, Run.c.id == Attempt.c.run_id)
-                .join(Worker, Worker.c.id == Attempt.c.worker_id)
-                .where(Run.c.state == State.RUNNING, Run.c.device == device, Attempt.c.number == Run.c.token)
-            )
-        )

@@ -14,7 +14,7 @@ from labqueue.domain.spec.names import QUEUE
 from labqueue.domain.state import Outcome, State
 from labqueue.domain.values import whole
 from labqueue.store.db import Database
-from labqueue.store.runs import needed, search_state
+from labqueue.store.runs import needed, needs, search_state
 from labqueue.store.runs.eligibility import FOREVER, pauses
 from labqueue.store.runs.needed import chunks
 from labqueue.store.tables import Control, Event, Experiment, Run
@@ -73,6 +73,7 @@ def cancel(db: Database, target: str) -> tuple[list[int], list[int]]:
                 asked.append(run.id)
             elif target.isdecimal():
                 raise LabError(f"run {run.id} has already finished ({run.outcome}); there is nothing to cancel")
+        needs.follow(connection, ended)
         _tell(connection, ended + asked, "cancel", "cancelled by a person")
         return ended, asked
 
@@ -220,6 +221,7 @@ def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
                     outcome=None,
                     finished_at=None,
                     reason=None,
+                    reason_code=None,
                     queued_at=clock.now(),
                     attempts_used=0,
                     stalls=0,
@@ -229,6 +231,7 @@ def retry(db: Database, target: str, *, failed_only: bool = False) -> list[int]:
                 )
             )
             again.append(run.id)
+        needs.follow(connection, again)
         _tell(connection, again, "retry", "queued again by a person")
         return again
 
@@ -244,7 +247,9 @@ def release(db: Database, target: str) -> list[int]:
         freed = [run.id for run in _rows(connection, ids) if run.state == State.QUEUED]
         for chunk in chunks(freed):
             connection.execute(
-                update(Run).where(Run.c.id.in_(chunk)).values(released=True, not_before=None, paused_until=None)
+                update(Run)
+                .where(Run.c.id.in_(chunk))
+                .values(released=True, needs_unmet=False, not_before=None, paused_until=None)
             )
         _tell(connection, freed, "release", "released by a person")
         return freed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +12,14 @@ from labqueue.domain.errors import LabError
 from labqueue.domain.views import ArtifactView
 from labqueue.store.db import Database
 from labqueue.store.runs import search_state
-from labqueue.store.runs.attempts import guard
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.attempts import Ref, guard
+from labqueue.store.runs.needs import matches
 from labqueue.store.tables import Artifact, Event, Experiment, Job, Run
+from labqueue.store.tables import Input as InputRow
 from labqueue.system import clock
 
 KIND = "input"
-"""Of the events that say what a run took."""
-
-_WORDS = re.compile(r"(?P<key>\S+) is artifact .+, SHA-256 (?P<sha256>[0-9a-f]{64})")
+"""Of the events that say to people what a run took; programs read the table ``inputs``."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +50,30 @@ def of(connection: Connection, params: Any, seed: int) -> list[Input]:
     ]
 
 
-def taken(db: Database, run_id: int, token: int, params: Any, seed: int) -> list[Input]:
-    """As ``of``, and written into the history of the attempt that takes it.
+def taken(db: Database, ref: Ref, params: Any, seed: int) -> list[Input]:
+    """As ``of``, recorded, and written into the history of the run that takes it.
 
     Raises:
         LabError: as ``of``.
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
+        guard(connection, ref)
         found = of(connection, params, seed)
         for each in found:
-            connection.execute(insert(Event).values(at=clock.now(), run_id=run_id, kind=KIND, text=each.words))
+            same = (InputRow.c.run_id == ref.run_id, InputRow.c.key == each.key)
+            connection.execute(InputRow.delete().where(*same))
+            connection.execute(
+                insert(InputRow).values(
+                    run_id=ref.run_id,
+                    key=each.key,
+                    source_run_id=each.run_id,
+                    experiment=each.experiment,
+                    artifact=each.artifact.name,
+                    sha256=each.artifact.sha256,
+                )
+            )
+            connection.execute(insert(Event).values(at=clock.now(), run_id=ref.run_id, kind=KIND, text=each.words))
         return found
 
 
@@ -73,9 +83,8 @@ def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bo
         now = {each.key: each.artifact.sha256 for each in of(connection, params, seed)}
     except LabError:
         return False
-    told = select(Event.c.text).where(Event.c.run_id == run_id, Event.c.kind == KIND).order_by(Event.c.id)
-    words = [_WORDS.fullmatch(each) for each in connection.execute(told).scalars()]
-    return now == {each["key"]: each["sha256"] for each in words if each}
+    took = select(InputRow.c.key, InputRow.c.sha256).where(InputRow.c.run_id == run_id)
+    return now == {row.key: row.sha256 for row in connection.execute(took)}
 
 
 def references(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text
 from labqueue.domain.canonical import Canonical
 from labqueue.domain.state import Outcome
 from labqueue.store.db import Database
-from labqueue.store.runs import inputs, needed, search_state
+from labqueue.store.runs import inputs, needed, needs, search_state
 from labqueue.store.tables import Experiment, Job, Run
 from labqueue.store.workspace import archive
 from labqueue.system import clock
@@ -64,8 +64,8 @@ _INSERT_RUN = """
     INSERT INTO runs (
         id, job_id, experiment_id, device, priority, queued_at,
         kind, seed, varied, params, limits, spec_hash, estimated_memory_gib,
-        state, token, attempts_used, stalls, released
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, 0)
+        state, attempt, attempts_used, stalls, released, needs_unmet
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, 0, 0)
     """
 _INSERT_LINK = "INSERT INTO job_runs (job_id, run_id, position, reused) VALUES (?, ?, ?, ?)"
 
@@ -76,14 +76,14 @@ def add_jobs(db: Database, jobs: list[NewJob]) -> list[Submitted]:
         added: dict[str, int] = {}
         answers = []
         for job in jobs:
-            needs = [{**need, "job": need["job"] or added[need["experiment"]]} for need in job.needs]
-            submitted = _add_job(connection, job, needs)
+            frozen = [{**need, "job": need["job"] or added[need["experiment"]]} for need in job.needs]
+            submitted = _add_job(connection, job, frozen)
             added[job.experiment] = submitted.job
             answers.append(submitted)
         return answers
 
 
-def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -> Submitted:
+def _add_job(connection: Connection, job: NewJob, needed_jobs: list[dict[str, Any]]) -> Submitted:
     archive.refuse_archived(connection, job.experiment)
     now = clock.now()
     connection.execute(
@@ -99,7 +99,7 @@ def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -
             profile=job.profile,
             device=job.device,
             priority=job.priority,
-            needs=needs,
+            needs=needed_jobs,
             commit=job.commit,
             dirty=job.dirty,
             sources_hash=job.sources_hash,
@@ -112,6 +112,8 @@ def _add_job(connection: Connection, job: NewJob, needs: list[dict[str, Any]]) -
     ids, reused = add_runs(connection, (job_id, experiment_id, job.device, job.priority, now), job.runs, done)
     if job.trials is not None:
         search_state.register(connection, job_id, job.experiment, job.device, job.trials, force=job.force)
+    if needed_jobs:
+        needs.record(connection, job_id)
     needed.raise_to(connection, sorted(set(ids) - set(reused)), job.priority)
     return Submitted(job_id, ids, reused)
 

@@ -13,11 +13,8 @@ from sqlalchemy import Connection, select, text, update
 
 from labqueue.domain.state import State
 from labqueue.store.runs import inputs, search_state
-from labqueue.store.runs.eligibility import matches
+from labqueue.store.runs.needs import CHUNK, matches
 from labqueue.store.tables import Experiment, Job, JobRun, Run
-
-CHUNK = 5000
-"""SQLite accepts some 32,000 parameters in one statement."""
 
 
 def raise_to(connection: Connection, ids: Iterable[int], priority: int) -> list[int]:

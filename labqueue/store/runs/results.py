@@ -1,6 +1,6 @@
 """What workers and running attempts write into the ledger, each in one transaction: themselves, results, switches.
 
-Submissions are in ``jobs``; the life of an attempt (claim, renew, end, reclaim) is in ``claims``.
+Submissions are in ``jobs``; the life of an attempt (claim, renew, end, reclaim) is in ``attempts``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from labqueue.domain.canonical import digest
 from labqueue.domain.values import written
 from labqueue.store import series
 from labqueue.store.db import Database
-from labqueue.store.runs.attempts import LEASE_S, guard
-from labqueue.store.tables import Artifact, Attempt, Checkpoint, Control, Environment, Event, Run, Worker
+from labqueue.store.runs.attempts import LEASE_S, Ref, guard
+from labqueue.store.tables import Artifact, Checkpoint, Control, Environment, Event, Run, Worker
 from labqueue.system import clock
 
 
@@ -57,8 +57,7 @@ def environment(db: Database, data: dict[str, Any]) -> int:
 
 def flush(
     db: Database,
-    run_id: int,
-    token: int,
+    ref: Ref,
     points: list[series.Point],
     progress: tuple[int, int, float | None] | None,
     notes: list[str],
@@ -71,59 +70,56 @@ def flush(
         Fenced: the attempt no longer owns its run; nothing was stored.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        series.add(connection, run_id, points)
+        guard(connection, ref)
+        series.add(connection, ref.run_id, points)
         if progress is not None:
             done, total, rate = progress
             connection.execute(
-                update(Run).where(Run.c.id == run_id).values(progress_done=done, progress_total=total, rate=rate)
+                update(Run).where(Run.c.id == ref.run_id).values(progress_done=done, progress_total=total, rate=rate)
             )
         if notes:
             now = clock.now()
             connection.execute(
-                insert(Event), [{"at": now, "run_id": run_id, "kind": "note", "text": note} for note in notes]
+                insert(Event), [{"at": now, "run_id": ref.run_id, "kind": "note", "text": note} for note in notes]
             )
-        return connection.execute(select(Run.c.request).where(Run.c.id == run_id)).scalar_one()
+        return connection.execute(select(Run.c.request).where(Run.c.id == ref.run_id)).scalar_one()
 
 
-def add_artifact(
-    db: Database, run_id: int, token: int, *, name: str, type: str, path: str, sha256: str, bytes: int
-) -> None:
+def add_artifact(db: Database, ref: Ref, *, name: str, type: str, path: str, sha256: str, bytes: int) -> None:
     """Records an artifact of a running attempt; the same name replaces.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
+        guard(connection, ref)
         row = {
             "type": type,
             "path": path,
             "sha256": sha256,
             "bytes": bytes,
-            "attempt": token,
+            "attempt": ref.attempt,
             "created_at": clock.now(),
         }
-        same = (Artifact.c.run_id == run_id, Artifact.c.name == name)
+        same = (Artifact.c.run_id == ref.run_id, Artifact.c.name == name)
         if not connection.execute(update(Artifact).where(*same).values(**row)).rowcount:
-            connection.execute(insert(Artifact).values(run_id=run_id, name=name, **row))
+            connection.execute(insert(Artifact).values(run_id=ref.run_id, name=name, **row))
 
 
-def forget_artifact(db: Database, run_id: int, token: int, name: str) -> None:
+def forget_artifact(db: Database, ref: Ref, name: str) -> None:
     """Forgets an artifact whose file is about to be replaced: at no moment does a record name other content.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        connection.execute(text("DELETE FROM artifacts WHERE run_id = :r AND name = :n"), {"r": run_id, "n": name})
+        guard(connection, ref)
+        connection.execute(text("DELETE FROM artifacts WHERE run_id = :r AND name = :n"), {"r": ref.run_id, "n": name})
 
 
 def add_checkpoint(
     db: Database,
-    run_id: int,
-    token: int,
+    ref: Ref,
     *,
     step: int,
     path: str,
@@ -138,17 +134,25 @@ def add_checkpoint(
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        series.add(connection, run_id, points)
-        connection.execute(text("DELETE FROM checkpoints WHERE run_id = :r AND step >= :s"), {"r": run_id, "s": step})
+        guard(connection, ref)
+        series.add(connection, ref.run_id, points)
+        connection.execute(
+            text("DELETE FROM checkpoints WHERE run_id = :r AND step >= :s"), {"r": ref.run_id, "s": step}
+        )
         connection.execute(
             insert(Checkpoint).values(
-                run_id=run_id, attempt=token, step=step, path=path, sha256=sha256, bytes=bytes, created_at=clock.now()
+                run_id=ref.run_id,
+                attempt=ref.attempt,
+                step=step,
+                path=path,
+                sha256=sha256,
+                bytes=bytes,
+                created_at=clock.now(),
             )
         )
         rows = connection.execute(
             select(Checkpoint.c.id, Checkpoint.c.path)
-            .where(Checkpoint.c.run_id == run_id)
+            .where(Checkpoint.c.run_id == ref.run_id)
             .order_by(Checkpoint.c.step.desc())
         ).all()
         old = rows[keep:]
@@ -157,16 +161,18 @@ def add_checkpoint(
         return [row.path for row in old]
 
 
-def drop_checkpoint(db: Database, run_id: int, token: int, step: int, reason: str) -> None:
+def drop_checkpoint(db: Database, ref: Ref, step: int, reason: str) -> None:
     """Forgets a checkpoint that can no longer be believed, and says so in the run's history.
 
     Raises:
         Fenced: the attempt no longer owns its run.
     """
     with db.write() as connection:
-        guard(connection, run_id, token)
-        connection.execute(text("DELETE FROM checkpoints WHERE run_id = :r AND step = :s"), {"r": run_id, "s": step})
-        connection.execute(insert(Event).values(at=clock.now(), run_id=run_id, kind="checkpoint_lost", text=reason))
+        guard(connection, ref)
+        connection.execute(
+            text("DELETE FROM checkpoints WHERE run_id = :r AND step = :s"), {"r": ref.run_id, "s": step}
+        )
+        connection.execute(insert(Event).values(at=clock.now(), run_id=ref.run_id, kind="checkpoint_lost", text=reason))
 
 
 def log_event(db: Database, kind: str, words: str, run_id: int | None = None) -> None:
@@ -181,15 +187,3 @@ def set_control(db: Database, key: str, value: dict[str, Any] | None) -> None:
         connection.execute(text("DELETE FROM controls WHERE key = :key"), {"key": key})
         if value is not None:
             connection.execute(insert(Control).values(key=key, value=value))
-
-
-def child_started(db: Database, run_id: int, token: int, pid: int, pid_start: int) -> None:
-    """Records the identity of the process that executes an attempt.
-
-    Raises:
-        Fenced: the attempt no longer owns its run.
-    """
-    with db.write() as connection:
-        guard(connection, run_id, token)
-        mine = (Attempt.c.run_id == run_id, Attempt.c.number == token)
-        connection.execute(update(Attempt).where(*mine).values(pid=pid, pid_start=pid_start))

@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from labqueue.domain.state import Outcome, State
+from labqueue.domain.state import Outcome, ReasonCode, State
 from labqueue.store.db import Database
+from labqueue.store.runs import needs
 from labqueue.store.tables import Control, Event, Job, JobRun, Run
 from labqueue.system import clock
 
-PREFIX = "search:"
+PREFIX = needs.SEARCH
 
 ALL_RECORDED = "all_recorded"
 """The code of a search whose last trial has been recorded: it ends by itself."""
@@ -84,12 +85,10 @@ def all_open(connection: Connection) -> list[Switch]:
     return [switch for switch in _switches(connection, Control.c.key.like(f"{PREFIX}%")) if switch.ended is None]
 
 
-def unfinished(connection: Connection, job: int) -> str | None:
-    """Why a job is not done although its runs may be, in words; None when it is."""
+def unfinished(connection: Connection, job: int) -> Switch | None:
+    """The search for which a job is not done although its runs may be; None when it is."""
     switch = find(connection, job)
-    if switch is None or switch.ended is not None:
-        return None
-    return f"the search of {switch.experiment} has {switch.recorded} of {switch.trials} trials"
+    return None if switch is None or switch.ended is not None else switch
 
 
 def prioritize(connection: Connection, job: int, priority: int, *, only_up: bool = False) -> None:
@@ -120,19 +119,26 @@ def settle_siblings(db: Database, run_id: int) -> list[int]:
         if find(connection, pruned.job_id) is None:
             return []
         same = select(Run.c.varied).where(Run.c.id == run_id).scalar_subquery()
-        siblings = (Run.c.job_id == pruned.job_id, Run.c.state == State.QUEUED, Run.c.token == 0, Run.c.varied == same)
+        siblings = (
+            Run.c.job_id == pruned.job_id,
+            Run.c.state == State.QUEUED,
+            Run.c.attempt == 0,
+            Run.c.varied == same,
+        )
         ids = list(connection.execute(select(Run.c.id).where(*siblings)).scalars())
         finish_unbegun(connection, ids, f"its trial was pruned with run {run_id}: {pruned.reason}")
         return ids
 
 
-def finish_unbegun(connection: Connection, ids: list[int], reason: str) -> None:
+def finish_unbegun(connection: Connection, ids: list[int], reason: str, code: ReasonCode | None = None) -> None:
     """Ends queued runs as pruned, in one transaction with what made them needless."""
     now = clock.now()
     for run_id in ids:
-        ended = {"state": State.FINISHED, "outcome": Outcome.PRUNED, "reason": reason, "finished_at": now}
+        ended = {"state": State.FINISHED, "outcome": Outcome.PRUNED, "reason": reason, "finished_at": now,
+                 "reason_code": code}  # fmt: skip
         connection.execute(update(Run).where(Run.c.id == run_id).values(**ended, paused_until=None))
         connection.execute(insert(Event).values(at=now, run_id=run_id, kind="pruned", text=reason))
+    needs.follow(connection, ids)
 
 
 def _switches(connection: Connection, where: Any) -> list[Switch]:
@@ -154,3 +160,4 @@ def _set(connection: Connection, job: int, changes: dict[str, Any]) -> None:
     key = f"{PREFIX}{job}"
     value = connection.execute(select(Control.c.value).where(Control.c.key == key)).scalar_one()
     connection.execute(update(Control).where(Control.c.key == key).values(value={**value, **changes}))
+    needs.follow_search(connection, job, ended=changes["ended"] is not None)

@@ -1,4 +1,4 @@
-"""What a worker records of itself and its machine: that one before it died, and how warm a run was."""
+"""What a worker records of itself and its machine, and what it finds: workers before it that died, runs they left."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from labqueue.domain.state import State
 from labqueue.store.db import Database
-from labqueue.store.runs.attempts import LEASE_S
-from labqueue.store.tables import Attempt, Worker
+from labqueue.store.runs.attempts import LEASE_S, Claim, Ref, claim_from
+from labqueue.store.tables import Attempt, Experiment, Run, Worker
 from labqueue.system import clock
 
 
@@ -60,8 +61,51 @@ def unended(db: Database, device: str) -> list[Any]:
         return list(connection.execute(select(Worker).where(Worker.c.device == device, Worker.c.ended_at.is_(None))))
 
 
-def record_telemetry(db: Database, run_id: int, number: int, data: dict[str, Any]) -> None:
+def record_telemetry(db: Database, ref: Ref, data: dict[str, Any]) -> None:
     """Writes what was measured while an attempt ran; also after its ending, which its own process tells."""
     with db.write() as connection:
-        mine = (Attempt.c.run_id == run_id, Attempt.c.number == number)
+        mine = (Attempt.c.run_id == ref.run_id, Attempt.c.number == ref.attempt)
         connection.execute(update(Attempt).where(*mine).values(telemetry=data))
+
+
+@dataclass(frozen=True)
+class Running:
+    """An attempt that is marked running, with the processes that should see it through."""
+
+    claim: Claim
+    request: str | None
+    boot_id: str
+    pid: int | None
+    """None where its process has not said who it is."""
+    pid_start: int | None
+    worker_boot: str
+    worker_pid: int
+    worker_start: int
+
+
+def running(db: Database, device: str) -> list[Running]:
+    """Every attempt that is marked running on a device class."""
+    query = (
+        select(
+            Run,
+            Experiment.c.name,
+            Attempt.c.boot_id,
+            Attempt.c.pid,
+            Attempt.c.pid_start,
+            Worker.c.boot_id.label("worker_boot"),
+            Worker.c.pid.label("worker_pid"),
+            Worker.c.pid_start.label("worker_start"),
+        )
+        .join(Attempt, (Attempt.c.run_id == Run.c.id) & (Attempt.c.number == Run.c.attempt))
+        .join(Worker, Worker.c.id == Attempt.c.worker_id)
+        .join(Experiment, Experiment.c.id == Run.c.experiment_id)
+        .where(Run.c.state == State.RUNNING, Run.c.device == device)
+    )
+    with db.read() as connection:
+        return [
+            Running(
+                claim_from(row, row.name), row.request, row.boot_id, row.pid, row.pid_start,
+                row.worker_boot, row.worker_pid, row.worker_start,
+            )
+            for row in connection.execute(query)
+        ]  # fmt: skip

@@ -192,13 +192,26 @@ def _names_artifact(value: Any, experiment: str) -> bool:
 
 _RUNS = "(SELECT id FROM runs WHERE experiment_id = :id)"
 
+_JOBS = "(SELECT id FROM jobs WHERE experiment_id = :id)"
+
 _FORGET = (
     # From the leaves up: foreign keys are kept at every statement.
     f"DELETE FROM metrics WHERE series_id IN (SELECT id FROM series WHERE run_id IN {_RUNS})",  # noqa: S608  # our own words
     *(
         f"DELETE FROM {table} WHERE run_id IN {_RUNS}"  # noqa: S608  # our own words
-        for table in ("series", "artifacts", "checkpoints", "attempts", "events", "job_runs")
+        for table in (
+            "series",
+            "artifacts",
+            "checkpoints",
+            "attempts",
+            "events",
+            "inputs",
+            "waiting_reasons",
+            "job_runs",
+        )
     ),
+    f"UPDATE inputs SET source_run_id = NULL WHERE source_run_id IN {_RUNS}",  # noqa: S608  # our own words
+    f"DELETE FROM needs WHERE job_id IN {_JOBS} OR needed_job_id IN {_JOBS}",  # noqa: S608  # our own words
     "DELETE FROM job_runs WHERE job_id IN (SELECT id FROM jobs WHERE experiment_id = :id)",
     "DELETE FROM controls WHERE key IN (SELECT 'search:' || id FROM jobs WHERE experiment_id = :id)",
     "DELETE FROM runs WHERE experiment_id = :id",

@@ -22,6 +22,7 @@ from labqueue.store.tables import (
     Environment,
     Event,
     Experiment,
+    Input,
     Job,
     JobRun,
     Metric,
@@ -30,7 +31,7 @@ from labqueue.store.tables import (
     Worker,
 )
 
-TABLES: tuple[Table, ...] = (Job, Run, JobRun, Worker, Environment, Attempt, Artifact, Series, Event)
+TABLES: tuple[Table, ...] = (Job, Run, JobRun, Worker, Environment, Attempt, Artifact, Input, Series, Event)
 """What an export consists of, in the order in which it can be stored; points of metrics come apart."""
 
 CHUNK = 5_000
@@ -73,7 +74,7 @@ class Bundle:
         """Takes runs out, with everything that is theirs."""
         gone = set(refused)
         self.tables["runs"] = [row for row in self.tables["runs"] if row["id"] not in gone]
-        for name in ("job_runs", "attempts", "artifacts", "series", "events"):
+        for name in ("job_runs", "attempts", "artifacts", "inputs", "series", "events"):
             self.tables[name] = [row for row in self.tables[name] if row["run_id"] not in gone]
 
     def leave_models(self) -> list[int]:
@@ -103,7 +104,7 @@ def collect(connection: Connection, workspace: str, names: Sequence[str]) -> Bun
         wanted: dict[Table, Any] = {
             Job: Job.c.experiment_id == experiment_id,
             Run: Run.c.id.in_(done),
-            **{table: table.c.run_id.in_(done) for table in (JobRun, Attempt, Artifact, Series, Event)},
+            **{table: table.c.run_id.in_(done) for table in (JobRun, Attempt, Artifact, Input, Series, Event)},
         }
         for table, where in wanted.items():
             rows = connection.execute(select(table).where(where)).mappings()

@@ -11,8 +11,21 @@ from sqlalchemy.exc import IntegrityError
 from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.store.db import Database
+from labqueue.store.runs import needs
 from labqueue.store.series import roll_up
-from labqueue.store.tables import Artifact, Attempt, Environment, Event, Experiment, Job, JobRun, Run, Series, Worker
+from labqueue.store.tables import (
+    Artifact,
+    Attempt,
+    Environment,
+    Event,
+    Experiment,
+    Input,
+    Job,
+    JobRun,
+    Run,
+    Series,
+    Worker,
+)
 from labqueue.store.workspace import archive, identity
 from labqueue.store.workspace.bundle import Bundle, Points, Row
 from labqueue.system import clock
@@ -64,6 +77,8 @@ def admit(
             mapped = {"experiment_id": _experiments(connection, bundle), "job_id": jobs, "run_id": {**old, **ids}}
             _store_runs(connection, bundle, ids, mapped)
             _store_points(connection, bundle, ids, read_points)
+            for job in sorted(_touched(connection, set(jobs.values()))):
+                needs.record(connection, job)
             for theirs, ours in ids.items():
                 words = f"imported: run {theirs} of workspace {bundle.workspace}"
                 connection.execute(insert(Event).values(at=clock.now(), run_id=ours, kind="import", text=words))
@@ -76,6 +91,12 @@ def admit(
         # Checked rows can still contradict each other; whoever made them up gets a sentence, and nothing is stored.
         words = " ".join(str(error).split())[:200]
         raise LabError(f"the runs of workspace {bundle.workspace[:40]} contradict themselves: {words}") from error
+
+
+def _touched(connection: Connection, jobs: set[int]) -> set[int]:
+    """Jobs whose needs are on jobs that runs have come to, and those jobs themselves."""
+    rows = connection.execute(select(Job.c.id, Job.c.needs).where(Job.c.needs != []))
+    return {row.id for row in rows if row.id in jobs or any(need["job"] in jobs for need in row.needs)}
 
 
 def _exists(connection: Connection, job: int) -> bool:
@@ -121,8 +142,8 @@ def _jobs(connection: Connection, bundle: Bundle, before: Mapping[int, int]) -> 
     experiments = _experiments(connection, bundle)
     for job in fresh:
         # A need on a job that did not come along could only be met by a stranger with its number.
-        needs = [{**need, "job": ids[need["job"]]} for need in job["needs"] if need.get("job") in ids]
-        row = {**job, "id": ids[job["id"]], "experiment_id": experiments[job["experiment_id"]], "needs": needs}
+        kept = [{**need, "job": ids[need["job"]]} for need in job["needs"] if need.get("job") in ids]
+        row = {**job, "id": ids[job["id"]], "experiment_id": experiments[job["experiment_id"]], "needs": kept}
         connection.execute(insert(Job).values(**row))
     return ids
 
@@ -131,8 +152,8 @@ def _store_runs(
     connection: Connection, bundle: Bundle, ids: Mapping[int, int], mapped: Mapping[str, Mapping[int, int]]
 ) -> None:
     # What an unfinished run waited for has no meaning here.
-    settled = {"request": None, "paused_until": None, "not_before": None, "released": False, "wait_code": None,
-               "wait_text": None}  # fmt: skip
+    settled = {"request": None, "paused_until": None, "not_before": None, "released": False,
+               "needs_unmet": False}  # fmt: skip
     for run in bundle.tables["runs"]:
         if run["id"] in ids:
             row = {**run, **settled, "id": ids[run["id"]]}
@@ -155,6 +176,12 @@ def _store_runs(
     for artifact in bundle.tables["artifacts"]:
         if artifact["run_id"] in ids:
             connection.execute(insert(Artifact).values(**_moved(artifact, ids, "path", names)))
+    for each in bundle.tables["inputs"]:
+        if each["run_id"] in ids:
+            row = {key: value for key, value in each.items() if key != "id"}
+            # What it took it from may have stayed behind, or have been deleted here since.
+            row |= {"run_id": ids[each["run_id"]], "source_run_id": mapped["run_id"].get(each["source_run_id"])}
+            connection.execute(insert(Input).values(**row))
     for event in bundle.tables["events"]:
         if event["run_id"] in ids:
             row = {key: value for key, value in event.items() if key != "id"}

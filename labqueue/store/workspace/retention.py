@@ -21,7 +21,7 @@ class RunFacts:
     experiment: str
     state: str
     outcome: str | None
-    token: int
+    attempt: int
 
     @property
     def finished(self) -> bool:
@@ -54,10 +54,10 @@ def evidence(db: Database) -> Evidence:
         runs: dict[tuple[str, int], RunFacts] = {}
         mentioned: set[str] = set()
         query = select(
-            Run.c.id, Experiment.c.name, Run.c.state, Run.c.outcome, Run.c.token, Run.c.params, Run.c.adjusted
+            Run.c.id, Experiment.c.name, Run.c.state, Run.c.outcome, Run.c.attempt, Run.c.params, Run.c.adjusted
         )
         for row in connection.execute(query.join(Experiment, Experiment.c.id == Run.c.experiment_id)):
-            runs[row.name, row.id] = RunFacts(row.id, row.name, row.state, row.outcome, row.token)
+            runs[row.name, row.id] = RunFacts(row.id, row.name, row.state, row.outcome, row.attempt)
             mentioned.update(_paths(row.params))
             mentioned.update(_paths(row.adjusted))
         return Evidence(
@@ -117,9 +117,9 @@ def while_unknown(db: Database, experiment: str, run_id: int, act: Callable[[], 
 
 
 def _unchanged(connection: Connection, run: RunFacts) -> bool:
-    # The token too: a run that was retried and has finished again meanwhile is another matter.
-    found = connection.execute(select(Run.c.state, Run.c.outcome, Run.c.token).where(Run.c.id == run.id)).first()
-    return found is not None and (found.state, found.outcome, found.token) == (run.state, run.outcome, run.token)
+    # The attempt too: a run that was retried and has finished again meanwhile is another matter.
+    found = connection.execute(select(Run.c.state, Run.c.outcome, Run.c.attempt).where(Run.c.id == run.id)).first()
+    return found is not None and (found.state, found.outcome, found.attempt) == (run.state, run.outcome, run.attempt)
 
 
 def _pointed_at(connection: Connection, path: str) -> bool:
