@@ -54,8 +54,8 @@ def call(lab: Lab, *words: str | Path | int, **extra: str) -> Answer:
         }
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
-        return Answer(code, out.read_bytes().decode(), err.read_bytes().decode())
+        code, cpu_s = server.stdout.readline().split()
+        return Answer(int(code), out.read_bytes().decode(), err.read_bytes().decode(), float(cpu_s))
 
 
 def rows(lab: Lab) -> dict[str, int]:

@@ -38,6 +38,8 @@ class Answer:
     code: int
     out: str
     err: str
+    cpu_s: float | None = None
+    """Processor time that it took; None where it was not measured."""
 
     @property
     def json(self) -> Any:

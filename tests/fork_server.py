@@ -2,7 +2,7 @@
 
 Each command is a real process with its own exit status, file descriptors and folder; only the start of the interpreter
 is shared, so that hundreds of wrong requests can be tried. ``python -m tests.fork_server`` reads one JSON request a
-line (``words``, ``cwd``, ``env``, ``out``, ``err``) and answers with its exit status.
+line (``words``, ``cwd``, ``env``, ``out``, ``err``) and answers with its exit status and its processor time in seconds.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(_command(request))
-        _, status = os.waitpid(pid, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        _, status, used = os.wait4(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {used.ru_utime + used.ru_stime}\n")
         sys.stdout.flush()
 
 

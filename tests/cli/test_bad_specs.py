@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -236,9 +235,9 @@ def test_a_sweep_of_a_thousand_million_runs_is_refused_at_once_with_the_count(la
     )
     drawn = lab.text(HEAD + "sweep: {random: {samples: 1000000000, space: {steps: {int: [1, 9]}}}}\n", "drawn")
     for path in (grid, drawn):
-        started = time.monotonic()
-        error = refused(call(lab, "submit", path, "--json"))
-        assert time.monotonic() - started < 3
+        answer = call(lab, "submit", path, "--json")
+        error = refused(answer)
+        assert (answer.cpu_s or 9) < 3
         assert "1,000,000,000 runs" in error["message"]
         assert error["line"] == 3
     assert rows(lab) == {}
@@ -253,9 +252,9 @@ def test_a_billion_laughs_are_refused_at_once(lab: Lab) -> None:
     )
     deep = HEAD + "params: " + "[" * 100_000 + "\n"
     for at, text in enumerate((laughs, merged, deep)):
-        started = time.monotonic()
-        refused(call(lab, "submit", lab.text(text, f"bomb{at}"), "--json"))
-        assert time.monotonic() - started < 4
+        answer = call(lab, "submit", lab.text(text, f"bomb{at}"), "--json")
+        refused(answer)
+        assert (answer.cpu_s or 9) < 4
     assert rows(lab) == {}
 
 
