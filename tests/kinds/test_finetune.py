@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -187,18 +186,6 @@ def test_sampling_and_evaluating_before_training_change_no_later_loss(tmp_path: 
     busy = MemoryRecorder(tmp_path / "busy")
     finetune.run(params(evaluations=4, samples=6, scored=6), busy)
     assert series(quiet, "train_loss") == series(busy, "train_loss")
-
-
-@pytest.mark.model
-def test_on_the_real_4bit_model_sampling_and_evaluating_change_no_later_loss(tmp_path: Path) -> None:
-    real = {"model": "smollm2-135m-instruct", "steps": 4, "learning_rate": 1e-3}
-    quiet = MemoryRecorder(tmp_path / "quiet")
-    finetune.run(params(**real, evaluations=0, samples=0, scored=0), quiet)
-    busy = MemoryRecorder(tmp_path / "busy")
-    finetune.run(params(**real, evaluations=1, samples=2, scored=2), busy)
-    assert series(quiet, "train_loss") == series(busy, "train_loss")
-    losses = series(busy, "eval_loss")
-    assert (losses[4] or math.inf) < 0.8 * (losses[0] or 0)
 
 
 def test_a_smaller_run_keeps_its_effective_batch() -> None:

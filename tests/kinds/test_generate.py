@@ -39,22 +39,6 @@ def asked(where: Path, **changes: Any) -> tuple[MemoryRecorder, Table]:
     return rec, table
 
 
-@pytest.mark.model
-def test_a_loaded_adapter_answers_as_the_model_that_was_trained(tmp_path: Path) -> None:
-    real = {"model": "smollm2-135m-instruct", "quantization": "4bit"}
-    trained = MemoryRecorder(tmp_path / "trained")
-    finetune.run(training(**real, steps=4, learning_rate=3e-3, evaluations=0, scored=0), trained)
-    samples = trained.artifacts["samples"]
-    assert isinstance(samples, Table)
-    questions = [str(row[0]) for row in samples.rows]
-    rec, table = asked(tmp_path / "asked", **real, adapter=folder(trained, "adapter"), questions=questions)
-    assert table.columns == ("question", "model", "with adapter")
-    assert [row[1:] for row in table.rows] == [row[2:] for row in samples.rows], "before and after"
-    changed = sum(row[1] != row[2] for row in table.rows) / len(table.rows)
-    assert rec.metrics["answers_changed"] == {0: changed}
-    assert changed > 0, "it was trained hard enough to answer otherwise"
-
-
 def test_a_merged_model_can_be_asked_beside_its_base(trained: MemoryRecorder, tmp_path: Path) -> None:
     _, table = asked(tmp_path, other=folder(trained, "merged"))
     assert table.columns == ("question", "model", "other model")
