@@ -23,16 +23,16 @@ from labqueue.domain.state import Ending
 from labqueue.store import trials
 from labqueue.store.db import Database
 from labqueue.store.queries import read
-from labqueue.store.runs import attempts, control
+from labqueue.store.runs import attempts, control, search_state
 from labqueue.store.runs.eligibility import ready
 from labqueue.store.runs.jobs import add_jobs
 from labqueue.store.tables import Run
 from labqueue.system import clock
 from tests.store.eligibility_rule import needs_unmet, ready_by_rule, ready_now
-from tests.store.factories import job, ledger, needing, runs_at, submitted, worker
+from tests.store.factories import claimed, executed, job, ledger, needing, runs_at, submitted, worker
 from tests.store.searching import searched
 
-NAMES = ("ash", "birch", "cedar")
+NAMES = ("ash", "birch", "cedar", "dogwood", "elder")
 EXAMPLES = int(os.environ.get("LABQUEUE_CHAOS_EXAMPLES", "0"))
 
 names = st.sampled_from(NAMES)
@@ -60,6 +60,9 @@ class Columns(RuleBasedStateMachine):
         self.patch.undo()
         self.folder.cleanup()
 
+    def total(self) -> int:
+        return len(read.recent(self.db, 1000))
+
     def known(self, name: str) -> bool:
         return read.newest_job(self.db, name) is not None
 
@@ -77,14 +80,22 @@ class Columns(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
+        """Something of each sort waits already, so that few steps meet what they would have to build first."""
         submitted(self.db, "ash", [{"steps": 1}, {"steps": 2}])
+        submitted(self.db, "birch", [{"steps": 1}, {"steps": 3}], needs=needing(self.db, "ash", None))
+        self.search("cedar", 2)
+        submitted(self.db, "dogwood", [{"steps": 4}], needs=needing(self.db, "cedar", ["cancelled"]))
+        self.submit_with_a_rehearsal("elder", [1, 2, 3])
 
+    @precondition(lambda self: self.total() < 40)
     @rule(
         name=names,
         points=st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True),
         priority=st.integers(-1, 1),
         needed=st.lists(
-            st.tuples(names, st.sampled_from([None, [], ["failed"]]), st.sampled_from([{}, {"steps": 2}])), max_size=2
+            st.tuples(names, st.sampled_from([None, [], ["failed"]]), st.sampled_from([{}, {"steps": 2}])),
+            min_size=1,
+            max_size=2,
         ),
         force=st.booleans(),
     )
@@ -98,6 +109,7 @@ class Columns(RuleBasedStateMachine):
         sweep = [{"steps": step} for step in points]
         submitted(self.db, name, sweep, priority=priority, needs=needs, force=force)
 
+    @precondition(lambda self: self.total() < 40)
     @rule(name=names, points=st.lists(st.integers(1, 3), min_size=1, max_size=3, unique=True))
     def submit_with_a_rehearsal(self, name: str, points: list[int]) -> None:
         runs = [run for point in points for run in runs_at({"steps": point})]
@@ -107,6 +119,7 @@ class Columns(RuleBasedStateMachine):
         need = {"experiment": before.experiment, "where": {}, "accept": [], "job": None, "serves": serves}
         add_jobs(self.db, [before, job(name, runs=runs, needs=[need], force=True)])
 
+    @precondition(lambda self: self.total() < 40)
     @rule(name=names, planned=st.integers(1, 3))
     def search(self, name: str, planned: int) -> None:
         self.points += 1
@@ -129,6 +142,12 @@ class Columns(RuleBasedStateMachine):
             trials.reopen(self.db, of)
         else:
             trials.end(self.db, of, "budget", "its budget ended")
+
+    @rule(times=st.integers(1, 5), ending=st.sampled_from(["succeeded", "failed"]))
+    def work_on(self, times: int, ending: str) -> None:
+        for _ in range(times):
+            self.work(ending)
+            self.the_columns_say_what_the_rule_says()
 
     @rule(named=targets, wish=st.sampled_from(["cancel", "retry", "release", "resume", "pause", "pause a while"]))
     def ask(self, named: str | int, wish: str) -> None:
@@ -188,7 +207,7 @@ class Columns(RuleBasedStateMachine):
 
 
 Columns.TestCase.settings = settings(
-    max_examples=EXAMPLES or 40,
+    max_examples=EXAMPLES or 25,
     stateful_step_count=60 if EXAMPLES else 25,
     deadline=None,
     derandomize=not EXAMPLES,
@@ -233,3 +252,109 @@ def test_a_claim_reads_its_two_indexes_and_no_table_whole(tmp_path: Path, after:
     assert len(reads) == 2, plan
     assert "USING INDEX runs_ready (device=?" in reads[0], plan
     assert "USING INDEX runs_timed (device=?" in reads[1], plan
+
+
+def agreed(db: Database) -> list[int]:
+    """What may start, where the columns and the rule say the same."""
+    ready = ready_now(db, "cpu")
+    assert ready == ready_by_rule(db, "cpu")
+    with db.read() as connection:
+        for run in connection.execute(select(Run)).all():
+            assert run.needs_unmet == needs_unmet(connection, run), run
+    return ready
+
+
+def waiting_for(folder: Path, accept: list[str] | None) -> Database:
+    """Run 1 is needed by run 2."""
+    db = ledger(folder)
+    submitted(db, "ash")
+    submitted(db, "birch", needs=needing(db, "ash", accept))
+    assert agreed(db) == [1]
+    return db
+
+
+def test_a_cancelled_run_meets_a_need_of_any_outcome_and_its_retry_takes_that_back(tmp_path: Path) -> None:
+    db = waiting_for(tmp_path, None)
+    control.cancel(db, "1")
+    assert agreed(db) == [2]
+    control.retry(db, "1")
+    assert agreed(db) == [1]
+
+
+def test_a_released_run_waits_for_no_need_any_more(tmp_path: Path) -> None:
+    db = waiting_for(tmp_path, [])
+    control.release(db, "2")
+    assert agreed(db) == [1, 2]
+    executed(db, "failed")
+    assert agreed(db) == [2]
+
+
+@pytest.mark.parametrize(("ending", "ready"), [("succeeded", [2]), ("pruned", [2]), ("failed", []), ("diverged", [2])])
+def test_an_attempts_ending_meets_a_need_where_it_is_accepted(tmp_path: Path, ending: str, ready: list[int]) -> None:
+    db = waiting_for(tmp_path, ["diverged"])
+    executed(db, ending)
+    assert agreed(db) == ready
+
+
+def test_a_search_that_is_needed_is_waited_for_until_its_end(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    job = searched(db, [{"distance": 1.0}], trials=3).job
+    submitted(db, "birch", needs=needing(db, "searched", []))
+    executed(db)
+    assert agreed(db) == [], "the search has trials to come"
+    assert trials.record(db, job, 1, runs_at({"distance": 2.0})) == [3]
+    trials.end(db, job, "budget", "its budget ended")
+    assert agreed(db) == [2], "what had not begun is pruned, which meets the need"
+    trials.reopen(db, job)
+    assert agreed(db) == [3]
+    executed(db)
+    assert agreed(db) == []
+    assert trials.record(db, job, 2, runs_at({"distance": 3.0})) == [4]
+    assert agreed(db) == [4], "the last trial ends the search, and is waited for itself"
+    executed(db)
+    assert agreed(db) == [2]
+
+
+def test_other_seeds_of_a_pruned_trial_meet_a_need(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    job = searched(db, [{"distance": 1.0}], trials=1, seeds=(0, 1)).job
+    submitted(db, "birch", needs=needing(db, "searched", []))
+    first = executed(db, "pruned")
+    assert agreed(db) == [2]
+    assert search_state.settle_siblings(db, first.run_id) == [2]
+    assert agreed(db) == [3]
+    assert job == 1
+
+
+def test_a_run_waits_for_the_rehearsal_of_its_own_shape_and_a_back_off_for_its_time(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    one, two = (runs_at({"steps": step})[0] for step in (1, 2))
+    short = [run._replace(spec_hash=f"short-{run.spec_hash}") for run in (one, two)]
+    serves = {run.spec_hash: f"short-{run.spec_hash}" for run in (one, two)}
+    need = {"experiment": "before", "where": {}, "accept": [], "job": None, "serves": serves}
+    add_jobs(db, [job("before", runs=short, priority=1), job("after", runs=[one, two], needs=[need])])
+    assert agreed(db) == [1, 2]
+    executed(db, "succeeded")
+    assert agreed(db) == [2, 3]
+    executed(db, "failed")
+    assert agreed(db) == [3], "the shape that failed holds back its own"
+    claim = attempts.claim(db, device="cpu", worker_id=worker(db))
+    assert claim is not None
+    later = {"not_before": str(clock.Deadline.after(1000.0))}
+    attempts.end(db, claim.ref, Ending.CRASHED, "died", requeue=later)
+    assert agreed(db) == []
+
+
+def test_a_run_that_a_search_queues_again_is_waited_for_again(tmp_path: Path) -> None:
+    db = ledger(tmp_path)
+    of = searched(db, [{"distance": 1.0}], trials=2).job
+    submitted(db, "birch", needs=needing(db, "searched", ["cancelled"]))
+    trials.end(db, of, "budget", "its budget ended")
+    assert agreed(db) == [2]
+    trials.reopen(db, of)
+    claim = claimed(db)
+    assert claim.run_id == 1
+    trials.end(db, of, "budget", "its budget ended")
+    assert agreed(db) == [], "the search has ended again, and its run computes"
+    attempts.end(db, claim.ref, Ending.SUCCEEDED, None)
+    assert agreed(db) == [2]
