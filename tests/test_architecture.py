@@ -120,6 +120,7 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
 SMALL_LINES = 60
 
 SMALL = {
+    "attempt/exit_codes.py": "what a run's process tells its worker by its end",
     "attempt/resumption.py": "which checkpoint a run goes on from",
     "domain/canonical.py": "one text for equal values: what hashes and reuse rest on",
     "domain/downsample.py": "fewer points of a curve, with its spikes: knows nothing of who draws them",
@@ -138,6 +139,7 @@ SMALL = {
     "report/figures/metric_order.py": "which metrics come first, in tables and figures",
     "store/address.py": "SQLite's names for a file: to work with, or only to look at",
     "store/migrations/env.py": "Alembic's own",
+    "store/migrations/in_use.py": "whether an older worker still works here: asked before migrating",
     "store/queries/measured_memory.py": "what like runs really reserved",
     "store/sqlite.py": "driver and safe version, below the store, its backup and its migrations",
 }
