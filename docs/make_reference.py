@@ -62,7 +62,7 @@ def _kinds() -> str:
 def _commands() -> str:
     parts = [
         "# Commands",
-        "Exit status: 0 done, 1 a run or a check failed, 2 the request is wrong, 3 the workspace moved, 4 another worker holds the device.",
+        "Exit status: 0 done, 1 a run or check failed, 2 the request is wrong, 3 the workspace moved, 4 device held.",
     ]
     for name in COMMANDS:
         command = cli.get_command(click.Context(cli, info_name="labqueue"), name)
