@@ -42,7 +42,7 @@ def test_what_kept_the_worker_from_starting_is_said(lab: Lab) -> None:
         assert worker.stderr is not None
         assert "worker ready" in worker.stderr.readline()
         answer = call(lab, "submit", lab.spec("drill"), "--profile", "cpu", "--run", "--json")
-        assert answer.code == 2
+        assert answer.code == 4
         assert f"process id {worker.pid}" in answer.err
     finally:
         worker.kill()
