@@ -233,8 +233,8 @@ def _pulse(trainer: LabTrainer) -> TrainerCallback:
             self,
             args: TrainingArguments,  # noqa: ARG002  # transformers names them
             state: TrainerState,
-            control: TrainerControl,  # noqa: ARG002
-            **kwargs: object,  # noqa: ARG002
+            control: TrainerControl,  # noqa: ARG002  # likewise
+            **kwargs: object,  # noqa: ARG002  # likewise
         ) -> None:
             if state.global_step == 0:
                 trainer.watch.begin(trainer)
@@ -250,7 +250,7 @@ def _pulse(trainer: LabTrainer) -> TrainerCallback:
             args: TrainingArguments,  # noqa: ARG002  # transformers names them
             state: TrainerState,
             control: TrainerControl,
-            **kwargs: object,  # noqa: ARG002
+            **kwargs: object,  # noqa: ARG002  # likewise
         ) -> TrainerControl:
             control.should_evaluate = trainer.watch.evaluate_after(state.global_step)
             return control
