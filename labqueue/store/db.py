@@ -137,7 +137,7 @@ def open_existing(path: Path) -> Database | None:
         cure = "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date."
         if not writable(path):
             cure = f"Here {READ_ONLY}: copy the workspace to where it can be written, and bring it up to date there."
-        words = f"{path} has schema version {version}, older than this program's {SCHEMA_VERSION}. {cure}"
+        words = f"it has schema version {version}, older than this program's {SCHEMA_VERSION}. {cure}"
         raise LabError(words, file=str(path))
     return database
 
@@ -192,7 +192,7 @@ def _version(database: Database) -> int:
         raise
     if version > SCHEMA_VERSION:
         raise LabError(
-            f"{database.path} has schema version {version}; this program knows up to {SCHEMA_VERSION}. "
+            f"it has schema version {version}; this program knows up to {SCHEMA_VERSION}. "
             "It was made by a newer labqueue: update this one, or choose another workspace with --root.",
             file=str(database.path),
         )
