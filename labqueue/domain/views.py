@@ -193,6 +193,50 @@ class ExperimentView:
     """What the newest job's search came to; None where nothing was searched."""
     plots: list[dict[str, Any]] = field(default_factory=list)
     """Figures that the spec asks for (``domain.spec.schema.MetricPair``); none in specs older than the field."""
+    registrations: list[RegistrationView] = field(default_factory=list)
+    """The newest spec's predictions in their order, then those withdrawn or replaced by an edit, oldest first."""
+    looks: list[int] = field(default_factory=list)
+    """Numbers of seeds at which the experiment may be looked at, as registered; empty: none were."""
+    found_looks: list[LookView] = field(default_factory=list)
+    """Groups of seeds in order of registration; a job that adds seeds after any run of this experiment version had
+    finished begins a new one."""
+
+
+@dataclass(frozen=True)
+class RegistrationView:
+    """A prediction as it was registered."""
+
+    id: str
+    digest: str
+    at: str
+    """When the first job that held it was submitted."""
+    job: int
+    prediction: dict[str, Any]
+    seen_runs: list[int]
+    """Ids of the experiment's runs whose results were known by then."""
+    withdrawn_at: str | None
+    """When a job of the experiment no longer held it; None while the newest one does."""
+
+
+@dataclass(frozen=True)
+class LookView:
+    """Seeds that were registered before any of them, or any later seed, could be known."""
+
+    seeds: list[int]
+    job: int
+    at: str
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The registration behind a verdict."""
+
+    at: str
+    job: int
+    digest: str
+    looks: list[int]
+    look: int | None
+    """Which look decided, from 1; None where no look has seeds enough, or the claim is exploratory."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +285,10 @@ class VerdictView:
     id: str
     claim: str
     verdict: str
+    """``supported``, ``refuted``, ``inconclusive``; ``exploratory`` where the claim is younger than its data,
+    ``withdrawn`` where it was taken back."""
     estimate: float | None
     ci: list[float] | None
     n: int
     why: str
+    registration: Registered | None = None
