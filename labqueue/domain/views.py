@@ -194,49 +194,40 @@ class ExperimentView:
     plots: list[dict[str, Any]] = field(default_factory=list)
     """Figures that the spec asks for (``domain.spec.schema.MetricPair``); none in specs older than the field."""
     registrations: list[RegistrationView] = field(default_factory=list)
-    """The newest spec's predictions in their order, then those withdrawn or replaced by an edit, oldest first."""
+    """Those of the newest spec's predictions, in their order; then those that were withdrawn, oldest first."""
     looks: list[int] = field(default_factory=list)
-    """Numbers of seeds at which the experiment may be looked at, as registered; empty: none were."""
+    """Numbers of seeds at which verdicts are taken, as the newest spec registers them; empty: at all seeds, once."""
+    looks_at: str | None = None
+    """Since when these looks are registered for this version of the experiment; None where there are none."""
+    looks_seen_runs: list[int] = field(default_factory=list)
+    """Runs that had finished by then: looks that were registered after them."""
     found_looks: list[LookView] = field(default_factory=list)
-    """Groups of seeds in order of registration; a job that adds seeds after any run of this experiment version had
-    finished begins a new one."""
+    """How the seeds came: a job that adds seeds after an earlier run of this version had finished begins a look."""
 
 
 @dataclass(frozen=True)
 class RegistrationView:
-    """A prediction as it was registered."""
+    """A prediction as it was registered: when, by which job, and which runs could be known by then."""
 
     id: str
     digest: str
+    """Of the typed clause and the id, without the wording."""
     at: str
-    """When the first job that held it was submitted."""
     job: int
     prediction: dict[str, Any]
-    seen_runs: list[int]
-    """Ids of the experiment's runs whose results were known by then."""
-    withdrawn_at: str | None
-    """When a job of the experiment no longer held it; None while the newest one does."""
+    seen_runs: list[int] = field(default_factory=list)
+    """Counted runs whose result could be known before the registration: a verdict on them is exploratory."""
+    withdrawn_at: str | None = None
+    """When a later spec left it out, or changed its clause; None while it stands."""
 
 
 @dataclass(frozen=True)
 class LookView:
-    """Seeds that were registered before any of them, or any later seed, could be known."""
+    """Seeds that were registered together, and the first job that did so."""
 
     seeds: list[int]
     job: int
     at: str
-
-
-@dataclass(frozen=True)
-class Registered:
-    """The registration behind a verdict."""
-
-    at: str
-    job: int
-    digest: str
-    looks: list[int]
-    look: int | None
-    """Which look decided, from 1; None where no look has seeds enough, or the claim is exploratory."""
 
 
 @dataclass(frozen=True)
@@ -285,10 +276,23 @@ class VerdictView:
     id: str
     claim: str
     verdict: str
-    """``supported``, ``refuted``, ``inconclusive``; ``exploratory`` where the claim is younger than its data,
-    ``withdrawn`` where it was taken back."""
+    """``supported``, ``refuted``, ``inconclusive``, ``exploratory`` or ``withdrawn``."""
     estimate: float | None
     ci: list[float] | None
     n: int
     why: str
     registration: Registered | None = None
+    """None where nothing is known of it: a judgement of predictions that no store registered."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The registration that a verdict rests on."""
+
+    at: str
+    job: int
+    digest: str
+    looks: list[int]
+    """Registered numbers of seeds; empty: one look, at all seeds."""
+    look: int | None
+    """The number of seeds of the look that decided, or of the last one taken; None where looks were not registered."""
