@@ -129,6 +129,8 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
             _tell(f"going on with job {newest.id} of {planned.job.experiment}")
             return db, int(newest.id)
     with at_root(chosen.root):
+        for words in submit.compared(chosen, [planned]):
+            _tell(f"note: {words}")
         plans = submit.prepare([planned], _tell)
         (submitted,) = submit.submit(chosen, plans, Request())
     _tell(f"{planned.job.experiment}: job {submitted.job}, {planned.job.trials} trials")

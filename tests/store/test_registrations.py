@@ -59,7 +59,7 @@ def seen(view: ExperimentView) -> dict[str, list[int]]:
 def test_a_claim_that_was_registered_before_the_runs_has_seen_none(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     first = stated(db, LOW, OTHER)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     view = experiment(db, "drill")
     assert [(each.id, each.job, each.seen_runs, each.withdrawn_at) for each in view.registrations] == [
         ("low", first.job, [], None),
@@ -75,7 +75,7 @@ def test_a_claim_that_was_registered_before_the_runs_has_seen_none(tmp_path: Pat
 def test_an_edited_claim_has_seen_the_runs_and_the_old_one_stays_withdrawn(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     stated(db, LOW)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     second = stated(db, LOWER)
     assert second.reused == [1, 2]
     view = experiment(db, "drill")
@@ -100,7 +100,7 @@ def test_a_claim_that_was_removed_stays_and_is_registered_anew_when_it_comes_bac
 def test_a_new_claim_has_seen_the_old_seeds_and_not_the_new_ones(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     stated(db, LOW)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     stated(db, LOW, OTHER, seeds=(0, 1, 2, 3))
     finished(db, (0.7141421356, 0.8173205081))
     assert seen(experiment(db, "drill")) == {"low": [], "other": [1, 2]}
@@ -109,7 +109,7 @@ def test_a_new_claim_has_seen_the_old_seeds_and_not_the_new_ones(tmp_path: Path)
 def test_a_trivial_change_of_a_parameter_makes_no_seed_new_and_no_claim_old(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     stated(db, LOW)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     stated(db, LOW, OTHER, points=[{"log_every": 7}], seeds=(0, 1, 2))
     finished(db, (0.52234567, 0.62234567, 0.7))
     view = experiment(db, "drill")
@@ -120,9 +120,9 @@ def test_a_trivial_change_of_a_parameter_makes_no_seed_new_and_no_claim_old(tmp_
 def test_a_run_of_the_same_spec_hash_under_another_name_was_seen(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     stated(db, name="pilot", seeds=(0,))
-    finished(db, [0.5271828459])
+    finished(db, [0.5299792458])
     stated(db, LOW)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     assert seen(experiment(db, "drill")) == {"low": [2]}
 
 
@@ -137,11 +137,11 @@ def under_another_name(db: Database, metric: str, pilot: Sequence[float], again:
 
 
 def test_the_same_results_under_another_name_were_seen(tmp_path: Path) -> None:
-    found = under_another_name(ledger(tmp_path), "loss", (0.5271828459, 0.6314159265), (0.5271828459, 0.7141421356))
+    found = under_another_name(ledger(tmp_path), "loss", (0.5299792458, 0.6314159265), (0.5299792458, 0.7141421356))
     assert found == {"low": [3]}
 
 
-@pytest.mark.parametrize("values", [(1.0, 1.0), (0.0, 1.0), (0.75, 0.984375), (0.5271828459, 0.5271828459)])
+@pytest.mark.parametrize("values", [(1.0, 1.0), (0.0, 1.0), (0.75, 0.984375), (0.5299792458, 0.5299792458)])
 def test_values_that_many_runs_share_are_no_sign_of_the_same_run(tmp_path: Path, values: tuple[float, ...]) -> None:
     """Yes/no metrics, shares, and what is the same in every seed."""
     assert under_another_name(ledger(tmp_path), "right", values, values) == {"low": []}
@@ -152,7 +152,7 @@ def test_a_shared_value_was_seen_where_another_metric_tells_the_same_run(tmp_pat
     claim = {"id": "low", "claim": "", "threshold": {"metric": "right", "below": 2.0}}
     for name, points, predictions in (("pilot", [{"log_every": 7}], ()), ("drill", [{}], (claim,))):
         stated(db, *predictions, name=name, points=points)
-        for loss in (0.5271828459, 0.6314159265):
+        for loss in (0.5299792458, 0.6314159265):
             executed(db, points=[("right", 10, 1.0), ("loss", 10, loss)])
     assert seen(experiment(db, "drill")) == {"low": [3, 4]}
 
@@ -163,7 +163,7 @@ def test_a_failed_run_was_seen_and_one_that_never_began_was_not(tmp_path: Path) 
     executed(db, "failed")
     control.cancel(db, "2")
     stated(db, LOWER)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     view = experiment(db, "drill")
     assert [(run.id, run.seed) for run in view.runs] == [(3, 0), (4, 1)]
     assert seen(view) == {"low": [3]}
@@ -187,7 +187,7 @@ def test_seeds_that_are_added_after_a_run_ended_are_a_look_of_their_own(tmp_path
     stated(db, LOW, seeds=(0, 1), looks=(3, 5))
     stated(db, LOW, seeds=(0, 1, 2), looks=(3, 5))
     assert looks(experiment(db, "drill")) == [[0, 1, 2]], "nothing had ended: nobody looked"
-    finished(db, (0.5271828459, 0.6314159265, 0.7141421356))
+    finished(db, (0.5299792458, 0.6314159265, 0.7141421356))
     stated(db, LOW, seeds=(0, 1, 2, 4), looks=(3, 5))
     stated(db, LOW, seeds=(0, 1, 2, 3, 4), looks=(3, 5))
     view = experiment(db, "drill")
@@ -203,7 +203,7 @@ def test_seeds_that_are_added_after_a_run_ended_are_a_look_of_their_own(tmp_path
 def test_seeds_of_another_version_of_the_spec_are_no_look_of_this_one(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     stated(db, LOW)
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     stated(db, LOW, points=[{"log_every": 7}], seeds=(0, 1, 2))
     assert looks(experiment(db, "drill")) == [[0, 1, 2]]
 
@@ -212,7 +212,7 @@ def test_looks_that_are_registered_after_runs_had_ended_say_so(tmp_path: Path) -
     db = ledger(tmp_path)
     stated(db, LOW, seeds=(0, 1, 2))
     assert experiment(db, "drill").looks_at is None
-    finished(db, (0.5271828459, 0.6314159265, 0.7141421356))
+    finished(db, (0.5299792458, 0.6314159265, 0.7141421356))
     stated(db, LOW, seeds=(0, 1, 2, 3, 4), looks=(3, 5))
     view = experiment(db, "drill")
     assert (view.looks, view.looks_seen_runs) == ([3, 5], [1, 2, 3])
@@ -223,7 +223,7 @@ def test_a_deleted_experiment_leaves_no_registration(tmp_path: Path) -> None:
     db = ledger(tmp_path)
     stated(db, LOW, seeds=(0,))
     stated(db, OTHER, name="kept", seeds=(1,))
-    finished(db, (0.5271828459, 0.6314159265))
+    finished(db, (0.5299792458, 0.6314159265))
     archive.archive(db, ["drill"])
     assert experiment(db, "drill").registrations[0].id == "low"
     archive.delete(db, "drill")

@@ -15,11 +15,13 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from labqueue.domain.spec.registration import digest, metric
+from labqueue.domain.spec.registration import metric
 from labqueue.domain.state import State
 from labqueue.domain.views import LookView, RegistrationView, RunView
-from labqueue.store.runs.registrations import by_digest, standing_digests
-from labqueue.store.tables import Registration, Run, Series
+from labqueue.store.db import Database
+from labqueue.store.runs.jobs import NewJob
+from labqueue.store.runs.registrations import by_digest
+from labqueue.store.tables import Experiment, Job, JobRun, Registration, Run, Series
 from labqueue.system.clock import iso
 
 
@@ -162,7 +164,7 @@ def _telling(
 ) -> bool:
     """Whether a result can hardly be another computation's: no fraction of small numbers, and no other seed's."""
     near = Fraction(value[1]).limit_denominator(1000)
-    if abs(float(near) - value[1]) <= 1e-7 * max(1.0, abs(value[1])):
+    if abs(float(near) - value[1]) <= 3e-8 * max(1.0, abs(value[1])):  # rounded to float32
         return False
     return not any(own[each.id].get(name) == value for each in runs if each.seed != run.seed)
 
@@ -208,21 +210,53 @@ def looks_at(jobs: Sequence[Any], newest: Any) -> float:
     return since
 
 
-def stated_late(
-    connection: Connection, experiment_id: int, spec: Mapping[str, Any], seeds: Collection[int], hashes: Collection[str]
-) -> dict[str, int]:
-    """For a spec that is about to be submitted: by id of each prediction that it would register, how many runs with
-    its seeds, or of the same spec hash, have ended."""
-    standing = standing_digests(connection, experiment_id)
-    late = [each for each in spec["predictions"] if digest(each) not in standing]
-    if not late:
-        return {}
-    executed = select(Run.c.id, Run.c.seed, Run.c.spec_hash, Run.c.experiment_id).where(
-        Run.c.state == State.FINISHED, Run.c.attempt > 0
+@dataclass(frozen=True)
+class Before:
+    """What a submission finds under its name."""
+
+    late: dict[str, int]
+    """Of each prediction that it would register: how many runs with its seeds, or of an equal spec, have ended."""
+    withdrawn: list[str]
+    """Ids of predictions that stand and that it does not state."""
+    looks: list[int]
+    """As its version has registered them so far."""
+    seeds: list[int]
+    """Those of its version of which a run has ended."""
+
+
+def before(db: Database, job: NewJob) -> Before:
+    """What has been registered and has run before a job that is about to be submitted."""
+    held = by_digest(job.spec)
+    with db.read() as connection:
+        found = select(Experiment.c.id).where(Experiment.c.name == job.experiment)
+        experiment_id: int | None = connection.execute(found).scalar()
+        rows = connection.execute(
+            select(Registration.c.digest, Registration.c.prediction_id).where(
+                Registration.c.experiment_id == experiment_id, Registration.c.withdrawn_at.is_(None)
+            )
+        ).all()
+        standing = {row.digest: row.prediction_id for row in rows}
+        version = select(Job.c.id, Job.c.spec).where(
+            Job.c.experiment_id == experiment_id, Job.c.spec_version == job.spec_version
+        )
+        jobs = connection.execute(version.order_by(Job.c.id)).all()
+        executed = select(Run.c.id, Run.c.seed, Run.c.spec_hash, Run.c.experiment_id).where(
+            Run.c.state == State.FINISHED, Run.c.attempt > 0
+        )
+        seeds, hashes = {run.seed for run in job.runs}, {run.spec_hash for run in job.runs}
+        own = executed.where(Run.c.experiment_id == experiment_id, Run.c.seed.in_(sorted(seeds)))
+        ended = {row.id for row in connection.execute(own)}
+        wanted = sorted(hashes)
+        for start in range(0, len(wanted), 5000):
+            part = executed.where(Run.c.spec_hash.in_(wanted[start : start + 5000]))
+            ended |= {row.id for row in connection.execute(part)}
+        links = select(Run.c.seed).join(JobRun, JobRun.c.run_id == Run.c.id)
+        links = links.where(JobRun.c.job_id.in_([row.id for row in jobs]), Run.c.state == State.FINISHED)
+        known = sorted(set(connection.execute(links.where(Run.c.attempt > 0)).scalars()))
+    late = [prediction["id"] for key, prediction in held.items() if key not in standing]
+    return Before(
+        late={name: len(ended) for name in late} if ended else {},
+        withdrawn=[name for key, name in standing.items() if key not in held],
+        looks=list(jobs[-1].spec.get("looks", ())) if jobs else [],
+        seeds=known,
     )
-    ended = {
-        row.id
-        for row in connection.execute(executed)
-        if row.spec_hash in hashes or (row.experiment_id == experiment_id and row.seed in seeds)
-    }
-    return {each["id"]: len(ended) for each in late} if ended else {}

@@ -17,7 +17,8 @@ from labqueue.store.tables import Registration
 def record(connection: Connection, experiment_id: int, job_id: int, spec: Mapping[str, Any], now: float) -> None:
     """Registers the predictions of a new job, and withdraws those of earlier jobs that it does not state."""
     held = by_digest(spec)
-    standing = standing_digests(connection, experiment_id)
+    query = select(Registration.c.digest).where(Registration.c.experiment_id == experiment_id)
+    standing = set(connection.execute(query.where(Registration.c.withdrawn_at.is_(None))).scalars())
     if gone := standing - held.keys():
         mine = (Registration.c.experiment_id == experiment_id, Registration.c.withdrawn_at.is_(None))
         withdrawn = update(Registration).where(*mine, Registration.c.digest.in_(gone))
@@ -28,12 +29,6 @@ def record(connection: Connection, experiment_id: int, job_id: int, spec: Mappin
             connection.execute(
                 insert(Registration).values(experiment_id=experiment_id, job_id=job_id, withdrawn_at=None, **row)
             )
-
-
-def standing_digests(connection: Connection, experiment_id: int) -> set[str]:
-    """Digests of the predictions that stand under an experiment's name."""
-    query = select(Registration.c.digest).where(Registration.c.experiment_id == experiment_id)
-    return set(connection.execute(query.where(Registration.c.withdrawn_at.is_(None))).scalars())
 
 
 def by_digest(spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
