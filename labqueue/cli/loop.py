@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What counts as better, in the metric's unit.",
 )
-@click.option("--until-decided", metavar="PREDICTION", help="End when it is supported or refuted.")
+@click.option("--until-decided", metavar="PREDICTION", help="End when a registered look decides it.")
 @click.option("--profile", help="Which overrides to take; default gpu when a GPU is there, else cpu.")
 @json_option
 @click.pass_context
@@ -57,7 +57,7 @@ def loop(
     ended, the last ones bettered nothing, or the prediction is decided). Exit 1: the budget ended first, or the search
     cannot go on; what is queued stays queued, and the same command goes on with it.
     """
-    from labqueue.search.stop_rules import Rules, summary
+    from labqueue.search.stop_rules import Rules, decided, summary
     from labqueue.search.unattended import Unattended
     from labqueue.store import trials
 
@@ -69,7 +69,9 @@ def loop(
     judged: list[str | None] = []
 
     def verdict() -> str | None:
-        judged.append(next((each.verdict for each in _verdicts(db, planned) if each.id == until_decided), None))
+        found = (each for each in _verdicts(db, planned) if each.id == until_decided and each.verdict != "withdrawn")
+        looks, seeds = planned.job.spec["looks"], len(planned.job.spec["seeds"])
+        judged.append(decided(next(found, None), looks, seeds))
         return judged[-1]
 
     stopped = Unattended(chosen, db, job, rules, verdict, _progress).until_stopped()
