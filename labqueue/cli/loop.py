@@ -127,7 +127,8 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
     newest = read.newest_job(db, planned.job.experiment)
     if newest is not None and trials.study(db, newest.id) is not None:
         mine, theirs = planned.job, newest
-        if canonical([mine.spec, mine.profile, mine.device]) == canonical([theirs.spec, theirs.profile, theirs.device]):
+        spec = {"looks": [], **theirs.spec}  # a spec frozen before there were looks has none
+        if canonical([mine.spec, mine.profile, mine.device]) == canonical([spec, theirs.profile, theirs.device]):
             _tell(f"going on with job {newest.id} of {planned.job.experiment}")
             return db, int(newest.id)
     with at_root(chosen.root):
