@@ -244,8 +244,9 @@ def before(db: Database, job: NewJob) -> Before:
             Run.c.state == State.FINISHED, Run.c.attempt > 0
         )
         seeds, hashes = {run.seed for run in job.runs}, {run.spec_hash for run in job.runs}
-        own = executed.where(Run.c.experiment_id == experiment_id, Run.c.seed.in_(sorted(seeds)))
-        ended = {row.id for row in connection.execute(own)}
+        own = executed.where(Run.c.experiment_id == experiment_id)
+        # Seeds may be more than a statement has room for.
+        ended = {row.id for row in connection.execute(own) if row.seed in seeds}
         wanted = sorted(hashes)
         for start in range(0, len(wanted), 5000):
             part = executed.where(Run.c.spec_hash.in_(wanted[start : start + 5000]))
