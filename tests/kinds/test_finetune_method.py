@@ -166,7 +166,8 @@ def test_a_rehearsal_keeps_the_shape_and_drops_the_rest() -> None:
     assert "lora.rank" not in finetune.memory_advice(params(**FULL))
 
 
-def test_a_merged_model_is_what_another_experiment_trains_on(lab: Lab) -> None:
+def test_a_merged_model_is_what_another_experiment_trains_on(training_lab: Lab) -> None:
+    lab = training_lab
     tiny = TINY | {"samples": 0, "scored": 0, "evaluations": 0, "steps": 4}
     first = lab.spec("stage_a", kind="finetune", params=tiny | {"merge": True, "learning_rate": 0.05})
     reference = {"from_run": {"experiment": "stage_a", "where": {"steps": 4}, "seed": 0, "artifact": "merged"}}
