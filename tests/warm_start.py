@@ -17,6 +17,7 @@ import functools
 import gc
 import importlib
 import json
+import marshal
 import os
 import platform
 import runpy
@@ -27,6 +28,8 @@ import sys
 import threading
 import time
 import traceback
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +38,22 @@ ROOT = Path(__file__).resolve().parent.parent
 LAB = (
     "labqueue.attempt.runner", "labqueue.report.document.report", "labqueue.submission.submit",
     "labqueue.system.wakeups", "labqueue.worker.proposer", "labqueue.worker.worker",
+    "optuna", "optuna.samplers._tpe.sampler", "matplotlib.figure", "matplotlib.backends.backend_svg",
     *(f"labqueue.cli.{path.stem}" for path in sorted((ROOT / "labqueue" / "cli").glob("[a-z]*.py"))),
 )  # fmt: skip
-"""What a command and an attempt import, but no model's libraries."""
+"""What commands, searches and attempts import, but no model's libraries."""
 
 MODELS = (*LAB, "labqueue.llm.warm", "labqueue.kinds.finetune.run")
 """And what training imports: a server takes 13 s and 1 GiB, a process without one 13 s each."""
 
 PASSED_ON = ("LABQUEUE_", "PYTHONPATH", "PYTEST_", "COLUMNS")
 """Variables that may differ from those of the server; any other is for an interpreter of its own."""
+
+SET_BY_LOADING = (
+    "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "KMP_",
+    "TORCHINDUCTOR_CACHE_DIR",
+)  # fmt: skip
+"""And those that a process has set once it has loaded a model, the tests' and the server's alike."""
 
 CLONE_PARENT = 0x8000
 CLONE = {"x86_64": 56, "aarch64": 220}.get(platform.machine())
@@ -63,7 +73,7 @@ class Warm(subprocess.Popen[Any]):
         pipes, new_session = rest[9:15], rest[20]
         ours = isinstance(args, list) and args[:2] == [sys.executable, "-m"] and str(args[2]).startswith("labqueue")
         server = self.server
-        if server is None or not ours or preexec or pass_fds or executable not in (None, sys.executable):
+        if server is None or not ours or pass_fds or executable not in (None, sys.executable):
             super()._execute_child(args, *rest)  # type: ignore[misc]  # not in the stubs
             return
         stdin, _, _, stdout, _, stderr = pipes
@@ -73,6 +83,7 @@ class Warm(subprocess.Popen[Any]):
             "cwd": os.fspath(cwd or Path.cwd()),
             "env": dict(env if env is not None else os.environ),
             "new_session": bool(new_session),
+            "preexec": _sent(preexec) if preexec else None,
         }
         given = [number if number != -1 else own for own, number in enumerate((stdin, stdout, stderr))]
         socket.send_fds(server, [json.dumps(request).encode()], given)
@@ -81,18 +92,33 @@ class Warm(subprocess.Popen[Any]):
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]  # not in the stubs
 
 
+def _sent(function: Any) -> tuple[str, str, list[Any]]:
+    """A function of the lab's that is to be called in another process: code, module, and what it takes from outside."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return marshal.dumps(function.__code__).hex(), function.__module__, cells
+
+
+def _received(code: str, module: str, cells: list[Any]) -> Callable[[], object]:
+    names = vars(importlib.import_module(module))
+    return types.FunctionType(
+        marshal.loads(bytes.fromhex(code)), names, closure=tuple(types.CellType(cell) for cell in cells)
+    )
+
+
 def passes_on(env: dict[str, str]) -> bool:
     """Whether what differs in this environment from a server's is read only after the start."""
     changed = {name for name in env.keys() | STARTED.keys() if env.get(name) != STARTED.get(name)}
-    return CLONE is not None and all(name.startswith(PASSED_ON) for name in changed)
+    return all(name.startswith(PASSED_ON + SET_BY_LOADING) for name in changed)
 
 
 STARTED = dict(os.environ)
 
 
 @functools.cache
-def popen(modules: tuple[str, ...]) -> type[Warm]:
-    """A ``Popen`` whose processes have imported these modules."""
+def popen(modules: tuple[str, ...]) -> type[subprocess.Popen[Any]]:
+    """A ``Popen`` whose processes have imported these modules; the ordinary one where clone(2) is not known."""
+    if CLONE is None:
+        return subprocess.Popen
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.warm_start", str(theirs.fileno()), *modules],
@@ -139,6 +165,8 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
     if request["new_session"]:
         os.setsid()
     os.chdir(request["cwd"])
+    if request["preexec"]:
+        _received(*request["preexec"])()
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
@@ -177,11 +205,11 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
 
 
 def _print_to_our_files() -> None:
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)
+    sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)
     through = bool(os.environ.get("PYTHONUNBUFFERED"))
-    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
     sys.stdout.reconfigure(write_through=through)
-    sys.stderr = sys.__stderr__ = open(2, "w", errors="backslashreplace", closefd=False)
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
     sys.stderr.reconfigure(line_buffering=True)
 
 
