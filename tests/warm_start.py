@@ -29,6 +29,7 @@ import threading
 import time
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Warm(subprocess.Popen[Any]):
     server: socket.socket | None = None
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
+        # In the order of Python 3.11 to 3.13, which is private.
         executable, preexec, _, pass_fds, cwd, env, *_ = rest
         pipes, new_session = rest[9:15], rest[20]
         ours = isinstance(args, list) and args[:2] == [sys.executable, "-m"] and str(args[2]).startswith("labqueue")
@@ -216,7 +218,10 @@ def _print_to_our_files() -> None:
 def _have_a_server() -> None:
     """Makes the process from which this one will start the lab's, before it has opened anything itself."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork() == 0:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 counts the thread of an imported allocator
+        pid = os.fork()
+    if pid == 0:
         os.setsid()
         ours.close()
         for number in range(3):
