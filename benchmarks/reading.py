@@ -112,7 +112,7 @@ def lost_s(times: int = 5) -> float:
     for number in range(times):
         with tempfile.TemporaryDirectory() as folder:
             root, witness = Path(folder), Path(folder) / "witness"
-            spec = {"name": "d", "kind": "drill", "params": {"steps": 10**6, "step_s": 0.005, "ledger": str(witness)}}
+            spec = {"name": "d", "kind": "drill", "params": {"steps": 10**6, "step_s": 0.005, "witness": str(witness)}}
             (root / "d.yaml").write_text(json.dumps(spec))
             command(root, "submit", str(root / "d.yaml"))()
             worker = subprocess.Popen(

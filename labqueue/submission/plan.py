@@ -102,7 +102,7 @@ def plan(source: Source, request: Request) -> Plan:
         ends = _validate(more, kind, source, request, profile, device)
         resolved = _with_content(resolved, [*valid, *ends])
     predictions.check(
-        resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
+        resolved, kind, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
     )
     predictions.check_metrics(resolved, kind, [each.params for each in valid], source)
     varied = [Canonical.of(run.varied) for run in plans]
@@ -263,7 +263,8 @@ def _at_origin(
     error: ValidationError, run: RunPlan, kind: Kind, source: Source, request: Request, profile: str
 ) -> LabError:
     """The error at what set the value: the command line, the sweep's axis, the profile, or the spec's params."""
-    loc = ".".join(str(part) for part in error.errors()[0]["loc"])
+    renamed = specfile.renamed_key(error, kind.params)
+    loc = renamed[0] if renamed else ".".join(str(part) for part in error.errors()[0]["loc"])
     told = specfile.first_error(error, source, "params", kind.params)
     for axis in run.varied:
         if _touches(loc, axis):

@@ -69,7 +69,7 @@ SPECS = {
     "a deep number": ("params: {steps: 3, deep: {er: [1, 18446744073709551616]}}", "params.deep.er.1", "whole number"),
     "a number of a search": ("sweep: {random: {samples: 1, seed: -9223372036854775809, space: {}}}",
                              "sweep.random.seed", "whole number"),
-    "a zero byte": (r'params: {ledger: "a\0b"}', "params.ledger", "zero byte"),
+    "a zero byte": (r'params: {witness: "a\0b"}', "params.witness", "zero byte"),
     "half of a pair in a key": (r'sweep: {grid: {"st\ud800": [1]}}', "sweep.grid", "half of a surrogate pair"),
     "half of a pair in a condition": (r'needs: [{experiment: a, where: {x: "\udfff"}}]', "needs.0.where.x",
                                       "half of a surrogate pair"),

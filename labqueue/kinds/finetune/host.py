@@ -57,7 +57,7 @@ def expected_s(params: Params, device: str) -> float | None:
         return None
     answered = 2 * max(params.samples, params.scored)
     evaluated = (params.evaluations + 2) * params.data.eval_items
-    for each in params.also:
+    for each in params.extra_evals:
         items = each.items if each.task is not None else -(-each.tokens // each.window)
         evaluated += (params.evaluations + 2) * items
         answered += items * (2 if each.score else 0) + items * (params.evaluations if each.score_always else 0)
