@@ -12,7 +12,7 @@ from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, MetaDa
 
 from labqueue.domain.state import Ending, Outcome, State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in ``PRAGMA user_version``, so that a reader can tell without importing the migration library."""
 
 METADATA = MetaData()
