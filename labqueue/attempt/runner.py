@@ -22,7 +22,6 @@ from typing import Any
 from labqueue import kinds
 from labqueue.attempt import exit_codes, retry_policy
 from labqueue.attempt.recorder import LedgerRecorder
-from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
@@ -208,7 +207,7 @@ def _params(settings: Settings, db: Database, kind: Kind, claim: attempts.Claim)
                 key=each.key,
             )
         paths[each.key] = str(path)
-    return kind.params.model_validate_json(canonical(_laid(raw, paths, "params")))
+    return kind.params.parse(_laid(raw, paths, "params"))
 
 
 def _laid(value: Any, paths: dict[str, str], key: str) -> Any:

@@ -37,11 +37,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, Protocol, cast, get_args
+from typing import Any, ClassVar, Protocol, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from labqueue.domain.artifacts import Artifact
+from labqueue.domain.canonical import canonical
 from labqueue.domain.declarations import ArtifactUse, Metrics
 
 
@@ -63,6 +64,16 @@ class Params(BaseModel):
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Keys of an earlier version and what they are called now: a spec that has one is refused with the new name."""
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Returns parameters from plain values, such as a spec or the results store holds: a list may be a tuple.
+
+        Raises:
+            ValidationError: a key is unknown or missing, or a value is not what its field takes.
+        """
+        # Strict types take no list for a tuple, but in JSON, which has no tuples.
+        return cls.model_validate_json(canonical(data))
 
     @classmethod
     def renamed(cls, key: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from labqueue import kinds
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
+from labqueue.domain.references import references
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import inputs
@@ -34,9 +35,7 @@ def of(planned: Plan) -> Iterator[Taken]:
     """Every different reference of a submission's runs."""
     seen: set[str] = set()
     for run in planned.job.runs:
-        if '"from_run"' not in run.params.text:
-            continue
-        for key, named in inputs.references(run.params.value):
+        for key, named in references(run.params.value):
             seed = inputs.seed_of(named, run.seed)
             text = canonical([key, named, seed])
             if text not in seen:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
+from labqueue.domain.references import FROM_RUN
 from labqueue.kinds import _host
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _plan(params: Params) -> tuple[Shape, Plan] | None:
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes
 
-    if params.model == "from_run":
+    if params.model == FROM_RUN:
         return None
     targets = params.lora.targets
     if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part
