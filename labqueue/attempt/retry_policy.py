@@ -9,7 +9,7 @@ from typing import Any
 from labqueue import kinds
 from labqueue.domain.canonical import flat
 from labqueue.domain.errors import Unavailable
-from labqueue.domain.references import refers
+from labqueue.domain.spec.references import refers
 from labqueue.domain.state import Ending
 from labqueue.domain.values import written
 from labqueue.store.db import Database

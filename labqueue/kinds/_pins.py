@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from labqueue.domain.references import FROM_RUN
+from labqueue.domain.spec.references import FROM_RUN
 
 Pin = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|commit:[0-9a-f]{40,64})$")]
 """``sha256:`` of a folder's files, or ``commit:`` of a hub model's snapshot."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from labqueue import kinds
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
-from labqueue.domain.references import references
+from labqueue.domain.spec.references import references
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import inputs

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.references import FROM_RUN, is_reference, references, refers
+from labqueue.domain.spec.references import FROM_RUN, is_reference, references, refers
 from labqueue.domain.spec.schema import assign
 from labqueue.llm.memory.workload import CARD_GIB, CONTEXT_GIB, usable_gib
 from labqueue.store.db import Database

@@ -13,7 +13,7 @@ from labqueue import kinds
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.references import FROM_RUN, is_reference
+from labqueue.domain.spec.references import FROM_RUN, is_reference
 from labqueue.domain.spec.schema import FromRun, Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.spec.sweep import RunPlan, axes, expand
 from labqueue.search.sampler import first_points

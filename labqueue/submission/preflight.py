@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
-from labqueue.domain.references import refers
 from labqueue.domain.spec.names import REHEARSAL
+from labqueue.domain.spec.references import refers
 from labqueue.store.runs.jobs import NewJob, NewRun
 from labqueue.submission.plan import Plan, Request
 

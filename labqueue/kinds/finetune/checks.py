@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.references import FROM_RUN
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds.finetune import host, method
 from labqueue.kinds.finetune.data import Data
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.references import FROM_RUN
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds import _host
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labqueue.domain.references import FROM_RUN
+from labqueue.domain.spec.references import FROM_RUN
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
-from labqueue.domain.references import FROM_RUN
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds import _host, _pins
 from labqueue.kinds.finetune import extra_evals, method
 from labqueue.kinds.finetune.callbacks import Watch

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from labqueue.domain.references import refers
+from labqueue.domain.spec.references import refers
 from labqueue.domain.state import Outcome
 from labqueue.store.db import Database
 from labqueue.store.tables import Run

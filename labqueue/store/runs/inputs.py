@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.references import references
+from labqueue.domain.spec.references import references
 from labqueue.domain.views import ArtifactView
 from labqueue.store.db import Database
 from labqueue.store.runs import search_state

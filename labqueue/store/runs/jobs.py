@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, insert, select, text
 
 from labqueue.domain.canonical import Canonical
-from labqueue.domain.references import refers
+from labqueue.domain.spec.references import refers
 from labqueue.domain.state import Outcome
 from labqueue.store.db import Database
 from labqueue.store.runs import inputs, needed, needs, search_state

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 
-from labqueue.domain.references import references
+from labqueue.domain.spec.references import references
 from labqueue.domain.state import State
 from labqueue.store.runs import inputs, search_state
 from labqueue.store.runs.needs import CHUNK, matches
