@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from labqueue.attempt.recorder import LedgerRecorder
+from labqueue.attempt.recorder import RunRecorder
 from labqueue.domain.downsample import thin
 from labqueue.domain.state import Ending
 from labqueue.settings import Settings
@@ -94,7 +94,7 @@ def logging_us(settings: Settings, db: Database) -> float:
     worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
     claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None
-    recorder = LedgerRecorder(settings, db, claim, "cpu")
+    recorder = RunRecorder(settings, db, claim, "cpu")
     recorder.start()
     took = []
     for step in range(50_000):
