@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labqueue.attempt.recorder import FLUSH_S, LedgerRecorder
+from labqueue.attempt.recorder import FLUSH_S, RunRecorder
 from labqueue.kinds import finetune
 from labqueue.llm.training import trl_trainer
 from labqueue.settings import Settings
@@ -30,7 +30,7 @@ from labqueue.store.runs import attempts, results
 from labqueue.submission import plan, specfile, submit
 
 
-def recorder(flushes_s: list[float]) -> LedgerRecorder:
+def recorder(flushes_s: list[float]) -> RunRecorder:
     """The real one, of a claimed run, that notes each commit's processor time."""
     settings = Settings(Path(tempfile.mkdtemp()))
     db = create_or_migrate(settings.database)
@@ -40,7 +40,7 @@ def recorder(flushes_s: list[float]) -> LedgerRecorder:
     claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None, "just submitted"
 
-    class Timed(LedgerRecorder):
+    class Timed(RunRecorder):
         def flush(self) -> None:
             before = time.thread_time()
             super().flush()

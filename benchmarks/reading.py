@@ -25,7 +25,7 @@ from typing import Any
 
 import psutil
 
-from labqueue.attempt.recorder import LedgerRecorder
+from labqueue.attempt.recorder import RunRecorder
 from labqueue.domain.downsample import thin
 from labqueue.domain.state import Ending
 from labqueue.settings import Settings
@@ -94,7 +94,7 @@ def logging_us(settings: Settings, db: Database) -> float:
     worker = results.register_worker(db, device="cpu", host="benchmark", pid=os.getpid(), pid_start=0)
     claim = attempts.claim(db, device="cpu", worker_id=worker)
     assert claim is not None
-    recorder = LedgerRecorder(settings, db, claim, "cpu")
+    recorder = RunRecorder(settings, db, claim, "cpu")
     recorder.start()
     took = []
     for step in range(50_000):
@@ -112,7 +112,7 @@ def lost_s(times: int = 5) -> float:
     for number in range(times):
         with tempfile.TemporaryDirectory() as folder:
             root, witness = Path(folder), Path(folder) / "witness"
-            spec = {"name": "d", "kind": "drill", "params": {"steps": 10**6, "step_s": 0.005, "ledger": str(witness)}}
+            spec = {"name": "d", "kind": "drill", "params": {"steps": 10**6, "step_s": 0.005, "witness": str(witness)}}
             (root / "d.yaml").write_text(json.dumps(spec))
             command(root, "submit", str(root / "d.yaml"))()
             worker = subprocess.Popen(

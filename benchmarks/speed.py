@@ -238,12 +238,14 @@ def picking_up(root: Path) -> None:
             waits.append(claimed - committed)
             time.sleep(0.7)
         report("idle pick-up, worst of 15", max(waits), "s", 0.25, f"median {statistics.median(waits):.3f} s")
-        ledger = root / "gaps.txt"
-        text = f"name: gaps\nkind: drill\nseeds: [{numbers(8)}]\nparams: {{steps: 5, step_s: 0.2, ledger: {ledger}}}\n"
+        witness = root / "gaps.txt"
+        text = (
+            f"name: gaps\nkind: drill\nseeds: [{numbers(8)}]\nparams: {{steps: 5, step_s: 0.2, witness: {witness}}}\n"
+        )
         runs = submit.submit(settings, [plan(text)], planning.Request())[0].runs
         until(runs[-1])
         gaps, last = [], None
-        for line in ledger.read_text().splitlines():
+        for line in witness.read_text().splitlines():
             of, _, _, moment = line.split()
             if last is not None and of != last[0]:
                 # A step's line is written at its end, so one step's own time is no gap.

@@ -150,11 +150,11 @@ def parameters(model: type[BaseModel], prefix: str = "") -> set[str]:
     return found
 
 
-def also(tree: object) -> set[str]:
+def extra_evals(tree: object) -> set[str]:
     """Names of the further evaluations anywhere in a spec."""
     if isinstance(tree, dict):
-        return {entry["name"] for entry in tree.get("also") or ()}.union(*map(also, tree.values()))
-    return set().union(*map(also, tree)) if isinstance(tree, list) else set()
+        return {entry["name"] for entry in tree.get("extra_evals") or ()}.union(*map(extra_evals, tree.values()))
+    return set().union(*map(extra_evals, tree)) if isinstance(tree, list) else set()
 
 
 def rows(name: str, head: str) -> list[str]:
@@ -180,7 +180,7 @@ def test_every_metric_is_one_that_runs_record(name: str) -> None:
     ends = re.findall(r'f"\{each\.name\}(_\w+)"', source)
     specs = re.findall(r"`(jobs/fine_tuning/\w+\.yaml)`", TEXT[name])
     written |= {
-        entry + end for spec in specs for entry in also(YAML(typ="safe").load(REPOSITORY / spec)) for end in ends
+        entry + end for spec in specs for entry in extra_evals(YAML(typ="safe").load(REPOSITORY / spec)) for end in ends
     }
     assert [metric for metric in named if metric not in written] == []
 

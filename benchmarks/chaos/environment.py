@@ -37,8 +37,8 @@ def submitted(workspace: Workspace, steps: int = STEPS) -> Workspace:
 
 def verdict(workspace: Workspace, steps: int = STEPS) -> list[str]:
     """Every law, after a run that was to succeed in the end."""
-    broken = judge.history(workspace.ledger, steps=steps, checkpoint_every=EVERY, runs={1})
-    return broken + judge.results(workspace.root, steps=steps, runs=1, ledger=workspace.ledger)
+    broken = judge.history(workspace.witness, steps=steps, checkpoint_every=EVERY, runs={1})
+    return broken + judge.results(workspace.root, steps=steps, runs=1, witness=workspace.witness)
 
 
 def attempts(workspace: Workspace) -> list[str]:
@@ -69,7 +69,7 @@ def mounted(folder: Path, *words: str) -> Iterator[Path]:
 def _on_disk(folder: Path, disk: Path) -> Workspace:
     """A workspace on the small disk whose witness and log are on another."""
     workspace = Workspace(
-        disk / "lab", {"CHAOS_LEDGER": str(folder / "ledger.txt"), "CHAOS_LOG": str(folder / "commands.log")}
+        disk / "lab", {"CHAOS_WITNESS": str(folder / "witness.txt"), "CHAOS_LOG": str(folder / "commands.log")}
     )
     return workspace.with_kinds(folder / "site")
 
@@ -79,7 +79,7 @@ def full(folder: Path, full_s: float = 20.0, steps: int = STEPS) -> dict[str, An
     with mounted(folder, "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs") as disk:
         workspace = submitted(_on_disk(folder, disk), steps)
         worker = workspace.start(*WORKER)
-        until(lambda: lines(workspace.ledger) >= EVERY + 2)
+        until(lambda: lines(workspace.witness) >= EVERY + 2)
         _fill(disk / "ballast")
         with contextlib.suppress(TimeoutError):
             until(lambda: worker.poll() is not None, full_s)
@@ -133,12 +133,12 @@ def read_only(folder: Path) -> dict[str, Any]:
     with mounted(folder, "-o", "loop,errors=remount-ro", str(image)) as disk:
         workspace = submitted(_on_disk(folder, disk))
         worker = workspace.start(*WORKER)
-        until(lambda: lines(workspace.ledger) >= EVERY + 2)
+        until(lambda: lines(workspace.witness) >= EVERY + 2)
         subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True)
         with contextlib.suppress(TimeoutError):
             until(lambda: worker.poll() is not None, 15)
         alive = worker.poll() is None
-        reached = lines(workspace.ledger)
+        reached = lines(workspace.witness)
         workspace.kill_all()
         worker.wait()
         subprocess.run(["umount", str(disk)], check=True)
@@ -183,13 +183,13 @@ def clock(folder: Path, jumps_s: tuple[int, ...] = (DAY_S, -DAY_S, DAY_S), steps
     started = time.monotonic()
     worker = workspace.start(*WORKER)
     for at, jump_s in enumerate(jumps_s, 1):
-        until_lines(workspace.ledger, at * steps // (len(jumps_s) + 2))
+        until_lines(workspace.witness, at * steps // (len(jumps_s) + 2))
         with hands.open("r+b") as file:
             file.write(struct.pack("l", jump_s))
     status = worker.wait(120)
     worker_s = time.monotonic() - started
     broken = verdict(workspace, steps)
-    stamps = [float(line.split(" ")[3]) for line in workspace.ledger.read_text().splitlines()]
+    stamps = [float(line.split(" ")[3]) for line in workspace.witness.read_text().splitlines()]
     if max(stamps) - min(stamps) < abs(jumps_s[0]):
         broken.append("the clock did not move: this proved nothing")
     if len(attempts(workspace)) != 1:
@@ -210,7 +210,7 @@ def locked(folder: Path, seconds: float = LOCKED_S, steps: int = STEPS) -> dict[
     """Another program holds the database's write lock for 20 s in the middle of a run."""
     workspace = submitted(Workspace(folder / "lab").with_kinds(), steps)
     worker = workspace.start(*WORKER)
-    until(lambda: lines(workspace.ledger) >= EVERY + 2)
+    until(lambda: lines(workspace.witness) >= EVERY + 2)
     stranger = judge.sqlite.connect(workspace.database, timeout=30, isolation_level=None)
     stranger.execute("BEGIN IMMEDIATE")
     started = time.monotonic()

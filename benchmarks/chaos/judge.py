@@ -1,4 +1,4 @@
-"""The laws. A history is judged from the drill's side-effect file first; then the ledger must agree with it.
+"""The laws. A history is judged from the drill's side-effect file first; then the results store must agree with it.
 
 Nothing of the lab is imported: what it should have stored is computed here again.
 """
@@ -36,10 +36,10 @@ class Block:
     steps: tuple[int, ...]
 
 
-def blocks(ledger: Path) -> list[Block]:
+def blocks(witness: Path) -> list[Block]:
     """The history in the order in which it happened: the file is only appended to, so no clock is asked."""
     found: list[tuple[int, int, list[int]]] = []
-    for line in ledger.read_text().splitlines() if ledger.exists() else []:
+    for line in witness.read_text().splitlines() if witness.exists() else []:
         run, attempt, step, _ = line.split(" ")
         if not found or found[-1][:2] != (int(run), int(attempt)):
             found.append((int(run), int(attempt), []))
@@ -47,7 +47,7 @@ def blocks(ledger: Path) -> list[Block]:
     return [Block(run, attempt, tuple(steps)) for run, attempt, steps in found]
 
 
-def history(ledger: Path, *, steps: int, checkpoint_every: int, runs: set[int] | None = None) -> list[str]:
+def history(witness: Path, *, steps: int, checkpoint_every: int, runs: set[int] | None = None) -> list[str]:
     """What the side-effect file alone says against the lab; empty when every law holds.
 
     One device, one run: the lines of an attempt stand together. Attempts follow each other. An attempt begins after
@@ -59,7 +59,7 @@ def history(ledger: Path, *, steps: int, checkpoint_every: int, runs: set[int] |
     stood: dict[int, set[int]] = {}
     newest: dict[int, int] = {}
     ended: dict[int, bool] = {}
-    for block in blocks(ledger):
+    for block in blocks(witness):
         who = f"run {block.run} attempt {block.attempt}"
         if block.attempt <= newest.get(block.run, 0):
             broken.append(f"{who} works after attempt {newest[block.run]} has begun, or beside another run")
@@ -114,9 +114,9 @@ def values(seed: int, steps: int) -> list[float]:
     return [math.exp(-step / steps) + 0.01 * source.gauss(0.0, 1.0) for step in range(1, steps + 1)]
 
 
-def results(root: Path, *, steps: int, runs: int, ledger: Path | None = None) -> list[str]:
+def results(root: Path, *, steps: int, runs: int, witness: Path | None = None) -> list[str]:
     """What the tables say after the last worker has gone: every run once, whole, and as if nothing had happened."""
-    last = {block.run: block.attempt for block in blocks(ledger or root / "ledger.txt")}
+    last = {block.run: block.attempt for block in blocks(witness or root / "witness.txt")}
     with opened(root / "results.db") as connection:
         broken = whole(connection)
         rows = connection.execute("SELECT * FROM runs ORDER BY id").fetchall()

@@ -21,7 +21,7 @@ QUIET_S = 20.0
 
 @dataclass
 class Peer:
-    """One scheduler in a folder of its own. Whatever has ``ledger`` in its environment is the peer, and is killed."""
+    """One scheduler in a folder of its own. Whatever has ``witness`` in its environment is the peer, and is killed."""
 
     name: str
     version: str
@@ -29,12 +29,12 @@ class Peer:
     """Starts or restarts it."""
     submit: Callable[[], None]
     stop: Callable[[], None]
-    ledger: Path
+    witness: Path
     patience_s: float = QUIET_S
 
     def processes(self) -> list[int]:
         """All of its processes that live, daemons, clients and jobs alike."""
-        mark = f"={self.ledger}\0".encode()
+        mark = f"={self.witness}\0".encode()
         found = []
         for entry in os.listdir("/proc"):
             with contextlib.suppress(OSError):

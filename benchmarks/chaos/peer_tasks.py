@@ -17,12 +17,12 @@ STEP_S = 0.7
 def count(number: int) -> None:
     """Appends ``number execution step`` for each step; an execution is named by its process and its start."""
     execution = f"{os.getpid()}-{time.monotonic_ns()}"
-    with Path(os.environ["CHAOS_PEER_LEDGER"]).open("a") as ledger:
+    with Path(os.environ["CHAOS_PEER_WITNESS"]).open("a") as witness:
         for step in range(1, STEPS + 1):
             time.sleep(STEP_S)
-            ledger.write(f"{number} {execution} {step}\n")
-            ledger.flush()
-            os.fsync(ledger.fileno())
+            witness.write(f"{number} {execution} {step}\n")
+            witness.flush()
+            os.fsync(witness.fileno())
 
 
 if "CHAOS_HUEY" in os.environ:

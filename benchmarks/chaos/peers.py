@@ -25,8 +25,8 @@ STRIKE_AT = 14
 
 def lab(folder: Path) -> Peer:
     """This lab, by the same script."""
-    ledger = folder / "ledger.txt"
-    workspace = Workspace(folder, {"CHAOS_LEDGER": str(ledger)})
+    witness = folder / "witness.txt"
+    workspace = Workspace(folder, {"CHAOS_WITNESS": str(witness)})
 
     def start() -> None:
         workspace.start("worker", "--device", "cpu")
@@ -36,15 +36,15 @@ def lab(folder: Path) -> Peer:
             "peers", seeds=TASKS, steps=peer_tasks.STEPS, step_s=peer_tasks.STEP_S, checkpoint_every=2, attempts=3
         )
 
-    return Peer("labqueue", "this tree", start, submit, workspace.kill_all, ledger)
+    return Peer("labqueue", "this tree", start, submit, workspace.kill_all, witness)
 
 
 def huey(folder: Path) -> Peer:
     """Huey alone, as its guide has it: SqliteHuey, one worker process, two retries."""
     import huey as package
 
-    ledger = folder / "ledger.txt"
-    words = {"CHAOS_HUEY": str(folder / "huey.db"), "CHAOS_PEER_LEDGER": str(ledger), "PYTHONPATH": str(_here())}
+    witness = folder / "witness.txt"
+    words = {"CHAOS_HUEY": str(folder / "huey.db"), "CHAOS_PEER_WITNESS": str(witness), "PYTHONPATH": str(_here())}
 
     def start() -> None:
         command = [sys.executable, "-m", "huey.bin.huey_consumer", "peer_tasks.huey", "-k", "process", "-w", "1"]
@@ -54,7 +54,7 @@ def huey(folder: Path) -> Peer:
         enqueue = f"import peer_tasks\nfor n in range(1, {TASKS + 1}): peer_tasks.huey_count(n)"
         call([sys.executable, "-c", enqueue], folder, **words)
 
-    return Peer("Huey (SqliteHuey)", package.__version__, start, submit, lambda: None, ledger)
+    return Peer("Huey (SqliteHuey)", package.__version__, start, submit, lambda: None, witness)
 
 
 def rq(folder: Path) -> Peer:
@@ -68,9 +68,9 @@ def rq(folder: Path) -> Peer:
         raise Missing(f"pip cannot install rq here: {error.stderr.strip()[-200:]}") from error
     version = call([str(python), "-c", "import importlib.metadata as m; print(m.version('rq'))"], folder)
     redis_version = call([server, "--version"], folder).split("v=")[1].split(" ")[0]
-    ledger = folder / "ledger.txt"
+    witness = folder / "witness.txt"
     socket = folder / "redis.sock"
-    words = {"CHAOS_PEER_LEDGER": str(ledger), "PYTHONPATH": str(_here())}
+    words = {"CHAOS_PEER_WITNESS": str(witness), "PYTHONPATH": str(_here())}
     redis = spawn(
         [server, "--port", "0", "--unixsocket", str(socket), "--appendonly", "yes", "--appendfsync", "always"], folder
     )
@@ -89,14 +89,14 @@ def rq(folder: Path) -> Peer:
         )
         call([str(python), "-c", enqueue], folder, **words)
 
-    return Peer("RQ", f"{version}, Redis {redis_version}", start, submit, redis.terminate, ledger)
+    return Peer("RQ", f"{version}, Redis {redis_version}", start, submit, redis.terminate, witness)
 
 
 def task_spooler(folder: Path) -> Peer:
     """task-spooler: its server holds the queue, and is started by the first command."""
     tsp = needed("tsp", "task-spooler")
-    ledger = folder / "ledger.txt"
-    words = {"CHAOS_PEER_LEDGER": str(ledger), "TS_SOCKET": str(folder / "tsp.sock"), "TMPDIR": str(folder)}
+    witness = folder / "witness.txt"
+    words = {"CHAOS_PEER_WITNESS": str(witness), "TS_SOCKET": str(folder / "tsp.sock"), "TMPDIR": str(folder)}
     version = call([tsp, "-V"], folder, **words).splitlines()[0].split("v")[-1].split(" ")[0]
 
     def start() -> None:
@@ -106,7 +106,7 @@ def task_spooler(folder: Path) -> Peer:
         for number in range(1, TASKS + 1):
             call([tsp, sys.executable, str(_here() / "peer_tasks.py"), str(number)], folder, **words)
 
-    return Peer("task-spooler", version, start, submit, lambda: None, ledger)
+    return Peer("task-spooler", version, start, submit, lambda: None, witness)
 
 
 def _here() -> Path:
@@ -118,21 +118,21 @@ def measure(peer: Peer) -> dict[str, Any]:
     try:
         peer.start()
         peer.submit()
-        until(lambda: lines(peer.ledger) >= STRIKE_AT, 90)
+        until(lambda: lines(peer.witness) >= STRIKE_AT, 90)
         peer.strike()
-        before = lines(peer.ledger)
+        before = lines(peer.witness)
         time.sleep(0.5)
         restarted = time.monotonic()
         peer.start()
         after_s = None
         seen, moved = before, time.monotonic()
-        while time.monotonic() - moved < peer.patience_s and not _all_ended(peer.ledger):
+        while time.monotonic() - moved < peer.patience_s and not _all_ended(peer.witness):
             time.sleep(0.02)
-            now = lines(peer.ledger)
+            now = lines(peer.witness)
             if now > seen:
                 after_s = after_s if after_s is not None else time.monotonic() - restarted
                 seen, moved = now, time.monotonic()
-        return {"version": peer.version, **tally(peer.ledger, before), "idle after the restart, s": _round(after_s)}
+        return {"version": peer.version, **tally(peer.witness, before), "idle after the restart, s": _round(after_s)}
     finally:
         peer.strike()
         peer.stop()
@@ -142,28 +142,28 @@ def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
-def _executions(ledger: Path) -> dict[str, dict[str, list[int]]]:
-    found: dict[str, dict[str, list[int]]] = {str(n): {} for n in _numbers(ledger)}
-    for line in ledger.read_text().splitlines():
+def _executions(witness: Path) -> dict[str, dict[str, list[int]]]:
+    found: dict[str, dict[str, list[int]]] = {str(n): {} for n in _numbers(witness)}
+    for line in witness.read_text().splitlines():
         number, execution, step = line.split(" ")[:3]
         found[number].setdefault(execution, []).append(int(step))
     return found
 
 
-def _numbers(ledger: Path) -> list[int]:
+def _numbers(witness: Path) -> list[int]:
     # The lab counts its runs from 1, as the tasks are counted.
-    return sorted({int(line.split(" ")[0]) for line in ledger.read_text().splitlines()} | set(range(1, TASKS + 1)))
+    return sorted({int(line.split(" ")[0]) for line in witness.read_text().splitlines()} | set(range(1, TASKS + 1)))
 
 
-def _all_ended(ledger: Path) -> bool:
-    return all(any(steps[-1] == peer_tasks.STEPS for steps in runs.values()) for runs in _executions(ledger).values())
+def _all_ended(witness: Path) -> bool:
+    return all(any(steps[-1] == peer_tasks.STEPS for steps in runs.values()) for runs in _executions(witness).values())
 
 
-def tally(ledger: Path, before: int) -> dict[str, Any]:
+def tally(witness: Path, before: int) -> dict[str, Any]:
     """How many tasks ended exactly once, how many more often or never, and whether the struck one went on or anew."""
-    executions = _executions(ledger)
+    executions = _executions(witness)
     ends = {n: sum(steps[-1] == peer_tasks.STEPS for steps in runs.values()) for n, runs in executions.items()}
-    struck = list(executions[ledger.read_text().splitlines()[before - 1].split(" ")[0]].values())
+    struck = list(executions[witness.read_text().splitlines()[before - 1].split(" ")[0]].values())
     return {
         "ended exactly once": sum(count == 1 for count in ends.values()),
         "never ended": sum(count == 0 for count in ends.values()),

@@ -60,10 +60,10 @@ def resuming(root: Path) -> Workspace:
     # Slow enough that a machine which stalls for a moment here still finds it in its middle.
     workspace = template(root, 0.3)
     worker = workspace.start(*WORKER)
-    until(lambda: lines(workspace.ledger) >= STEPS // 2, 60)
+    until(lambda: lines(workspace.witness) >= STEPS // 2, 60)
     worker.terminate()
     worker.wait(60)
-    assert lines(workspace.ledger) <= STEPS - EVERY, "it was interrupted too late: little is left to resume"
+    assert lines(workspace.witness) <= STEPS - EVERY, "it was interrupted too late: little is left to resume"
     return workspace
 
 
@@ -102,7 +102,7 @@ def trial(workspace: Workspace, role: str, way: str, call: str, n: int) -> Trial
         _until_dead(workspace, log, way, workspace.start(*WORKER, CHAOS_CHILD=child))
     else:
         process = workspace.start(*WORKER)
-        until(lambda: lines(workspace.ledger), 60, 0.002)
+        until(lambda: lines(workspace.witness), 60, 0.002)
         how = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={n}"]
         _trace_recorder(workspace, process.pid, how, log)
         _until_dead(workspace, log, way, process)
@@ -112,12 +112,12 @@ def trial(workspace: Workspace, role: str, way: str, call: str, n: int) -> Trial
     else:
         workspace.wait_quiet()
     broken = judge.after_the_crash(workspace.root)
-    before = sum(len(block.steps) for block in judge.blocks(workspace.ledger))
+    before = sum(len(block.steps) for block in judge.blocks(workspace.witness))
     status = workspace.run(*WORKER)
     if status != 0:
         broken.append(f"the next worker ended with status {status}: {workspace.said()[-600:]}")
-    again = sum(len(block.steps) for block in judge.blocks(workspace.ledger))
-    broken += judge.history(workspace.ledger, steps=STEPS, checkpoint_every=EVERY, runs={1})
+    again = sum(len(block.steps) for block in judge.blocks(workspace.witness))
+    broken += judge.history(workspace.witness, steps=STEPS, checkpoint_every=EVERY, runs={1})
     broken += judge.results(workspace.root, steps=STEPS, runs=1)
     if before == again == 0:
         broken.append("nothing was executed")
@@ -163,10 +163,10 @@ def _submission(workspace: Workspace, role: str, call: str, n: int, log: Path, s
     if queued(workspace) != SEEDS:
         broken.append(f"{queued(workspace)} of {SEEDS} runs are queued: a submission is all or nothing")
     workspace.run(*WORKER)
-    runs = {block.run for block in judge.blocks(workspace.ledger)}
+    runs = {block.run for block in judge.blocks(workspace.witness)}
     if len(runs) != SEEDS:
         broken.append(f"runs {sorted(runs)} were executed, {SEEDS} were submitted")
-    broken += judge.history(workspace.ledger, steps=STEPS, checkpoint_every=EVERY)
+    broken += judge.history(workspace.witness, steps=STEPS, checkpoint_every=EVERY)
     with judge.opened(workspace.database) as connection:
         broken += judge.whole(connection)
     return Trial(role, ALONE, call, n, dead, broken, time.monotonic() - started)
@@ -195,7 +195,7 @@ def survey(workspace: Workspace, role: str) -> dict[str, int]:
         workspace.run(*WORKER, CHAOS_CHILD=child)
     else:
         process = workspace.start(*WORKER)
-        until(lambda: lines(workspace.ledger), 60, 0.002)
+        until(lambda: lines(workspace.witness), 60, 0.002)
         _trace_recorder(workspace, process.pid, ["-e", f"trace={','.join(tracing.EVERY)}"], log)
         process.wait(120)
     counts = tracing.most(log)

@@ -181,14 +181,14 @@ def _scenes(workspace: Workspace) -> Iterator[tuple[str, Disk]]:
     spec = workspace.root / "power.yaml"
     spec.write_text(
         '{"name": "power", "kind": "drill_files", "params": '
-        '{"ledger": "ledger.txt", "steps": 40, "step_s": 0.02, "checkpoint_every": 5}}'
+        '{"witness": "witness.txt", "steps": 40, "step_s": 0.02, "checkpoint_every": 5}}'
     )
 
     def scene(name: str, *words: str, python: str | None = None) -> tuple[str, Disk]:
         log = workspace.root / f"{name}.trace"
         process = trace(workspace, log, *words, python=python)
         if name == "interrupted":
-            until(lambda: lines(workspace.ledger) >= 12)
+            until(lambda: lines(workspace.witness) >= 12)
             for pid in workspace.processes():
                 if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes() and pid != process.pid:
                     os.kill(pid, signal.SIGTERM)

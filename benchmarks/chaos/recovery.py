@@ -31,24 +31,24 @@ def run(*, times: int) -> tuple[dict[str, Any], list[str]]:
         workspace.submit("recovery", steps=steps, step_s=STEP_S, checkpoint_every=EVERY)
         started = time.monotonic()
         worker = workspace.start(*WORKER)
-        until(lambda: lines(workspace.ledger), 60, 0.002)
+        until(lambda: lines(workspace.witness), 60, 0.002)
         ordinary_s = time.monotonic() - started
-        until(lambda: lines(workspace.ledger) >= EVERY + 1)
+        until(lambda: lines(workspace.witness) >= EVERY + 1)
         for _ in range(times):
             for pid in [worker.pid, *children(worker.pid)]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             worker.wait()
             workspace.wait_quiet()
-            done = lines(workspace.ledger)
+            done = lines(workspace.witness)
             started = time.monotonic()
             worker = workspace.start(*WORKER)
-            until_lines(workspace.ledger, done + 1, 60, 0.002)
+            until_lines(workspace.witness, done + 1, 60, 0.002)
             took.append(time.monotonic() - started)
-            until_lines(workspace.ledger, done + EVERY + 3)
+            until_lines(workspace.witness, done + EVERY + 3)
         if worker.wait(120) != 0:
             broken.append(f"the last worker failed: {workspace.said()[-300:]}")
-        broken += judge.history(workspace.ledger, steps=steps, checkpoint_every=EVERY, runs={1})
+        broken += judge.history(workspace.witness, steps=steps, checkpoint_every=EVERY, runs={1})
         broken += judge.results(workspace.root, steps=steps, runs=1)
     if max(took) > BOUND_S:
         broken.append(f"a run stood still for {max(took):.2f} s after the worker's start; the bound is {BOUND_S:.2f} s")

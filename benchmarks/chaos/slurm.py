@@ -52,7 +52,7 @@ def slurm(folder: Path) -> Peer:
     munged = needed("munged", "munge")
     if os.getuid() != 0:
         raise Missing("Slurm's daemons need root")
-    ledger = folder / "ledger.txt"
+    witness = folder / "witness.txt"
     folder.chmod(0o755)
     for name in ("state", "spool"):
         (folder / name).mkdir()
@@ -63,7 +63,7 @@ def slurm(folder: Path) -> Peer:
     config = folder / "slurm.conf"
     config.write_text(CONFIG.format(host=host, folder=folder, cores=os.cpu_count()))
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-    words = {"SLURM_CONF": str(config), "CHAOS_PEER_LEDGER": str(ledger)}
+    words = {"SLURM_CONF": str(config), "CHAOS_PEER_WITNESS": str(witness)}
     munge = spawn(
         [munged, "--foreground", "--force", f"--socket={folder}/munge.sock", f"--key-file={key}",
          f"--pid-file={folder}/munge.pid", f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed"],
@@ -74,7 +74,7 @@ def slurm(folder: Path) -> Peer:
     def start() -> None:
         # After the strike slurmd says that its machine was switched off (-b): a job of a living machine that vanished
         # is looked for only minutes later.
-        rebooted = ["-b"] if ledger.exists() else []
+        rebooted = ["-b"] if witness.exists() else []
         spawn(["slurmctld", "-D", "-f", str(config)], folder, **words)
         time.sleep(1.0)
         spawn(["slurmd", "-D", "-f", str(config), *rebooted], folder, **words)
@@ -89,4 +89,4 @@ def slurm(folder: Path) -> Peer:
                 folder, **words,
             )  # fmt: skip
 
-    return Peer("Slurm, one node", version, start, submit, munge.terminate, ledger, patience_s=60.0)
+    return Peer("Slurm, one node", version, start, submit, munge.terminate, witness, patience_s=60.0)

@@ -63,7 +63,7 @@ def storm(folder: Path, *, kills: int, runs: int, seed: int, limit_s: float) -> 
             worker = workspace.start(*WORKER)
             continue
         victim = chance.choice(VICTIMS)
-        before = judge.blocks(workspace.ledger)
+        before = judge.blocks(workspace.witness)
         hit = _strike(worker, victim, chance)
         if not hit:
             continue
@@ -78,15 +78,15 @@ def storm(folder: Path, *, kills: int, runs: int, seed: int, limit_s: float) -> 
             _release(workspace)
     after_kills_s = time.monotonic() - started
     status = _peace(workspace, worker, limit_s)
-    broken = judge.history(workspace.ledger, steps=STEPS, checkpoint_every=EVERY)
+    broken = judge.history(workspace.witness, steps=STEPS, checkpoint_every=EVERY)
     broken += judge.results(folder, steps=STEPS, runs=submitted)
-    if len({block.run for block in judge.blocks(workspace.ledger)}) != submitted:
+    if len({block.run for block in judge.blocks(workspace.witness)}) != submitted:
         broken.append("some runs never wrote a line")
     if status != 0:
         broken.append(f"the last worker ended with status {status}: {workspace.said()[-300:]}")
     if sum(struck.values()) < kills:
         broken.append(f"only {sum(struck.values())} of {kills} kills struck within {limit_s:.0f} s")
-    history = judge.blocks(workspace.ledger)
+    history = judge.blocks(workspace.witness)
     return {
         "runs": submitted,
         "kills": sum(struck.values()),
@@ -102,9 +102,9 @@ def storm(folder: Path, *, kills: int, runs: int, seed: int, limit_s: float) -> 
 
 def _pause(workspace: Workspace, chance: random.Random) -> None:
     if chance.random() < AIMED:
-        done = lines(workspace.ledger)
+        done = lines(workspace.witness)
         with contextlib.suppress(TimeoutError):
-            until(lambda: lines(workspace.ledger) > done, 5.0)
+            until(lambda: lines(workspace.witness) > done, 5.0)
         time.sleep(chance.uniform(*AFTER_STEP_S))
     else:
         time.sleep(chance.uniform(*PAUSE_S))

@@ -37,9 +37,9 @@ class Workspace:
     extra: dict[str, str] = field(default_factory=dict)
 
     @property
-    def ledger(self) -> Path:
+    def witness(self) -> Path:
         """The side-effect file of every drill here."""
-        return Path(self.extra.get("CHAOS_LEDGER", self.root / "ledger.txt"))
+        return Path(self.extra.get("CHAOS_WITNESS", self.root / "witness.txt"))
 
     @property
     def log(self) -> Path:
@@ -98,13 +98,13 @@ class Workspace:
             raise
 
     def submit(self, name: str, kind: str = "drill", *, seeds: int = 1, attempts: int = 50, **params: Any) -> None:
-        """Submits drills that write to ``ledger``; ``seeds`` of them, from 0."""
+        """Submits drills that write to ``witness``; ``seeds`` of them, from 0."""
         self.root.mkdir(parents=True, exist_ok=True)
         spec = self.root / f"{name}.yaml"
         fields = {
             "name": name,
             "kind": kind,
-            "params": {"ledger": str(self.ledger) if self.ledger.parent != self.root else "ledger.txt", **params},
+            "params": {"witness": str(self.witness) if self.witness.parent != self.root else "witness.txt", **params},
             "seeds": list(range(seeds)),
             "limits": {"attempts": attempts},
         }

@@ -1,7 +1,7 @@
-"""What a running kind measures, on its way to the ledger and the disk. The only ``Recorder`` of real runs.
+"""What a running kind measures, on its way to the results store and the disk. The only ``Recorder`` of real runs.
 
 Values are buffered and committed by a thread every quarter of a second, so that measuring costs microseconds and a
-killed process loses little. Everything carries the attempt's number; once the ledger refuses it, this process ends.
+killed process loses little. Everything carries the attempt's number; once the store refuses it, this process ends.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ KEEP_CHECKPOINTS = 2
 _PICKLES = {".pkl", ".pickle", ".joblib"}
 
 
-class LedgerRecorder:
+class RunRecorder:
     """The recorder of one attempt. ``start`` begins flushing; ``close`` commits the rest.
 
-    Once the ledger, or the device's ``lock`` where it lies in the workspace, is no longer where it was, nothing is
+    Once the store, or the device's ``lock`` where it lies in the workspace, is no longer where it was, nothing is
     written by a path any more: the path may lead to another workspace now. The run is asked to stop.
     """
 
@@ -69,7 +69,7 @@ class LedgerRecorder:
         self._asked: str | None = None
         self._signalled: str | None = None
         self.refused: str | None = None
-        """Why the ledger takes nothing more of this attempt, in words; None while it does."""
+        """Why the results store takes nothing more of this attempt, in words; None while it does."""
         self._flushing = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_flushing, name="recorder", daemon=True)
@@ -205,7 +205,7 @@ class LedgerRecorder:
         digest, size = files.sha256(aside), files.size(aside)
         self._checkpoint_bytes = size
         # The attempt is part of the name: a checkpoint of the same step by an earlier attempt stays whole until
-        # the ledger points here.
+        # the results store points here.
         target = folder / f"step-{step}-attempt-{self.attempt}"
         files.publish(aside, target)
         with self._flushing:
@@ -240,7 +240,7 @@ class LedgerRecorder:
             self._made.add(folder)
 
     def drop_checkpoints(self) -> None:
-        """Removes the checkpoints of a run that has succeeded; the ledger has forgotten them with its ending."""
+        """Removes the checkpoints of a run that has succeeded; the results store has forgotten them with its ending."""
         self._stay()
         shutil.rmtree(self._folder / "checkpoints", ignore_errors=True)
 

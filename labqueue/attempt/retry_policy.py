@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 from labqueue import kinds
-from labqueue.domain.canonical import canonical, flat
+from labqueue.domain.canonical import flat
 from labqueue.domain.errors import Unavailable
+from labqueue.domain.spec.references import refers
 from labqueue.domain.state import Ending
 from labqueue.domain.values import written
 from labqueue.store.db import Database
@@ -68,9 +69,9 @@ def _smaller(claim: Claim) -> dict[str, Any] | None:
     """The next rung of the memory ladder: ``{"params": …, "tried": [what changed on each rung]}``."""
     kind = kinds.get(claim.kind)
     before = claim.adjusted["params"] if claim.adjusted else claim.params
-    if _refers(before):
+    if refers(before):
         return None  # what the reference stands for is known to the child only
-    after = kind.with_less_memory(kind.params.model_validate_json(canonical(before)))
+    after = kind.with_less_memory(kind.params.parse(before))
     if after is None:
         return None
     params = after.model_dump(mode="json")
@@ -86,9 +87,5 @@ def _spent(claim: Claim) -> str:
     words = "nothing smaller is known"
     if claim.adjusted:
         words = f"tried {', then '.join(claim.adjusted['tried'])}; {words}"
-    advice = None if _refers(last) else kind.memory_advice(kind.params.model_validate_json(canonical(last)))
+    advice = None if refers(last) else kind.memory_advice(kind.params.parse(last))
     return words if advice is None else f"{words}. What would fit: {advice}"
-
-
-def _refers(params: dict[str, Any]) -> bool:
-    return '"from_run"' in canonical(params)

@@ -21,8 +21,7 @@ from typing import Any
 
 from labqueue import kinds
 from labqueue.attempt import exit_codes, retry_policy
-from labqueue.attempt.recorder import LedgerRecorder
-from labqueue.domain.canonical import canonical
+from labqueue.attempt.recorder import RunRecorder
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
 from labqueue.domain.state import Ending
@@ -136,7 +135,7 @@ def _attempt(
 ) -> int:
     device = settings.device
     _describe(settings, db, claim, device)
-    recorder = LedgerRecorder(settings, db, claim, device, lock)
+    recorder = RunRecorder(settings, db, claim, device, lock)
     stop.append(recorder.ask_to_stop)
     recorder.start()
     fields: dict[str, Any] = {}
@@ -162,7 +161,7 @@ def _attempt(
         sys.stderr.write(f"{error}\n")
         ending, reason = Ending.FAILED, str(error)
     except BaseException as error:
-        # SystemExit too: a kind that exits has not succeeded. The log keeps the traceback, the ledger the sentence.
+        # SystemExit too: a kind that exits has not succeeded. The log keeps the traceback, the store the sentence.
         with contextlib.suppress(OSError):  # the log's own disk may be what is full
             traceback.print_exc()
         ending, reason = _classify(error, settings.root)
@@ -208,7 +207,7 @@ def _params(settings: Settings, db: Database, kind: Kind, claim: attempts.Claim)
                 key=each.key,
             )
         paths[each.key] = str(path)
-    return kind.params.model_validate_json(canonical(_laid(raw, paths, "params")))
+    return kind.params.parse(_laid(raw, paths, "params"))
 
 
 def _laid(value: Any, paths: dict[str, str], key: str) -> Any:

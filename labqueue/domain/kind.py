@@ -37,11 +37,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol, cast
+from typing import Any, ClassVar, Protocol, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from labqueue.domain.artifacts import Artifact
+from labqueue.domain.canonical import canonical
 from labqueue.domain.declarations import ArtifactUse, Metrics
 
 
@@ -60,6 +61,35 @@ class Params(BaseModel):
         # A tuple in Python is a list in YAML and JSON.
         validate_default=True,
     )
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+    """Keys of an earlier version and what they are called now: a spec that has one is refused with the new name."""
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Self:
+        """Returns parameters from plain values, such as a spec or the results store holds: a list may be a tuple.
+
+        Raises:
+            ValidationError: a key is unknown or missing, or a value is not what its field takes.
+        """
+        # Strict types take no list for a tuple, but in JSON, which has no tuples.
+        return cls.model_validate_json(canonical(data))
+
+    @classmethod
+    def renamed(cls, key: str) -> str | None:
+        """Returns the dotted ``key`` as it is written now where a part of it has another name; else None."""
+        head, dot, rest = key.partition(".")
+        now = cls.RENAMED.get(head, head)
+        inner = (params_in(cls.model_fields[now].annotation) if now in cls.model_fields else []) if rest else []
+        tail = next(filter(None, (each.renamed(rest) for each in inner)), rest)
+        return None if (now, tail) == (head, rest) else f"{now}{dot}{tail}"
+
+
+def params_in(annotation: object) -> list[type[Params]]:
+    """The parameter classes in the type of a field: ``Lora | None`` has one."""
+    if isinstance(annotation, type) and issubclass(annotation, Params):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in params_in(inner)]
 
 
 class UserError(Exception):

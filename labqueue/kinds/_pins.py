@@ -6,15 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from labqueue.domain.spec.references import FROM_RUN
+
 Pin = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|commit:[0-9a-f]{40,64})$")]
 """``sha256:`` of a folder's files, or ``commit:`` of a hub model's snapshot."""
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Type of number that is computed in."""
-
-FROM_RUN = "from_run"
-"""What stands for another run's artifact while parameters are validated: no model of that name is looked for,
-and the artifact's own SHA-256 decides what is reused."""
 
 
 def model(name: str | None, given: str | None) -> str | None:

@@ -1,7 +1,7 @@
 """The lab's fire drill: counts steps and fails on demand, to check an installation without a model.
 
 ``value`` at step s is exp(-s / steps) plus a little noise drawn from the seed, so that reports have something to show.
-The ``ledger`` file is the independent witness of crash tests: the lab itself never reads it.
+The ``witness`` file is what crash tests judge by: the lab itself never reads it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ METRICS = {"value": Metric(better="lower", role="held_out", about="falls with th
 
 class Params(kind.Params):
     """What the drill does, and what it does wrong."""
+
+    RENAMED: ClassVar = {"ledger": "witness"}
 
     steps: int = Field(default=10, ge=1)
     """Steps to count."""
@@ -54,7 +56,7 @@ class Params(kind.Params):
     """How much ``allocate`` takes."""
     distance: float = 0.0
     """How far from the best setting this run is: its square is added to ``value``, so that a search finds something."""
-    ledger: str | None = None
+    witness: str | None = None
     """A file outside the lab's tables; every step appends one synced line ``run attempt step unix_time``."""
 
 
@@ -72,8 +74,8 @@ def run(params: Params, rec: Recorder) -> None:
         if params.fault_at == step:
             _fault(params, rec, step)
         time.sleep(params.step_s)
-        if params.ledger is not None:
-            _append(Path(params.ledger), f"{rec.run_id} {rec.attempt} {step} {time.time():.6f}\n")
+        if params.witness is not None:
+            _append(Path(params.witness), f"{rec.run_id} {rec.attempt} {step} {time.time():.6f}\n")
         noise = 0.01 * source.gauss(0.0, 1.0)
         rec.metric("value", math.exp(-step / params.steps) + params.distance**2 + noise, step)
         rec.progress(step, params.steps)
@@ -92,7 +94,7 @@ def memory_advice(params: Params) -> str:
 def preflight(params: Params) -> Params:
     """Two steps, with the fault if it comes that early, and nothing for the witness."""
     steps = min(params.steps, 2)
-    return params.model_copy(update={"steps": steps, "step_s": 0.0, "checkpoint_every": 1, "ledger": None})
+    return params.model_copy(update={"steps": steps, "step_s": 0.0, "checkpoint_every": 1, "witness": None})
 
 
 def _checkpoint(rec: Recorder, step: int, source: random.Random) -> None:

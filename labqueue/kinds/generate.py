@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
 from labqueue.domain.declarations import ArtifactUse, Metric
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds import _host, _pins
-from labqueue.kinds._pins import FROM_RUN, Dtype, Pin
+from labqueue.kinds._pins import Dtype, Pin
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder

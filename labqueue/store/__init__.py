@@ -1,1 +1,1 @@
-"""The ledger: the only SQLAlchemy. Knows nothing of processes, models or pages."""
+"""The results store: the only SQLAlchemy. Knows nothing of processes, models or pages."""

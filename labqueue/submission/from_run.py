@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from labqueue import kinds
 from labqueue.domain.canonical import canonical
+from labqueue.domain.errors import LabError
+from labqueue.domain.spec.references import references
 from labqueue.store.db import Database
+from labqueue.store.queries import read
 from labqueue.store.runs import inputs
 from labqueue.store.runs.needs import matches
 from labqueue.submission import plan
@@ -30,9 +35,7 @@ def of(planned: Plan) -> Iterator[Taken]:
     """Every different reference of a submission's runs."""
     seen: set[str] = set()
     for run in planned.job.runs:
-        if '"from_run"' not in run.params.text:
-            continue
-        for key, named in inputs.references(run.params.value):
+        for key, named in references(run.params.value):
             seed = inputs.seed_of(named, run.seed)
             text = canonical([key, named, seed])
             if text not in seen:
@@ -54,13 +57,28 @@ def refuse_missing(plans: Sequence[Plan], db: Database | None) -> None:
 
     Raises:
         LabError: a run takes from an experiment that is submitted with it or known to the results store, but has no
-            such run.
+            such run; or it, or a need, chooses runs by a parameter that has another name now.
     """
     for planned in plans:
+        for at, need in enumerate(planned.job.spec["needs"]):
+            if isinstance(need, dict):
+                words = _renamed(need["experiment"], need["where"], plans, db)
+                if words is not None:
+                    raise planned.source.error(f"the need of {need['experiment']!r} {words}", f"needs.{at}.where")
         for taken in of(planned):
             words = _missing(taken, plans, db)
             if words is not None:
                 raise planned.error(words, taken.key)
+
+
+def _renamed(experiment: str, where: dict[str, Any], plans: Sequence[Plan], db: Database | None) -> str | None:
+    """Which key of ``where`` has another name in the kind of an experiment now; None where none has."""
+    chosen = [planned.kind for planned in plans if planned.job.experiment == experiment]
+    if where and not chosen and db is not None and (job := read.newest_job(db, experiment)) is not None:
+        with contextlib.suppress(LabError):  # a kind that is gone renames nothing
+            chosen = [kinds.get(job.spec["kind"])]
+    renamed = ((key, kind.params.renamed(key)) for kind in chosen for key in where)
+    return next((f"has where {old}, which is called {new} now: write {new}" for old, new in renamed if new), None)
 
 
 def _missing(taken: Taken, plans: Sequence[Plan], db: Database | None) -> str | None:
@@ -78,6 +96,9 @@ def _missing(taken: Taken, plans: Sequence[Plan], db: Database | None) -> str | 
         found |= {run.seed for run in planned.job.runs if matches(taken.where, run.varied.value, run.params.value)}
     if found if taken.seed is None else taken.seed in found:
         return None
+    renamed = _renamed(name, taken.where, plans, db)
+    if renamed is not None:
+        return f"{what}: it {renamed}"
     where = f" where {canonical(taken.where)}" if taken.where else ""
     if not found:
         return f"{what}{where}, which no run of it is: change where, or submit {name!r} with that point"

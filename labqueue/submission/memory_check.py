@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
+from labqueue.domain.spec.references import FROM_RUN, is_reference, references, refers
 from labqueue.domain.spec.schema import assign
 from labqueue.llm.memory.workload import CARD_GIB, CONTEXT_GIB, usable_gib
 from labqueue.store.db import Database
@@ -116,7 +117,7 @@ class History:
         self._past: list[_Past] = []
         for run in runs:
             try:
-                params = kind.params.model_validate_json(canonical(run.params))
+                params = kind.params.parse(run.params)
                 items = kind.estimate(params, "cuda")
             except (ValidationError, LabError):
                 continue  # of an older version of the kind, or of a model folder that has gone
@@ -202,7 +203,7 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
             try:
                 known[key] = history.verdict(params, job.device, room)
             except LabError as error:
-                if error.key not in dict(inputs.references(run.params.value)):
+                if error.key not in dict(references(run.params.value)):
                     raise planned.error(error.message, error.key or "") from error
                 # What the other run had there means nothing to this kind, and is no value that a person gave it.
                 known[key] = history.verdict(plain, job.device, room)
@@ -279,15 +280,15 @@ def _with_origins(planned: Plan, beside: Sequence[Plan], db: Database | None) ->
     asked: dict[tuple[str, str], str | None] = {}  # the runs of a sweep mostly name the same
     found = []
     for run, params in zip(planned.job.runs, planned.params, strict=True):
-        if '"from_run"' in run.params.text and run.params.text not in known:
+        if run.params.text not in known and refers(run.params.value):
             plain = params.model_dump(mode="json")
-            for key, named in inputs.references(run.params.value):
+            for key, named in references(run.params.value):
                 place = (key, canonical(named))
                 if place not in asked:
                     asked[place] = _origin(key, named, beside, db)
                 plain = plain if asked[place] is None else assign(plain, key, asked[place])
             with contextlib.suppress(ValidationError):  # another kind may mean something else by the same key
-                known[run.params.text] = planned.kind.params.model_validate_json(canonical(plain))
+                known[run.params.text] = planned.kind.params.parse(plain)
         found.append(known.get(run.params.text, params))
     return found
 
@@ -305,8 +306,8 @@ def _origin(key: str, named: dict[str, Any], beside: Sequence[Plan], db: Databas
     if len(values) != 1:
         return None
     (value,) = values.values()
-    if isinstance(value, dict) and set(value) == {"from_run"}:
-        return _origin(key, value["from_run"], beside, db, depth + 1)
+    if is_reference(value):
+        return _origin(key, value[FROM_RUN], beside, db, depth + 1)
     return value if isinstance(value, str) else None
 
 

@@ -13,6 +13,7 @@ from labqueue import kinds
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
+from labqueue.domain.spec.references import FROM_RUN, is_reference
 from labqueue.domain.spec.schema import FromRun, Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.spec.sweep import RunPlan, axes, expand
 from labqueue.search.sampler import first_points
@@ -103,7 +104,7 @@ def plan(source: Source, request: Request) -> Plan:
         ends = _validate(more, kind, source, request, profile, device)
         resolved = _with_content(resolved, [*valid, *ends])
     predictions.check(
-        resolved, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
+        resolved, kind, [(run.varied, full.plain.value) for run, full in zip(plans, valid, strict=True)], source
     )
     predictions.check_metrics(resolved, kind, [each.params for each in valid], source)
     varied = [Canonical.of(run.varied) for run in plans]
@@ -229,18 +230,13 @@ def _validate(
         text = canonical(run.params)
         valid = validated.get(text)
         if valid is None:
-            # No reference can be in a text without the word; most sweeps have none.
-            refers = '"from_run"' in text
-            asked = canonical(_without_references(run.params, source)) if refers else text
             try:
-                as_asked = kind.params.model_validate_json(asked)
+                as_asked = kind.params.parse(_without_references(run.params, source))
             except ValidationError as error:
                 raise _at_origin(error, run, kind, source, request, profile) from error
             params = kind.resolved(kind.pinned(as_asked), device)
             plain = params.model_dump(mode="json")
-            if refers:
-                plain = _with_references(plain, run.params)
-            valid = validated[text] = _Valid(params, Canonical.of(plain), as_asked)
+            valid = validated[text] = _Valid(params, Canonical.of(_with_references(plain, run.params)), as_asked)
         answers.append(valid)
     return answers
 
@@ -264,7 +260,8 @@ def _at_origin(
     error: ValidationError, run: RunPlan, kind: Kind, source: Source, request: Request, profile: str
 ) -> LabError:
     """The error at what set the value: the command line, the sweep's axis, the profile, or the spec's params."""
-    loc = ".".join(str(part) for part in error.errors()[0]["loc"])
+    renamed = specfile.renamed_key(error, kind.params)
+    loc = renamed[0] if renamed else ".".join(str(part) for part in error.errors()[0]["loc"])
     told = specfile.first_error(error, source, "params", kind.params)
     for axis in run.varied:
         if _touches(loc, axis):
@@ -316,12 +313,12 @@ def _without_references(params: Any, source: Source, path: str = "params") -> An
     """
     if not isinstance(params, dict):
         return params
-    if set(params) == {"from_run"}:
+    if is_reference(params):
         try:
-            FromRun.model_validate_json(canonical(params["from_run"]))
+            FromRun.model_validate_json(canonical(params[FROM_RUN]))
         except ValidationError as error:
             raise specfile.first_error(error, source, f"{path}.from_run", FromRun) from error
-        return "from_run"
+        return FROM_RUN
     return {key: _without_references(value, source, f"{path}.{key}") for key, value in params.items()}
 
 
@@ -329,7 +326,7 @@ def _with_references(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any
     """Validated parameters with the references of the raw ones in their places again."""
     laid = dict(dump)
     for key, value in raw.items():
-        if isinstance(value, dict) and set(value) == {"from_run"}:
+        if is_reference(value):
             laid[key] = value
         elif isinstance(value, dict) and isinstance(dump.get(key), dict):
             laid[key] = _with_references(dump[key], value)

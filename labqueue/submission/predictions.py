@@ -20,17 +20,26 @@ from labqueue.store.runs.needs import matches
 from labqueue.submission.specfile import Source
 
 
-def check(spec: Spec, seen: list[tuple[dict[str, Any], dict[str, Any]]], source: Source) -> None:
+def check(spec: Spec, kind: Kind, seen: list[tuple[dict[str, Any], dict[str, Any]]], source: Source) -> None:
     """A prediction that can match no run is a typing error, and would be found only in the morning.
 
     ``seen`` are the varied keys and all parameters of each run; of a search, of those that are known.
 
     Raises:
-        LabError: a prediction names a point that no run has, or an axis that is not varied.
+        LabError: a prediction names a point that no run has, an axis that is not varied, or a parameter by the name
+            that it had.
     """
     searching = spec.sweep.search if spec.sweep else None
     space = searching.space if searching else {}
     for at, prediction in enumerate(spec.predictions):
+        over = getattr(prediction.test, "over", None)
+        named = [("over", over)] if over is not None else []
+        named += [(name, key) for name, where in prediction.test.selections() for key in where]
+        for name, key in named:
+            new = kind.params.renamed(key)
+            if new is not None:
+                words = f"prediction {prediction.id!r}: {name} names {key}, which is called {new} now: write {new}"
+                raise source.error(words, f"predictions.{at}")
         for name, where in prediction.test.selections():
             known = {key: value for key, value in where.items() if key not in space}
             held = searching is None or all(searching.holds(key, where[key]) for key in where if key in space)
@@ -41,7 +50,6 @@ def check(spec: Spec, seen: list[tuple[dict[str, Any], dict[str, Any]]], source:
                     f"its points are: {choices}",
                     f"predictions.{at}",
                 )
-        over = getattr(prediction.test, "over", None)
         if over is not None and over not in axes(spec.sweep):
             words = f"prediction {prediction.id!r} is over {over!r}, which is not varied"
             raise source.error(f"{words}: {nearest(over, axes(spec.sweep))}", f"predictions.{at}")

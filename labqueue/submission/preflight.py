@@ -11,6 +11,7 @@ from typing import Any
 
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of
 from labqueue.domain.spec.names import REHEARSAL
+from labqueue.domain.spec.references import refers
 from labqueue.store.runs.jobs import NewJob, NewRun
 from labqueue.submission.plan import Plan, Request
 
@@ -37,7 +38,7 @@ def preflight(planned: Plan) -> tuple[Plan, dict[str, Any]] | None:
     serves: dict[str, str] = {}
     for run, full in zip(job.runs, planned.params, strict=True):
         short = planned.kind.preflight(full)
-        if short is None or '"from_run"' in run.params.text:
+        if short is None or refers(run.params.value):
             continue
         plain = Canonical.of(short.model_dump(mode="json"))
         spec_hash = digest_of((canonical(run.kind), canonical(job.device), plain.text, canonical(0)))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from labqueue.domain import values
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.kind import Params
 from labqueue.domain.spec import predictions
 from labqueue.domain.spec.schema import Limits, Need, Override, RandomSweep, Spec, Sweep
 from labqueue.domain.spec.search import Search
@@ -178,6 +179,10 @@ def to_spec(source: Source) -> Spec:
 
 def first_error(error: ValidationError, source: Source, prefix: str, model: type[BaseModel]) -> LabError:
     """The first problem of a validation as one sentence: key, value, and the nearest valid key or type."""
+    renamed = renamed_key(error, model)
+    if renamed is not None:
+        old, new = (".".join(filter(None, [prefix, name])) for name in renamed)
+        return source.error(f"{old} is called {new} now: write {new.rpartition('.')[2]}", old)
     problems = _of_one_value(error)
     problem = problems[0]
     loc = [str(part) for part in problem["loc"] if not _is_variant(part)]
@@ -196,6 +201,20 @@ def first_error(error: ValidationError, source: Source, prefix: str, model: type
     if problem["type"] == "literal_error" and isinstance(got, str):
         words = f"Input should be one of these: {nearest(got, choices)}"
     return source.error(f"{key or 'the spec'}: {words} (got {_word(got)} {shown})", key)
+
+
+def renamed_key(error: ValidationError, model: type[BaseModel]) -> tuple[str, str] | None:
+    """Of the keys that a validation refused as unknown, the first that has another name now: (dotted, as it is now).
+
+    Before any other problem: what the same key lacks under its new name is no news.
+    """
+    for problem in error.errors():
+        if problem["type"] == "extra_forbidden":
+            *path, old = [str(part) for part in problem["loc"] if not _is_variant(part)]
+            for owner in _models_at(model, path):
+                if issubclass(owner, Params) and old in owner.RENAMED:
+                    return ".".join([*path, old]), ".".join([*path, owner.RENAMED[old]])
+    return None
 
 
 def _of_one_value(error: ValidationError) -> list[Any]:
@@ -238,6 +257,11 @@ def _is_variant(part: str | int) -> bool:
 
 def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
     """The keys that are valid at a path below a model; empty where any key is."""
+    return [field.alias or name for owner in _models_at(model, path) for name, field in owner.model_fields.items()]
+
+
+def _models_at(model: type[BaseModel], path: list[str]) -> list[type[BaseModel]]:
+    """The models that a value at a path below a model can be of."""
     current: list[type[BaseModel]] = [model]
     for part in path:
         following: list[type[BaseModel]] = []
@@ -247,7 +271,7 @@ def _fields(model: type[BaseModel], path: list[str]) -> list[str]:
                     following += _models_in(field.annotation)
         # A key of a mapping or an index of a list stays with the models found.
         current = following or current
-    return [field.alias or name for owner in current for name, field in owner.model_fields.items()]
+    return current
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

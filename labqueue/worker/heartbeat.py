@@ -20,11 +20,11 @@ LOCK_S = 4.0
 """Between words in the lock file, which cost nothing; a fifth of attempts.LEASE_S."""
 
 LEDGER_S = 8.0
-"""Between renewals in the ledger, each a commit on the disk; one may be late before the lease has lapsed."""
+"""Between renewals in the results store, each a commit on the disk; one may be late before the lease has lapsed."""
 
 
 class Heart:
-    """Beats in the lock file from its making, in the ledger from ``tell``, until ``stop``."""
+    """Beats in the lock file from its making, in the results store from ``tell``, until ``stop``."""
 
     def __init__(self, held: Lock, settings: Settings, device: str) -> None:
         self._held = held
@@ -35,7 +35,7 @@ class Heart:
         self._start(threading.Thread(target=self._beat, name="lease", daemon=True))
 
     def tell(self, db: Database, worker_id: int) -> None:
-        """Renews the worker's lease in the ledger from now on; its registration was the first beat."""
+        """Renews the worker's lease in the results store from now on; its registration was the first beat."""
         self._start(threading.Thread(target=self._renew, args=(db, worker_id), name="heart", daemon=True))
 
     def stop(self) -> None:
@@ -54,7 +54,7 @@ class Heart:
 
     def _renew(self, db: Database, worker_id: int) -> None:
         while not self._stopped.wait(LEDGER_S):
-            # A ledger that is locked, full or gone is the main thread's to meet and to tell.
+            # A results store that is locked, full or gone is the main thread's to meet and to tell.
             with contextlib.suppress(LabError):
                 results.renew_worker(db, worker_id)
 

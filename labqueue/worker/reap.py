@@ -1,4 +1,4 @@
-"""What the worker tells the ledger of an attempt whose process could not: how it died, or why it was stopped."""
+"""What the worker tells the results store of an attempt whose process could not: how it died, or why it was stopped."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def settle(
     device: str,
     grace_s: float,
 ) -> None:
-    """Ends the attempt in the ledger, unless its process has told the ending itself, as it nearly always does.
+    """Ends the attempt in the results store, unless its process has told the ending itself, as it nearly always does.
 
     Raises:
         Fenced: the run was taken away meanwhile.
@@ -50,7 +50,9 @@ def settle(
     elif status == exit_codes.BUSY:
         interrupt(db, claim, f"device {device} was not free", asked=False)
     elif status == exit_codes.DISK_FULL:
-        retry_policy.conclude(db, claim, Ending.DISK_FULL, "the disk was full, and the ledger could not be written")
+        retry_policy.conclude(
+            db, claim, Ending.DISK_FULL, "the disk was full, and the results store could not be written"
+        )
     elif status == 0:
         retry_policy.conclude(db, claim, Ending.FAILED, "the process exited 0 without a result")
     elif status == -signal.SIGKILL and _killed_for_memory(oom_kills_before):

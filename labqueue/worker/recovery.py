@@ -1,6 +1,6 @@
 """Putting right what a dead or frozen worker left: its lock, its children, its runs.
 
-Nothing of another workspace is ever ended, though a copied ledger names its processes, and a GPU is shared with it.
+Nothing of another workspace is ever ended, though a copied store names its processes, and a GPU is shared with it.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ CARRIED = ("CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HF_HOME", "LABQUEUE_CAC
 passwords, and a unit file is for everyone to read."""
 
 SPARE_S = 30
-"""What the service manager allows beyond the grace of a run, for the ledger's last words and messages on their way."""
+"""What the service manager allows beyond the grace of a run, for the store's last words and messages on their way."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ LOOK_S = 0.5
 """Between looks at what people ask of the running attempt."""
 
 SWEEP_S = 2.0
-"""Between looks at the ledger without a wake-up: the longest a lost one delays a run."""
+"""Between looks at the results store without a wake-up: the longest a lost one delays a run."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Worker:
 
         Raises:
             LabError: another worker holds the device.
-            Moved: the ledger or the device's lock is no longer where it was; a run was told to checkpoint.
+            Moved: the results store or the device's lock is no longer where it was; a run was told to checkpoint.
         """
         held = recovery.take_over(self._worker_lock, str(self._hardware), self.db)
         self._places.append(held.place)
@@ -134,7 +134,7 @@ class Worker:
             if self._standby is not None:
                 self._standby.discard()
             heart.stop()
-            with contextlib.suppress(LabError):  # it ends all the same where the ledger cannot be told
+            with contextlib.suppress(LabError):  # it ends all the same where the results store cannot be told
                 results.renew_worker(self.db, self._worker_id, ended=True)
             self._stopping = True
             for number, handler in previous.items():
@@ -272,7 +272,7 @@ class Worker:
                         running.end(asked, self.options.grace_s)
             except Unavailable as error:
                 # The run computes on: its lease only matters once this worker is dead.
-                self.options.say(f"the ledger cannot be reached now: {error}")
+                self.options.say(f"the results store cannot be reached now: {error}")
             except Moved:
                 running.end("moved", self.options.grace_s)
             except attempts.Fenced:

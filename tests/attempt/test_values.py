@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from labqueue.attempt import retry_policy
-from labqueue.attempt.recorder import LedgerRecorder
+from labqueue.attempt.recorder import RunRecorder
 from labqueue.domain.artifacts import Text
 from labqueue.domain.errors import LabError
 from labqueue.domain.state import Ending
@@ -69,7 +69,7 @@ SPECS = {
     "a deep number": ("params: {steps: 3, deep: {er: [1, 18446744073709551616]}}", "params.deep.er.1", "whole number"),
     "a number of a search": ("sweep: {random: {samples: 1, seed: -9223372036854775809, space: {}}}",
                              "sweep.random.seed", "whole number"),
-    "a zero byte": (r'params: {ledger: "a\0b"}', "params.ledger", "zero byte"),
+    "a zero byte": (r'params: {witness: "a\0b"}', "params.witness", "zero byte"),
     "half of a pair in a key": (r'sweep: {grid: {"st\ud800": [1]}}', "sweep.grid", "half of a surrogate pair"),
     "half of a pair in a condition": (r'needs: [{experiment: a, where: {x: "\udfff"}}]', "needs.0.where.x",
                                       "half of a surrogate pair"),
@@ -93,17 +93,17 @@ def test_a_whole_number_at_the_edge_is_taken(lab: Lab) -> None:
 
 
 @pytest.fixture
-def recorder(lab: Lab) -> LedgerRecorder:
+def recorder(lab: Lab) -> RunRecorder:
     db: Database = lab.db
     submitted(db, "mine")
-    return LedgerRecorder(lab.settings, db, claimed(db), "cpu")
+    return RunRecorder(lab.settings, db, claimed(db), "cpu")
 
 
 def never(_folder: Path) -> None:
     raise AssertionError("nothing is saved under a step that cannot be recorded")
 
 
-SAYINGS: dict[str, tuple[Callable[[LedgerRecorder], None], str]] = {
+SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
     "a step": (lambda rec: rec.metric("loss", 1.0, 2**63), "step 9223372036854775808 of metric 'loss'"),
     "a step below": (lambda rec: rec.metric("loss", 1.0, -(2**63) - 1), "step -9223372036854775809 of metric 'loss'"),
     "a name with half of a pair": (lambda rec: rec.metric("lo\ud800ss", 1.0, 1), r"metric name 'lo\ud800ss'"),
@@ -120,7 +120,7 @@ SAYINGS: dict[str, tuple[Callable[[LedgerRecorder], None], str]] = {
 
 @pytest.mark.parametrize("what", SAYINGS)
 def test_what_a_run_says_that_the_ledger_cannot_hold_is_refused_by_name_and_the_rest_is_stored(
-    lab: Lab, recorder: LedgerRecorder, what: str
+    lab: Lab, recorder: RunRecorder, what: str
 ) -> None:
     say, words = SAYINGS[what]
     recorder.start()

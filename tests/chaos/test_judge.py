@@ -14,9 +14,9 @@ GOOD = "1 1 1,1 1 2,1 1 3,1 2 3,1 2 4,1 2 5,1 2 6,2 1 1,2 1 2,2 1 3,2 1 4,2 1 5,
 
 
 def judged(tmp_path: Path, history: str) -> list[str]:
-    ledger = tmp_path / "ledger.txt"
-    ledger.write_text("".join(f"{line} 0.0\n" for line in history.split(",")))
-    return judge.history(ledger, steps=6, checkpoint_every=2, runs={1, 2})
+    witness = tmp_path / "witness.txt"
+    witness.write_text("".join(f"{line} 0.0\n" for line in history.split(",")))
+    return judge.history(witness, steps=6, checkpoint_every=2, runs={1, 2})
 
 
 def test_a_resumed_run_keeps_every_law(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ CASES = {
     "a truth value as key": after_head("limits:\n  attempts: 1\n  true: 2\n", 3, "limits.True", "keys are text"),
     "a list as key": after_head("? [a, b]\n: 2\n", 1, "('a', 'b')", "keys are text"),
     "binary data": after_head("hypothesis: !!binary aGVsbG8=\n", 3, "hypothesis", "binary"),
-    "a set": after_head("params:\n  ledger: !!set {a, b}\n", 4, "params.ledger", "set"),
+    "a set": after_head("params:\n  witness: !!set {a, b}\n", 4, "params.witness", "set"),
     "the same key twice": after_head("seeds: [1]\nseeds: [2]\n", 4, "seeds", "twice", "line 3"),
     # --- looks ---
     "looks that fall": after_head("seeds: [0, 1]\nlooks: [5, 3]\n", 4, "looks", "[5, 3] do not rise"),
@@ -141,7 +141,7 @@ CASES = {
         "sweep:\n  grid: {steps: [1, 2]}\n  zip: {steps: [3], step_s: [0]}\n", 3, "sweep.steps", "'steps'", "two places"
     ),
     "an axis and a part of it": after_head(
-        GRID + "    ledger: [a]\n    ledger.b: [c]\n", 3, "sweep.ledger.b", "'ledger'", "same parameter"
+        GRID + "    witness: [a]\n    witness.b: [c]\n", 3, "sweep.witness.b", "'witness'", "same parameter"
     ),
     "a zip of different lengths": after_head(
         "sweep:\n  zip: {steps: [3, 4], step_s: [0]}\n", 4, "sweep.zip", "equal length", "'steps': 2"
@@ -219,16 +219,74 @@ CASES = {
     "a need with an unknown outcome": after_head(
         "needs: [{experiment: y, accept: [faild]}]\n", 3, "needs.0.accept.0", "did you mean 'failed'?"
     ),
+    # --- keys that have another name now ---
+    "a renamed key": after_head(
+        "params:\n  steps: 2\n  ledger: w.txt\n",
+        5,
+        "params.ledger",
+        "params.ledger is called params.witness now: write witness",
+    ),
+    "a renamed key beside a worse mistake": after_head(
+        "params: {steps: none,\n  ledger: w.txt}\n", 4, "params.ledger", "write witness"
+    ),
+    "a renamed key in a profile": after_head(
+        "profiles:\n  cpu:\n    params: {ledger: a}\n", 5, "profiles.cpu.params.ledger", "write witness"
+    ),
+    "a renamed key in a grid": after_head(
+        GRID + "    steps: [1]\n    ledger: [a, b]\n",
+        6,
+        "sweep.grid.ledger",
+        "sweep axis ledger is called",
+        "write witness",
+    ),
+    "a renamed key in a list of points": after_head(
+        "sweep:\n  list: [{ledger: a}, {ledger: b}]\n", 3, "sweep", "sweep axis ledger is called", "write witness"
+    ),
+    "a renamed key in a prediction": after_head(
+        GRID + "    witness: [a, b]\n" + PREDICT + "    threshold: {metric: value, below: 1, where: {ledger: a}}\n",
+        7,
+        "predictions.0",
+        "'p'",
+        "ledger, which is called witness now",
+    ),
+    "a renamed key of fine-tuning": case(
+        "name: x\nkind: finetune\nparams:\n  also: [{name: s, task: chain_sum}]\n",
+        4,
+        "params.also",
+        "write extra_evals",
+    ),
     "a reference without its experiment": after_head(
-        "params:\n  ledger: {from_run: {artifact: a}}\n", 4, "params.ledger.from_run.experiment", "missing"
+        "params:\n  witness: {from_run: {artifact: a}}\n", 4, "params.witness.from_run.experiment", "missing"
     ),
     "a reference with an unknown key": after_head(
-        "params:\n  ledger: {from_run: {experiment: y, artifact: a, sead: 1}}\n",
+        "params:\n  witness: {from_run: {experiment: y, artifact: a, sead: 1}}\n",
         4,
-        "params.ledger.from_run.sead",
+        "params.witness.from_run.sead",
         "did you mean 'seed'?",
     ),
 }
+
+
+def test_a_key_that_has_another_name_now_is_refused_on_the_command_line(lab: Lab) -> None:
+    for words in (("--set", "ledger=w.txt"), ("--sweep", "ledger=a,b")):
+        error = refused(call(lab, "submit", lab.text(HEAD), *words, "--profile", "cpu", "--json"))
+        assert (error["file"], error["line"]) == ("command line", None)
+        assert "is called" in error["message"]
+        assert "write witness" in error["message"]
+    assert rows(lab) == {}
+
+
+def test_a_key_that_has_another_name_now_is_refused_where_runs_of_another_experiment_are_chosen(lab: Lab) -> None:
+    first = lab.text("name: first\nkind: drill\nparams: {witness: w.txt}\n", "first")
+    need = lab.text(HEAD + "needs:\n  - {experiment: first, where: {ledger: w.txt}}\n", "need")
+    taking = "params:\n  witness: {from_run: {experiment: first, where: {ledger: w.txt}, artifact: a}}\n"
+    take = lab.text(HEAD + taking, "take")
+    for specs, key in (((first, need), "needs.0.where"), ((first, take), "params.witness")):
+        error = refused(call(lab, "submit", *specs, "--profile", "cpu", "--json"))
+        assert (error["line"], error["key"]) == (4, key)
+        assert "ledger, which is called witness now" in error["message"]
+    assert call(lab, "submit", first, "--profile", "cpu").code == 0
+    assert "witness now" in refused(call(lab, "submit", need, "--profile", "cpu", "--json"))["message"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -317,9 +375,9 @@ def test_an_experiment_named_twice_in_one_submission_is_refused(lab: Lab) -> Non
 
 def test_what_is_long_or_foreign_is_accepted_as_it_is(lab: Lab) -> None:
     long, foreign = "x" * 10_000, "größer 数据 🙂 \u202e"
-    path = lab.spec("foreign", hypothesis=long, params={"ledger": foreign}, questions=[long])
+    path = lab.spec("foreign", hypothesis=long, params={"witness": foreign}, questions=[long])
     run = call(lab, "submit", path, "--json").json["runs"][0]
-    assert call(lab, "show", run, "--json").json["params"]["ledger"] == foreign
+    assert call(lab, "show", run, "--json").json["params"]["witness"] == foreign
     assert call(lab, "report", "foreign", "--json").json["hypothesis"] == long
 
 

@@ -174,7 +174,7 @@ def test_folders_of_unknown_runs_go_and_folders_of_people_stay(after: Lab) -> No
 
 def test_what_another_run_names_stays(after: Lab) -> None:
     (after.settings.run("good", 1) / "scratch" / "merged").write_text("a model by hand")
-    spec = after.spec("user", params={"ledger": "outputs/good/1/scratch/merged"})
+    spec = after.spec("user", params={"witness": "outputs/good/1/scratch/merged"})
     assert call(after, "submit", spec, "--profile", "cpu").code == 0
     assert "outputs/good/1/scratch/trainer" in paths(call(after, "gc", "--apply", "--json").json)
     assert (after.settings.run("good", 1) / "scratch" / "merged").read_text() == "a model by hand"
@@ -196,7 +196,7 @@ def test_a_run_that_is_retried_between_the_look_and_the_deletion_is_spared(after
 
 def test_what_a_run_that_is_submitted_between_the_look_and_the_deletion_names_is_spared(after: Lab) -> None:
     items = planned(after)
-    spec = after.spec("user", params={"ledger": str(after.root / "outputs/good/1/scratch/trainer/optimizer")})
+    spec = after.spec("user", params={"witness": str(after.root / "outputs/good/1/scratch/trainer/optimizer")})
     assert call(after, "submit", spec, "--profile", "cpu").code == 0
     done = {one.item.path: one.spared for one in removal.remove(after.db, after.settings, items)}
     assert [path for path, spared in done.items() if spared] == ["outputs/good/1/scratch"]

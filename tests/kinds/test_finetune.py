@@ -142,8 +142,8 @@ def test_a_stop_in_the_middle_of_any_measurement_is_heeded_at_once_and_changes_n
     """
     import torch
 
-    also = ({"name": "other", "task": "word_sequence_reversal", "items": 3, "score_always": True},)
-    asked = params(steps=2, evaluations=1, samples=2, scored=2, also=also, merge=True, quantization="none")
+    extra = ({"name": "other", "task": "word_sequence_reversal", "items": 3, "score_always": True},)
+    asked = params(steps=2, evaluations=1, samples=2, scored=2, extra_evals=extra, merge=True, quantization="none")
     whole = MemoryRecorder(tmp_path / "whole")
     finetune.run(asked, whole)
     assert whole.asks > 20

@@ -106,10 +106,10 @@ def test_a_file_that_cannot_be_learned_from_is_refused_at_submission(
         ({"backend": "unsloth"}, "backend 'unsloth' needs a CUDA device, this run has 'cpu'; use hf or auto"),
         ({"data": TINY["data"] | {"options": {"max_trms": 2}}}, "task 'chain_sum' refuses options {'max_trms': 2}"),
         (
-            {"also": [{"name": "sums", "task": "chain_sum", "options": {"max_trms": 2}}]},
-            "also 'sums': task 'chain_sum' refuses options",
+            {"extra_evals": [{"name": "sums", "task": "chain_sum", "options": {"max_trms": 2}}]},
+            "extra_evals 'sums': task 'chain_sum' refuses options",
         ),
-        ({"also": [{"name": "text", "path": "gone.txt"}]}, "text file 'gone.txt' does not exist"),
+        ({"extra_evals": [{"name": "text", "path": "gone.txt"}]}, "text file 'gone.txt' does not exist"),
         ({"learning_rate": 0}, "params.learning_rate: Input should be greater than 0 (got the number 0)"),
         ({"batch": 41}, "a step takes batch 41 * accumulation 1 = 41, but there are only 40 training rows"),
         ({"data": TINY["data"] | {"template": "chatmll"}}, "did you mean 'chatml'?"),
@@ -185,8 +185,10 @@ def test_a_run_on_a_file_with_another_content_is_another_run(lab: Lab) -> None:
     text = lab.root / "text.txt"
     text.write_text("to be or not to be, " * 20)
     file = written(lab.root, "rows", FILES["good"])
-    also = [{"name": "text", "path": str(text), "tokens": 32, "window": 16}]
-    spec = lab.spec("spec", kind="finetune", params=PLAIN | {"data": {"path": file, "eval_items": 4}, "also": also})
+    extra = [{"name": "text", "path": str(text), "tokens": 32, "window": 16}]
+    spec = lab.spec(
+        "spec", kind="finetune", params=PLAIN | {"data": {"path": file, "eval_items": 4}, "extra_evals": extra}
+    )
 
     def hashes() -> tuple[str, str]:
         assert call(lab, "submit", spec, "--profile", "cpu").code == 0

@@ -16,7 +16,7 @@ from tests.helpers_recorder import MemoryRecorder
 
 OPTIONS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
 
-ALSO = [
+EXTRA = [
     {"name": "letters", "task": "spell_backward", "items": 4, "score": True},
     {"name": "sums", "task": "chain_sum", "options": OPTIONS, "items": 40, "score_always": True},
     {"name": "text", "corpus": "python_docs", "tokens": 64, "window": 32},
@@ -33,7 +33,7 @@ TINY = {
     "gradient_checkpointing": False,
     "max_length": 256,
     "lora": {"rank": 4, "alpha": 8.0},
-    "also": ALSO,
+    "extra_evals": EXTRA,
 }
 
 
@@ -43,7 +43,7 @@ def params(**changes: Any) -> finetune.Params:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> MemoryRecorder:
-    rec = MemoryRecorder(tmp_path_factory.mktemp("also"))
+    rec = MemoryRecorder(tmp_path_factory.mktemp("extra"))
     finetune.run(params(), rec)
     return rec
 
@@ -76,14 +76,14 @@ def test_a_run_records_what_its_kind_declares_and_of_each_family_what_its_parame
 
 
 def test_what_is_measured_is_never_trained_on(finished: MemoryRecorder) -> None:
-    assert any("training rows ask what `also` measures and were left out" in note for note in finished.notes)
+    assert any("training rows ask what `extra_evals` measures and were left out" in note for note in finished.notes)
 
 
 def test_measuring_more_changes_nothing_of_the_training(finished: MemoryRecorder, tmp_path: Path) -> None:
     # The same rows are left out, but measured on once only.
     rec = MemoryRecorder(tmp_path)
-    quiet = [{**ALSO[1], "score_always": False}]
-    finetune.run(params(also=quiet, evaluations=0), rec)
+    quiet = [{**EXTRA[1], "score_always": False}]
+    finetune.run(params(extra_evals=quiet, evaluations=0), rec)
     assert rec.metrics["train_loss"] == finished.metrics["train_loss"]
     assert rec.metrics["eval_loss"][8] == finished.metrics["eval_loss"][8]
 
@@ -112,12 +112,12 @@ def test_the_curve_is_read_and_says_nothing_that_it_cannot(finished: MemoryRecor
 
 def test_a_rate_that_explodes_is_marked_whether_or_not_it_stays_finite(tmp_path: Path) -> None:
     bounded = MemoryRecorder(tmp_path / "bounded")
-    finetune.run(params(learning_rate=100.0, schedule="constant", steps=20, also=[]), bounded)
+    finetune.run(params(learning_rate=100.0, schedule="constant", steps=20, extra_evals=[]), bounded)
     assert bounded.metrics["diverged"] == {20: 1.0}
     assert "steps_to_80_percent" not in bounded.metrics
     endless = MemoryRecorder(tmp_path / "endless")
     with pytest.raises(Diverged):
-        finetune.run(params(learning_rate=1e30, max_grad_norm=1e30, also=[]), endless)
+        finetune.run(params(learning_rate=1e30, max_grad_norm=1e30, extra_evals=[]), endless)
     assert list(endless.metrics["diverged"].values()) == [1.0]
     table = endless.artifacts["curve_reading"]
     assert isinstance(table, Table)
@@ -125,7 +125,7 @@ def test_a_rate_that_explodes_is_marked_whether_or_not_it_stays_finite(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("also", "reason"),
+    ("extra", "reason"),
     [
         ([{"name": "a", "task": "chain_sum", "corpus": "python_docs"}], "exactly one of task, corpus, path"),
         ([{"name": "a"}], "exactly one of task, corpus, path"),
@@ -135,31 +135,31 @@ def test_a_rate_that_explodes_is_marked_whether_or_not_it_stays_finite(tmp_path:
         ([{"name": "a", "corpus": "python_docs", "window": 32, "tokens": 16}], "more than its 16"),
         ([{"name": "a", "corpus": "python_doc"}], "python_docs"),
         ([{"name": "eval", "task": "chain_sum"}], "eval_loss is a metric of every run"),
-        ([ALSO[0], ALSO[0]], "letters twice"),
+        ([EXTRA[0], EXTRA[0]], "letters twice"),
         ([{"name": "A b", "task": "chain_sum"}], "pattern"),
     ],
 )
-def test_evaluations_that_make_no_sense_are_refused(also: list[dict[str, Any]], reason: str) -> None:
+def test_evaluations_that_make_no_sense_are_refused(extra: list[dict[str, Any]], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        params(also=also)
+        params(extra_evals=extra)
 
 
 def test_text_that_is_trained_on_is_not_measured_on(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     data = {"path": str(file), "eval_items": 1}
-    also = [{"name": "text", "path": str(tmp_path / "." / "rows.jsonl")}]
+    extra = [{"name": "text", "path": str(tmp_path / "." / "rows.jsonl")}]
     with pytest.raises(ValueError, match="it is trained on"):
-        params(data=data, also=also)
+        params(data=data, extra_evals=extra)
 
 
 def test_too_small_a_task_is_a_users_error(tmp_path: Path) -> None:
-    also = [{"name": "sums", "task": "chain_sum", "options": OPTIONS, "items": 5000}]
+    extra = [{"name": "sums", "task": "chain_sum", "options": OPTIONS, "items": 5000}]
     with pytest.raises(UserError, match="5000 were asked for"):
-        finetune.run(params(also=also), MemoryRecorder(tmp_path))
+        finetune.run(params(extra_evals=extra), MemoryRecorder(tmp_path))
 
 
 def test_a_rehearsal_keeps_the_shape_of_each_evaluation() -> None:
     short = finetune.preflight(params())
-    assert [each.name for each in short.also] == ["letters", "sums", "text"]
-    assert not any(each.score or each.score_always for each in short.also)
-    assert short.also[2].window == short.also[2].tokens == 32
+    assert [each.name for each in short.extra_evals] == ["letters", "sums", "text"]
+    assert not any(each.score or each.score_always for each in short.extra_evals)
+    assert short.extra_evals[2].window == short.extra_evals[2].tokens == 32

@@ -138,7 +138,7 @@ def test_points_that_a_search_proposes_later_are_of_the_content_that_was_submitt
     asked = {
         "model": "my-model",
         "data": {"path": "rows.jsonl", "eval_items": 4},
-        "also": [{"name": "text", "path": "text", "tokens": 32, "window": 16}],
+        "extra_evals": [{"name": "text", "path": "text", "tokens": 32, "window": 16}],
         "samples": 0,
         "scored": 0,
     }
@@ -159,7 +159,7 @@ def test_points_that_a_search_proposes_later_are_of_the_content_that_was_submitt
         Spec.model_validate_json(canonical(frozen)), {"learning_rate": 5e-4, "data.seed": 3}, first.job.device
     )
     then, now = first.job.runs[0].params.value, planned().job.runs[0].params.value
-    for content in (lambda p: p["model_pin"], lambda p: p["data"]["sha256"], lambda p: p["also"][0]["sha256"]):
+    for content in (lambda p: p["model_pin"], lambda p: p["data"]["sha256"], lambda p: p["extra_evals"][0]["sha256"]):
         assert content(later.params.value) == content(then) != content(now)
     assert planned().job.spec_version != first.job.spec_version
 

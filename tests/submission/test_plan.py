@@ -41,8 +41,8 @@ def test_one_wrong_value_among_a_thousand_is_found_at_its_axis() -> None:
 
 def test_two_references_are_two_sweep_points_and_stand_in_the_parameters_as_written() -> None:
     references = [{"from_run": {"experiment": name, "artifact": "a"}} for name in ("one", "other")]
-    runs = plan(sweep={"grid": {"ledger": references}}).job.runs
-    assert [run.params.value["ledger"] for run in runs] == references
+    runs = plan(sweep={"grid": {"witness": references}}).job.runs
+    assert [run.params.value["witness"] for run in runs] == references
     assert len({run.spec_hash for run in runs}) == 2
 
 

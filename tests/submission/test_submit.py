@@ -126,8 +126,8 @@ def chain(lab: Lab, seeds: list[int], **second: Any) -> Path:
     takes = {name: {"from_run": {"experiment": name, "seed": "same", "artifact": "none"}} for name in ("a", "z")}
     specs = {
         "z": {"seeds": [0]},
-        "a": {"seeds": seeds, "needs": ["z"], "params": {**QUICK, "ledger": takes["z"]}},
-        "b": {"needs": ["a"], "params": {**QUICK, "ledger": takes["a"]}, **second},
+        "a": {"seeds": seeds, "needs": ["z"], "params": {**QUICK, "witness": takes["z"]}},
+        "b": {"needs": ["a"], "params": {**QUICK, "witness": takes["a"]}, **second},
     }
     for name, fields in specs.items():
         (folder / f"{name}.yaml").write_text(json.dumps({"name": name, "kind": "drill", "params": QUICK, **fields}))
@@ -161,7 +161,7 @@ def test_a_seed_that_the_other_experiment_has_not_is_refused_at_submission(lab: 
     first, second = spec.with_name("z.yaml"), spec.with_name("a.yaml")
     error = refused(call(lab, "submit", second, first, *dry, "--profile", "cpu", "--json"))
     assert "takes artifact 'none' of experiment 'z' with seed 1, which has only 0" in error["message"]
-    assert (error["file"], error["key"]) == (str(second), "params.ledger")
+    assert (error["file"], error["key"]) == (str(second), "params.witness")
     assert rows(lab) == {}
     submit(lab, first, "--seeds", "0,1")
     submit(lab, second)
@@ -180,7 +180,7 @@ def test_a_point_that_the_other_experiment_has_not_is_refused_at_submission(
 ) -> None:
     submit(lab, lab.spec("source", params=QUICK))
     reference = {"from_run": {"experiment": "source", "where": where, "artifact": "none"}}
-    spec = lab.spec("drill", params={**QUICK, "ledger": reference})
+    spec = lab.spec("drill", params={**QUICK, "witness": reference})
     answer = call(lab, "submit", spec, "--profile", "cpu", "--json")
     assert (answer.code == 0) == fits
     if not fits:
@@ -230,9 +230,9 @@ def test_its_own_name_as_a_need_means_the_older_job(lab: Lab) -> None:
 
 def test_another_runs_artifact_as_a_parameter_is_resolved_when_the_run_is_claimed(lab: Lab) -> None:
     reference = {"from_run": {"experiment": "source", "artifact": "words"}}
-    spec = lab.spec("drill", params={**QUICK, "ledger": reference})
+    spec = lab.spec("drill", params={**QUICK, "witness": reference})
     (run,) = submit(lab, spec)["runs"]
-    assert call(lab, "show", run, "--json").json["params"]["ledger"] == reference, "frozen as it is written"
+    assert call(lab, "show", run, "--json").json["params"]["witness"] == reference, "frozen as it is written"
     assert lab.run("worker", "--drain", "--device", "cpu").code == 1
     view = call(lab, "show", run, "--json").json
     assert view["outcome"] == "failed"
@@ -244,7 +244,7 @@ def test_a_reference_to_the_same_seed_names_the_run_of_each_runs_own_seed(lab: L
     source = submit(lab, lab.spec("source", params=QUICK, seeds=[4, 7]))["runs"]
     drain(lab)
     reference = {"from_run": {"experiment": "source", "seed": "same", "artifact": "none"}}
-    runs = submit(lab, lab.spec("drill", params={**QUICK, "ledger": reference}, seeds=[4, 7]))["runs"]
+    runs = submit(lab, lab.spec("drill", params={**QUICK, "witness": reference}, seeds=[4, 7]))["runs"]
     assert lab.run("worker", "--drain", "--device", "cpu").code == 1
     for run, meant, seed in zip(runs, source, (4, 7), strict=True):
         reason = call(lab, "show", run, "--json").json["reason"]

@@ -37,8 +37,8 @@ def submit(lab: Lab, **fields: Any) -> None:
     assert call(lab, "submit", lab.spec(**fields), "--profile", "cpu").code == 0
 
 
-def until_step(lab: Lab, ledger: Path) -> None:
-    wait_until(lambda: ledger.exists() and ledger.read_text())
+def until_step(lab: Lab, witness: Path) -> None:
+    wait_until(lambda: witness.exists() and witness.read_text())
 
 
 def test_it_is_held_from_the_first_run_to_the_last_and_let_go_when_idle(lab: Lab) -> None:
@@ -61,10 +61,10 @@ def test_it_is_held_from_the_first_run_to_the_last_and_let_go_when_idle(lab: Lab
 
 def test_it_ends_with_a_worker_that_is_killed(lab: Lab) -> None:
     extra = with_stand_in(lab)
-    ledger = lab.root / "ledger.txt"
-    submit(lab, params={"steps": 400, "step_s": 0.05, "ledger": str(ledger)})
+    witness = lab.root / "witness.txt"
+    submit(lab, params={"steps": 400, "step_s": 0.05, "witness": str(witness)})
     worker = lab.start("worker", "--device", "cpu", **extra)
-    until_step(lab, ledger)
+    until_step(lab, witness)
     assert [line.split()[0] for line in log(lab)] == ["start"]
     worker.send_signal(signal.SIGKILL)
     worker.communicate(timeout=30)
@@ -105,12 +105,12 @@ def test_doctor_says_whether_the_machine_can_be_kept_awake(lab: Lab) -> None:
 def test_a_worker_outlives_its_terminal(lab: Lab) -> None:
     """In a session with a terminal of its own, which then goes away: SIGHUP, and nowhere to print."""
     run, second = os.openpty()
-    ledger = lab.root / "ledger.txt"
-    submit(lab, params={"steps": 60, "step_s": 0.05, "ledger": str(ledger)})
+    witness = lab.root / "witness.txt"
+    submit(lab, params={"steps": 60, "step_s": 0.05, "witness": str(witness)})
     command = ["setsid", "--ctty", "--wait", *worker_command(), "--drain", "--device", "cpu"]
     worker = subprocess.Popen(command, env=lab.environment(), cwd=lab.root, stdin=second, stdout=second, stderr=second)
     os.close(second)
-    until_step(lab, ledger)
+    until_step(lab, witness)
     os.close(run)
     assert worker.wait(60) == 0
     assert call(lab, "show", 1, "--json").json["outcome"] == "succeeded"

@@ -26,8 +26,8 @@ STEPS = 30
 
 
 def submitted(lab: Lab, name: str, **params: Any) -> int:
-    """Submits one drill that takes a few seconds and keeps its own ledger; returns its id."""
-    params = {"steps": STEPS, "step_s": 0.03, "checkpoint_every": 5, "ledger": str(lab.root / f"{name}.txt"), **params}
+    """Submits one drill that takes a few seconds and keeps a witness file; returns its id."""
+    params = {"steps": STEPS, "step_s": 0.03, "checkpoint_every": 5, "witness": str(lab.root / f"{name}.txt"), **params}
     answer = call(lab, "submit", lab.spec(name, params=params), "--profile", "cpu", "--json")
     assert answer.code == 0, answer.err
     (run,) = answer.json["runs"]

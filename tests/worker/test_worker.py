@@ -71,10 +71,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     lab = Lab(tmp_path_factory.mktemp("night"))
     extra = with_kinds(tmp_path_factory.mktemp("site"))
     quick = {"steps": 6, "step_s": 0, "checkpoint_every": 2}
-    ledger = str(lab.root / "ledger.txt")
+    witness = str(lab.root / "witness.txt")
     specs = [
         lab.spec(
-            "good", params={**quick, "ledger": ledger}, seeds=[0, 1], sweep={"grid": {"checkpoint_every": [2, 3]}}
+            "good", params={**quick, "witness": witness}, seeds=[0, 1], sweep={"grid": {"checkpoint_every": [2, 3]}}
         ),
         lab.spec("beyond", params={**quick, "fault": "raise", "fault_at": 99}),
         lab.spec("raises", params={**quick, "fault": "raise", "fault_at": 3}),
@@ -191,8 +191,8 @@ def test_needs_decide_who_runs(night: Night) -> None:
 
 
 def test_every_step_was_executed_and_recorded_once(night: Night) -> None:
-    """Against the drill's own ledger, which the lab never reads."""
-    lines = (night.lab.root / "ledger.txt").read_text().split("\n")[:-1]
+    """Against the drill's witness file, which the lab never reads."""
+    lines = (night.lab.root / "witness.txt").read_text().split("\n")[:-1]
     executed = sorted((int(run), int(step)) for run, _, step, _ in (line.split() for line in lines))
     good = night.runs["good"]
     assert executed == sorted((run["id"], step) for run in good for step in range(1, 7))

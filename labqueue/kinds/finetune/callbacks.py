@@ -32,12 +32,12 @@ class Watch:
     trainer: Trainer
 
     def __init__(
-        self, params: Params, rec: Recorder, loaded: Loaded, adapted: Model, split: Split, also: Evaluations
+        self, params: Params, rec: Recorder, loaded: Loaded, adapted: Model, split: Split, extra: Evaluations
     ) -> None:
         from labqueue.llm.training.recipe import evaluation_steps
 
         self.params, self.rec, self.loaded, self.adapted, self.split = params, rec, loaded, adapted, split
-        self.also = also
+        self.extra = extra
         self.held_out: list[loss_curve.Point] = []
         self.smoothed = loss_curve.Smoothed(params.steps)
         self.expected = evaluation_steps(params.steps, params.evaluations)
@@ -116,7 +116,7 @@ class Watch:
     def evaluated(self, step: int, loss: float) -> None:
         """Records a held-out loss, and what else is measured with it."""
         self.rec.metric("eval_loss", loss, step)
-        self.also.measure(
+        self.extra.measure(
             self.trainer,
             self.adapted,
             step,

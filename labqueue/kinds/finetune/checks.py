@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds._pins import FROM_RUN
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds.finetune import host, method
 from labqueue.kinds.finetune.data import Data
 
@@ -144,11 +144,11 @@ def _also(params: Params) -> None:
     from labqueue.llm.data import corpora
     from labqueue.llm.data.generated import tasks
 
-    for each in params.also:
+    for each in params.extra_evals:
         if each.task is not None:
             try:
                 tasks.check_options(each.task, dict(each.options))
             except LabError as error:
-                raise LabError(f"also {each.name!r}: {error.message}", key="also") from error
+                raise LabError(f"extra_evals {each.name!r}: {error.message}", key="extra_evals") from error
         else:
-            corpora.find(each.corpus, each.path, "also")
+            corpora.find(each.corpus, each.path, "extra_evals")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts
 from labqueue.domain.errors import LabError
-from labqueue.kinds.finetune.extra_evals import Also
+from labqueue.kinds.finetune.extra_evals import ExtraEval
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Evaluations:
     """The further evaluations of one run: what they measure goes to the recorder."""
 
-    def __init__(self, wanted: Sequence[Also], rec: Recorder, loaded: Loaded, max_length: int) -> None:
+    def __init__(self, wanted: Sequence[ExtraEval], rec: Recorder, loaded: Loaded, max_length: int) -> None:
         """Draws the items.
 
         Raises:
@@ -65,9 +65,10 @@ class Evaluations:
 
         train = evaluate.apart(split.train, self.all)
         if gone := len(split.train) - len(train):
-            self.rec.note(f"{gone} of {len(split.train)} training rows ask what `also` measures and were left out")
+            of = f"{gone} of {len(split.train)} training rows"
+            self.rec.note(f"{of} ask what `extra_evals` measures and were left out")
         if not train:
-            raise LabError(f"all {len(split.train)} training rows ask what `also` measures", key="also")
+            raise LabError(f"all {len(split.train)} training rows ask what `extra_evals` measures", key="extra_evals")
         return replace(split, train=train)
 
     def describe(self) -> None:

@@ -15,7 +15,7 @@ TAKEN = {"eval", "train"}
 """Names whose ``_loss`` is a metric of every run."""
 
 
-class Also(kind.Params):
+class ExtraEval(kind.Params):
     """Something else to measure: ``NAME_loss`` at every evaluation, and with ``score`` ``NAME_exact``."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")
@@ -46,52 +46,54 @@ class Also(kind.Params):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.task, self.corpus, self.path)) != 1:
-            raise ValueError(f"also {self.name!r} needs exactly one of task, corpus, path")
+            raise ValueError(f"extra_evals {self.name!r} needs exactly one of task, corpus, path")
         if (self.score or self.score_always) and self.task is None:
-            raise ValueError(f"also {self.name!r} has score, which needs a task: text has no scorer")
+            raise ValueError(f"extra_evals {self.name!r} has score, which needs a task: text has no scorer")
         if self.sha256 is not None and self.path is None:
-            raise ValueError(f"also {self.name!r} has sha256, which belongs to a path")
+            raise ValueError(f"extra_evals {self.name!r} has sha256, which belongs to a path")
         if self.options and self.task is None:
-            raise ValueError(f"also {self.name!r} has options, which belong to a task")
+            raise ValueError(f"extra_evals {self.name!r} has options, which belong to a task")
         if self.task is None and self.window > self.tokens:
-            raise ValueError(f"also {self.name!r} has a window of {self.window} tokens, more than its {self.tokens}")
+            words = f"extra_evals {self.name!r} has a window of {self.window} tokens"
+            raise ValueError(f"{words}, more than its {self.tokens}")
         if self.name in TAKEN:
-            raise ValueError(f"also cannot be named {self.name!r}: {self.name}_loss is a metric of every run")
+            raise ValueError(f"extra_evals cannot be named {self.name!r}: {self.name}_loss is a metric of every run")
         return self
 
-    def pinned(self) -> Also:
+    def pinned(self) -> ExtraEval:
         """The same with the hash of its file."""
-        return self.model_copy(update={"sha256": self.sha256 or content(self.path, "also")})
+        return self.model_copy(update={"sha256": self.sha256 or content(self.path, "extra_evals")})
 
     @property
     def assets(self) -> list[str]:
-        """What must be on this machine, as ``labqueue.llm.assets`` names it; text is looked at by ``_early.check``."""
+        """What must be on this machine, as ``labqueue.llm.assets`` names it; text is looked at by ``checks.check``."""
         return [] if self.task is None else [f"task:{self.task}"]
 
 
-def check_names(also: Sequence[Also], max_length: int, data_path: str | None) -> None:
+def check_names(extra: Sequence[ExtraEval], max_length: int, data_path: str | None) -> None:
     """Does nothing where the evaluations fit together and to the run.
 
     Raises:
         ValueError: a name stands there twice, a window is longer than a row, or text is measured that is trained on.
     """
-    names = [each.name for each in also]
+    names = [each.name for each in extra]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"also has {', '.join(twice)} twice; a name is one metric")
-    for each in also:
+        raise ValueError(f"extra_evals has {', '.join(twice)} twice; a name is one metric")
+    for each in extra:
         if each.task is None and each.window > max_length:
-            raise ValueError(f"also {each.name!r} has a window of {each.window} tokens, max_length is {max_length}")
+            words = f"extra_evals {each.name!r} has a window of {each.window} tokens"
+            raise ValueError(f"{words}, max_length is {max_length}")
         if each.path is not None and data_path is not None and _same_file(each.path, data_path):
-            raise ValueError(f"also {each.name!r} measures on {each.path}, which is data.path: it is trained on")
+            raise ValueError(f"extra_evals {each.name!r} measures on {each.path}, which is data.path: it is trained on")
 
 
 def _same_file(one: str, other: str) -> bool:
     return Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
 
 
-def short(also: Sequence[Also], rows: int) -> tuple[Also, ...]:
+def short(extra: Sequence[ExtraEval], rows: int) -> tuple[ExtraEval, ...]:
     """The same for a rehearsal: few items, a single window, no answers."""
     less = {"items": rows, "score": False, "score_always": False}
     return tuple(
-        each.model_copy(update={**less, "tokens": each.window if each.task is None else each.tokens}) for each in also
+        each.model_copy(update={**less, "tokens": each.window if each.task is None else each.tokens}) for each in extra
     )

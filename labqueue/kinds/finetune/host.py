@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds import _host
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def expected_s(params: Params, device: str) -> float | None:
         return None
     answered = 2 * max(params.samples, params.scored)
     evaluated = (params.evaluations + 2) * params.data.eval_items
-    for each in params.also:
+    for each in params.extra_evals:
         items = each.items if each.task is not None else -(-each.tokens // each.window)
         evaluated += (params.evaluations + 2) * items
         answered += items * (2 if each.score else 0) + items * (params.evaluations if each.score_always else 0)
@@ -74,7 +75,7 @@ def _plan(params: Params) -> tuple[Shape, Plan] | None:
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes
 
-    if params.model == "from_run":
+    if params.model == FROM_RUN:
         return None
     targets = params.lora.targets
     if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from labqueue.domain.spec.references import FROM_RUN
+
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params
     from labqueue.llm.memory import workload
@@ -26,7 +28,7 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
     from labqueue.llm.memory.estimate import predict
     from labqueue.llm.models import shapes
 
-    if not device.startswith("cuda") or params.model == "from_run":
+    if not device.startswith("cuda") or params.model == FROM_RUN:
         return None
     if params.data.path is not None and not Path(params.data.path).expanduser().is_file():
         return None  # an earlier run's file has gone; a submission's is missed before anybody asks for memory

@@ -14,7 +14,7 @@ _NATS = "nats/token"
 
 METRICS = {
     "eval_loss": Metric(_NATS, "lower", "held_out", "positive", about="loss on held-out rows of data"),
-    "*_loss": Metric(_NATS, "lower", "held_out", "positive", about="loss of an extra evaluation (also)"),
+    "*_loss": Metric(_NATS, "lower", "held_out", "positive", about="loss of an extra evaluation (extra_evals)"),
     "exact_answers": Metric("", "higher", "held_out", "share", "scored", about="held-out questions answered exactly"),
     "*_exact": Metric("", "higher", "held_out", "share", about="questions of an extra evaluation answered exactly"),
     "train_loss": Metric(_NATS, "lower", "training", "positive", about="loss of a step, before its update"),
@@ -64,7 +64,7 @@ ARTIFACTS = {
 def family_metrics(params: Params) -> list[str]:
     """The metrics of the extra evaluations: a loss each, with the perplexity of a text and the score of a task."""
     names = []
-    for each in params.also:
+    for each in params.extra_evals:
         names.append(f"{each.name}_loss")
         if each.task is None:
             names.append(f"{each.name}_perplexity")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
 from labqueue.kinds._pins import Dtype, Pin
 from labqueue.kinds.finetune.data import Data
-from labqueue.kinds.finetune.extra_evals import Also, check_names
+from labqueue.kinds.finetune.extra_evals import ExtraEval, check_names
 
 
 class Lora(kind.Params):
@@ -31,6 +31,8 @@ class Lora(kind.Params):
 
 class Params(kind.Params):
     """Parameters of one fine-tuning run."""
+
+    RENAMED: ClassVar = {"also": "extra_evals"}
 
     model: str = "smollm2-135m-instruct"
     """An alias of ``labqueue models``, or a folder with a config.json."""
@@ -91,7 +93,7 @@ class Params(kind.Params):
     """Held-out questions answered before and after for the exact score; needs a task."""
     max_new_tokens: int = Field(default=32, ge=1, le=4096)
     """Tokens of such an answer at most."""
-    also: Annotated[tuple[Also, ...], Field(strict=False)] = ()
+    extra_evals: Annotated[tuple[ExtraEval, ...], Field(strict=False)] = ()
     """What else is measured: further tasks, running text."""
     updates: bool | None = None
     """Measures the change of each layer's weights at evaluations; by default for LoRA without DoRA: cheap there."""
@@ -116,7 +118,7 @@ class Params(kind.Params):
         known = self.data.train_items
         if known is not None and (wrong := self.data.too_few(self.batch, self.accumulation, known)):
             raise ValueError(wrong)
-        check_names(self.also, self.max_length, self.data.path)
+        check_names(self.extra_evals, self.max_length, self.data.path)
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
+from labqueue.domain.spec.references import FROM_RUN
 from labqueue.kinds import _host, _pins
 from labqueue.kinds.finetune import extra_evals, method
 from labqueue.kinds.finetune.callbacks import Watch
@@ -58,8 +59,8 @@ def _run(params: Params, rec: Recorder) -> None:
     loaded = method.load(params, rec.device)
     for note in generate.settle(loaded, params.data.template):
         rec.note(note)
-    also = Evaluations(params.also, rec, loaded, params.max_length)
-    split = also.apart(split)
+    extra = Evaluations(params.extra_evals, rec, loaded, params.max_length)
+    split = extra.apart(split)
     loss = params.data.loss
     encoded = tokenize.encode(loaded.tokenizer, split.train, params.max_length, loss=loss)
     held_out = tokenize.encode(loaded.tokenizer, split.held_out, params.max_length, "held-out", loss=loss)
@@ -73,12 +74,12 @@ def _run(params: Params, rec: Recorder) -> None:
         raise LabError(wrong, key="batch")
     adapted = method.adapt(params, loaded, rec.seed)
     recipe = Recipe(seed=rec.seed, **{key: getattr(params, key) for key in Recipe.__annotations__ if key != "seed"})
-    watch = Watch(params, rec, loaded, adapted, split, also)
+    watch = Watch(params, rec, loaded, adapted, split, extra)
     made = trl_trainer.make_trainer(loaded, adapted, rows, held_out.rows, recipe, watch, rec.directory / "trainer")
     if params.data.packing:
         _pack(rec, loaded, adapted, made, rows, len(encoded.rows))
     watch.trainer = made
-    also.describe()
+    extra.describe()
     _describe(rec, loaded, adapted, made, rows)
     if rec.resume_from:
         watch.restore(about(rec.resume_from.path))
@@ -144,7 +145,7 @@ def _computes_in(loaded: Loaded, made: LabTrainer) -> str:
 def pinned(params: Params) -> Params:
     """With the content of its model and of what it trains and measures on."""
     found = {"model_pin": _pins.model(params.model, params.model_pin), "data": params.data.pinned()}
-    return params.model_copy(update=found | {"also": tuple(each.pinned() for each in params.also)})
+    return params.model_copy(update=found | {"extra_evals": tuple(each.pinned() for each in params.extra_evals)})
 
 
 def resolved(params: Params, device: str) -> Params:
@@ -155,8 +156,8 @@ def resolved(params: Params, device: str) -> Params:
 
 def assets(params: Params) -> list[str]:
     """The model, and the task, file or dataset; names of ``labqueue.llm.assets``."""
-    model = [] if params.model == _pins.FROM_RUN else [params.model]
-    return [*model, *params.data.assets, *(asset for each in params.also for asset in each.assets)]
+    model = [] if params.model == FROM_RUN else [params.model]
+    return [*model, *params.data.assets, *(asset for each in params.extra_evals for asset in each.assets)]
 
 
 def with_less_memory(params: Params) -> Params | None:
@@ -197,7 +198,7 @@ def preflight(params: Params) -> Params:
         "evaluations": 0,
         "samples": min(params.samples, 1),
         "scored": 0,
-        "also": extra_evals.short(params.also, few["eval_items"]),
+        "extra_evals": extra_evals.short(params.extra_evals, few["eval_items"]),
         "checkpoint_every": 1,
         "checkpoint_minutes": plain.checkpoint_minutes,
         "data": params.data.model_copy(update=few),

@@ -88,7 +88,7 @@ def _text(name: str, licence: str, documents: tuple[str, ...]) -> Text:
 
 
 def windows(
-    tokenizer: Tokenizer, text: Text, *, tokens: int, window: int, key: str = "also.tokens"
+    tokenizer: Tokenizer, text: Text, *, tokens: int, window: int, key: str = "extra_evals.tokens"
 ) -> tuple[TokenRow, ...]:
     """``tokens // window`` windows, evenly spread over the whole windows of all documents; every token but a window's
     first carries loss.

@@ -88,8 +88,8 @@ def of_text(
     Raises:
         LabError: as ``corpora.find`` and ``corpora.windows``.
     """
-    text = corpora.find(corpus, path, f"also.{name}", sha256)
-    rows = corpora.windows(tokenizer, text, tokens=tokens, window=window, key=f"also.{name}.tokens")
+    text = corpora.find(corpus, path, f"extra_evals.{name}", sha256)
+    rows = corpora.windows(tokenizer, text, tokens=tokens, window=window, key=f"extra_evals.{name}.tokens")
     return Evaluation(name, rows, (), None, text.name, text.licence, text.sha256)
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
+from labqueue.domain.spec.references import refers
 from labqueue.domain.state import Outcome
 from labqueue.store.db import Database
 from labqueue.store.tables import Run
@@ -40,10 +41,4 @@ def measured(db: Database, kind: str) -> list[Measured]:
     with db.read() as connection:
         rows = connection.execute(query).all()
     found = [Measured(r.id, r.adjusted["params"] if r.adjusted else r.params, r.peak_memory_gib) for r in rows]
-    return [run for run in found if not _refers(run.params)]
-
-
-def _refers(value: Any) -> bool:
-    if not isinstance(value, dict):
-        return False
-    return "from_run" in value or any(map(_refers, value.values()))
+    return [run for run in found if not refers(run.params)]

@@ -1,4 +1,4 @@
-"""Every question asked of the ledger, answered as frozen views. Changes nothing."""
+"""Every question asked of the results store, answered as frozen views. Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of an attempt in the ledger: claim, write, end, reclaim.
+"""The life of an attempt in the results store: claim, write, end, reclaim.
 
 Every function is one transaction, and every write of a running attempt carries its number (``Ref``): once a newer
 attempt exists, or the run was taken away, the write raises ``Fenced`` and changes nothing.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
 from labqueue.domain.errors import LabError
+from labqueue.domain.spec.references import references
 from labqueue.domain.views import ArtifactView
 from labqueue.store.db import Database
 from labqueue.store.runs import search_state
@@ -85,16 +85,6 @@ def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bo
         return False
     took = select(InputRow.c.key, InputRow.c.sha256).where(InputRow.c.run_id == run_id)
     return now == {row.key: row.sha256 for row in connection.execute(took)}
-
-
-def references(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each ``{from_run: …}`` among parameters, with its dotted key."""
-    if isinstance(value, dict):
-        if set(value) == {"from_run"}:
-            yield key, value["from_run"]
-            return
-        for name, inner in value.items():
-            yield from references(inner, f"{key}.{name}" if key else name)
 
 
 def seed_of(named: dict[str, Any], seed: int) -> int | None:

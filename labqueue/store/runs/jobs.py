@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, insert, select, text
 
 from labqueue.domain.canonical import Canonical
+from labqueue.domain.spec.references import refers
 from labqueue.domain.state import Outcome
 from labqueue.store.db import Database
 from labqueue.store.runs import inputs, needed, needs, registrations, search_state
@@ -121,7 +122,7 @@ def _add_job(connection: Connection, job: NewJob, needed_jobs: list[dict[str, An
 
 def _reusable(connection: Connection, runs: list[NewRun], done: dict[str, int]) -> dict[str, int]:
     """Of what has succeeded, what would find the same in the artifacts of other runs that its parameters name."""
-    named = [run for run in runs if run.spec_hash in done and '"from_run"' in run.params.text]
+    named = [run for run in runs if run.spec_hash in done and refers(run.params.value)]
     other = {
         run.spec_hash
         for run in named

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, text, update
 
+from labqueue.domain.spec.references import references
 from labqueue.domain.state import State
 from labqueue.store.runs import inputs, search_state
 from labqueue.store.runs.needs import CHUNK, matches
@@ -71,7 +72,7 @@ def _awaited(connection: Connection, ids: list[int], priority: int) -> Iterator[
     asked = {
         (named["experiment"], inputs.seed_of(named, run.seed), str(named.get("where", {}))): named.get("where", {})
         for run in connection.execute(taking).all()
-        for _, named in inputs.references(run.params)
+        for _, named in references(run.params)
     }
     for (experiment, seed, _), where in asked.items():
         query = select(Run).join(Experiment, Experiment.c.id == Run.c.experiment_id)

@@ -1,4 +1,4 @@
-"""What workers and running attempts write into the ledger, each in one transaction: themselves, results, switches.
+"""What workers and running attempts write into the store, each in one transaction: themselves, results, switches.
 
 Submissions are in ``jobs``; the life of an attempt (claim, renew, end, reclaim) is in ``attempts``.
 """

@@ -25,7 +25,7 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True)
 class Switch:
-    """A search as the ledger knows it. ``trials`` are planned, ``recorded`` so far."""
+    """A search as the results store knows it. ``trials`` are planned, ``recorded`` so far."""
 
     job: int
     experiment: str

@@ -88,7 +88,7 @@ def contents(db: Database, name: str) -> Contents:
 
 
 def delete(db: Database, name: str) -> Contents:
-    """Removes an archived experiment from the ledger for good. Returns what went; files are not touched.
+    """Removes an archived experiment from the results store for good. Returns what went; files are not touched.
 
     Raises:
         LabError: there is no such experiment, it is not archived, it has runs that have not finished, or other

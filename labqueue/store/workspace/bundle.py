@@ -1,4 +1,4 @@
-"""Finished runs out of a ledger as plain rows, and whether such rows can be believed. Stores nothing.
+"""Finished runs out of a results store as plain rows, and whether such rows can be believed. Stores nothing.
 
 Rows that come from elsewhere are checked, every column by name and type; ``incoming`` stores them.
 """
@@ -196,5 +196,5 @@ def _check_row(table: Table, row: Row) -> None:
 
 
 def names(connection: Connection) -> list[str]:
-    """All experiments of a ledger, from an open transaction."""
+    """All experiments of a results store, from an open transaction."""
     return list(connection.execute(select(Experiment.c.name).order_by(Experiment.c.name)).scalars())

@@ -1,6 +1,6 @@
 """Who this workspace is, and what came from others: each run of another workspace is known by (workspace, run id).
 
-Kept among the ledger's switches: ``workspace`` holds this workspace's id, ``import:ID`` what came from another.
+Kept among the results store's switches: ``workspace`` holds this workspace's id, ``import:ID`` what came from another.
 """
 
 from __future__ import annotations

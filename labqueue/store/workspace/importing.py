@@ -1,4 +1,4 @@
-"""Runs of another workspace into this ledger: all that are new in one transaction, under ids of their own here."""
+"""Runs of another workspace into this store: all that are new in one transaction, under ids of their own here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger says of the files under ``outputs``: the evidence by which ``gc`` decides, and its re-check."""
+"""What the store says of the files under ``outputs``: the evidence by which ``gc`` decides, and its re-check."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One picture of the ledger. Paths are relative to the workspace, with forward slashes."""
+    """One picture of the results store. Paths are relative to the workspace, with forward slashes."""
 
     runs: dict[tuple[str, int], RunFacts] = field(default_factory=dict)
     """By experiment and id, as their folders are named."""
@@ -95,7 +95,7 @@ def forget_checkpoints(db: Database, run: RunFacts, path: str) -> bool:
 def while_unchanged(db: Database, run: RunFacts, path: str, act: Callable[[], None]) -> bool:
     """Does ``act`` while nobody can claim or retry the run; False, and nothing done, when it is no longer as it was.
 
-    Nor may the ledger point at ``path`` by then: as an artifact, a checkpoint, or in the parameters of a run that was
+    Nor may the store point at ``path`` by then: as an artifact, a checkpoint, or in the parameters of a run that was
     submitted meanwhile. ``act`` must be short: every writer waits for it.
     """
     with db.write() as connection:
@@ -106,7 +106,7 @@ def while_unchanged(db: Database, run: RunFacts, path: str, act: Callable[[], No
 
 
 def while_unknown(db: Database, experiment: str, run_id: int, act: Callable[[], None]) -> bool:
-    """As ``while_unchanged``, for a run that the ledger does not know."""
+    """As ``while_unchanged``, for a run that the results store does not know."""
     with db.write() as connection:
         query = select(func.count()).select_from(Run).join(Experiment, Experiment.c.id == Run.c.experiment_id)
         found = connection.execute(query.where(Run.c.id == run_id, Experiment.c.name == experiment)).scalar_one()

@@ -1,4 +1,5 @@
-"""Registrations: since when each prediction is claimed, from the specs that earlier versions froze. Frozen."""
+"""Parameters get the names that they have now, and each prediction is registered since when it is claimed, from the
+specs that earlier versions froze. Frozen."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from alembic import op
 
+from labqueue.store.migrations import version_2_names
 from labqueue.store.migrations.version_2 import registrations
 
 revision = "0003"
@@ -44,9 +46,11 @@ INSERT = (
 
 def upgrade() -> None:
     """Makes version 3 of version 2. Jobs of another workspace are a history of their own."""
+    connection = op.get_bind()
+    # First the names: a prediction names parameters, and its digest is that of the names of today.
+    version_2_names.upgrade(connection)
     for statement in TABLES:
         op.execute(statement)
-    connection = op.get_bind()
     home: dict[int, str] = {}
     for key, text in connection.exec_driver_sql("SELECT key, value FROM controls WHERE key LIKE 'import:%'").all():
         home |= dict.fromkeys(json.loads(text)["jobs"].values(), key)
