@@ -125,6 +125,7 @@ SMALL = {
     "domain/canonical.py": "one text for equal values: what hashes and reuse rest on",
     "domain/downsample.py": "fewer points of a curve, with its spikes: knows nothing of who draws them",
     "domain/measured.py": "which values can be averaged: asked by the store, searches and reports alike",
+    "domain/spec/registration.py": "what makes two predictions the same claim: asked by the spec and the store",
     "domain/spec/names.py": "what an experiment may be called; commands ask it before pydantic is imported",
     "domain/values.py": "what the results store can hold: asked by the spec and the store alike",
     "kinds/_host.py": "what a run computes in and imports here: asked by several kinds",

@@ -193,6 +193,41 @@ class ExperimentView:
     """What the newest job's search came to; None where nothing was searched."""
     plots: list[dict[str, Any]] = field(default_factory=list)
     """Figures that the spec asks for (``domain.spec.schema.MetricPair``); none in specs older than the field."""
+    registrations: list[RegistrationView] = field(default_factory=list)
+    """Those of the newest spec's predictions, in their order; then those that were withdrawn, oldest first."""
+    looks: list[int] = field(default_factory=list)
+    """Numbers of seeds at which verdicts are taken, as the newest spec registers them; empty: at all seeds, once."""
+    looks_at: str | None = None
+    """Since when these looks are registered for this version of the experiment; None where there are none."""
+    looks_seen_runs: list[int] = field(default_factory=list)
+    """Runs that had finished by then: looks that were registered after them."""
+    found_looks: list[LookView] = field(default_factory=list)
+    """How the seeds came: a job that adds seeds after an earlier run of this version had finished begins a look."""
+
+
+@dataclass(frozen=True)
+class RegistrationView:
+    """A prediction as it was registered: when, by which job, and which runs could be known by then."""
+
+    id: str
+    digest: str
+    """Of the typed clause and the id, without the wording."""
+    at: str
+    job: int
+    prediction: dict[str, Any]
+    seen_runs: list[int] = field(default_factory=list)
+    """Counted runs whose result could be known before the registration: a verdict on them is exploratory."""
+    withdrawn_at: str | None = None
+    """When a later spec left it out, or changed its clause; None while it stands."""
+
+
+@dataclass(frozen=True)
+class LookView:
+    """Seeds that were registered together, and the first job that did so."""
+
+    seeds: list[int]
+    job: int
+    at: str
 
 
 @dataclass(frozen=True)
@@ -241,7 +276,23 @@ class VerdictView:
     id: str
     claim: str
     verdict: str
+    """``supported``, ``refuted``, ``inconclusive``, ``exploratory`` or ``withdrawn``."""
     estimate: float | None
     ci: list[float] | None
     n: int
     why: str
+    registration: Registered | None = None
+    """None where nothing is known of it: a judgement of predictions that no store registered."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The registration that a verdict rests on."""
+
+    at: str
+    job: int
+    digest: str
+    looks: list[int]
+    """Registered numbers of seeds; empty: one look, at all seeds."""
+    look: int | None
+    """The number of seeds of the look that decided, or of the last one taken; None where looks were not registered."""

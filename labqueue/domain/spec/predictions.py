@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from labqueue.domain.spec import registration
+
 Cell = bool | int | float | str | None
 """A value of a varied key that a prediction can name."""
 
@@ -182,6 +184,10 @@ class Prediction(BaseModel):
             if test is not None:
                 return test  # type: ignore[no-any-return]  # getattr loses the union
         raise AssertionError("validated: exactly one")
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the id and the typed clause: another wording of ``claim`` is the same registration."""
+        return registration.digest(self.model_dump(mode="json"))
 
 
 TESTS = ("compare", "trend", "threshold", "best_at", "crosses")

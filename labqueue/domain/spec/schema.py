@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -48,6 +49,15 @@ def _no_id_twice(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
 
 
 Predictions = Annotated[tuple[Prediction, ...], AfterValidator(_no_id_twice)]
+
+
+def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in pairwise(looks)):
+        raise ValueError(f"the looks {list(looks)} do not rise; each is a number of seeds, larger than the one before")
+    return looks
+
+
+Looks = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(max_length=3), AfterValidator(_rising)]
 
 
 class _Strict(BaseModel):
@@ -229,6 +239,9 @@ class Spec(_Strict):
     """Experiments that must be done before."""
     predictions: Predictions = ()
     """Claims that the report decides, written before the runs."""
+    looks: Looks = ()
+    """Numbers of seeds, rising, at which verdicts are taken: ``[3, 5]``. They share the 5 % of wrong decisions; left
+    out: one look, at all seeds. Later seeds than the last look's are refused."""
     plots: tuple[MetricPair, ...] = Field(default=(), max_length=12)
     """Figures beside those that every report has; their metrics are known only when runs have recorded them."""
 

@@ -108,8 +108,6 @@ def _estimate(axes: Axes, evidence: Evidence) -> None:
     values = list(evidence.sample.values())
     mean = math.fsum(values) / len(values)
     low, high = mean, mean
-    if len(values) > 1:
-        low, high = evidence.summary(evidence.sample).interval()
     # A ratio whose interval leaves what an axis can hold is drawn as its logarithm.
     ratio = evidence.log and all(averageable(exponential(edge)) for edge in (low, high))
     shown = exponential if ratio else (lambda value: value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labqueue.domain.declarations import DIVERGED
+from labqueue.domain.declarations import DIVERGED, Metrics, Quantity
 from labqueue.domain.spec.predictions import BestAt, Trend
 from labqueue.domain.views import RunView
 from labqueue.report.statistics import intervals
@@ -23,12 +23,14 @@ from labqueue.report.statistics.pairing import (
     effective,
     exact,
     is_number,
+    items_of,
     label,
     last_value,
     metric_name,
     read,
     text,
 )
+from labqueue.report.statistics.scales import too_skewed
 
 Axis = dict[str, tuple[Any, list[Reading]]]
 """Label → (axis value, readings), in the order of the axis."""
@@ -69,14 +71,17 @@ class _Side:
         return [", and ".join(parts)] if parts else []
 
 
-def gather(test: Trend | BestAt, axes: Sequence[str], runs: Sequence[RunView], series: SeriesReader) -> Evidence:
-    """The evidence on a claim over one axis."""
+def gather(
+    test: Trend | BestAt, axes: Sequence[str], runs: Sequence[RunView], series: SeriesReader, metrics: Metrics
+) -> Evidence:
+    """The evidence on a claim over one axis; ``metrics`` are what the kind of the runs declares."""
     arms = _axis(test, runs, series)
+    metric = metrics[test.metric]
     if isinstance(test, BestAt):
-        return _best_at(test, arms, axes)
+        return _best_at(test, arms, axes, metric)
     if test.shape in ("minimum_inside", "maximum_inside"):
-        return _optimum_inside(test, arms, axes)
-    return _trend(test, arms, axes)
+        return _optimum_inside(test, arms, axes, metric)
+    return _trend(test, arms, axes, metric)
 
 
 def _axis(test: Trend | BestAt, runs: Sequence[RunView], series: SeriesReader) -> Axis:
@@ -96,69 +101,111 @@ def _axis(test: Trend | BestAt, runs: Sequence[RunView], series: SeriesReader) -
     return named
 
 
-def _trend(test: Trend, arms: Axis, axes: Sequence[str]) -> Evidence:
+def _measured(found: Evidence, metric: Quantity, panel: Panel, arms: Axis) -> None:
+    runs = [reading.run for _, readings in arms.values() for reading in readings]
+    found.measure_by(metric, panel, items_of(metric, runs))
+
+
+def _tested_values(panel: Panel, *, logs: bool) -> dict[str, dict[int, float]]:
+    """Arm → seed → the value, or the mean over sweep points of its logs."""
+    if not logs:
+        return panel.values
+    return {
+        name: {seed: math.fsum(map(math.log, values)) / len(values) for seed, values in arm.items()}
+        for name, arm in panel.pairs.items()
+    }
+
+
+def _trend(test: Trend, arms: Axis, axes: Sequence[str], metric: Quantity) -> Evidence:
     x = [value for value, _ in arms.values()]
     numeric = len(x) > 1 and all(is_number(value) for value in x)
     per = f"per decade of {test.over}" if numeric and intervals.log_axis(x) else f"per unit of {test.over}"
     among = f" among {label(test.where)}" if test.where else ""
     region, claimed = (Region(low=0.0), "above 0") if test.shape == "rises" else (Region(high=0.0), "below 0")
-    found = Evidence(test.metric, f"slope of {metric_name(test.metric, test.at)} {per}{among}", claimed, region)
+    found = Evidence(test.metric, "", claimed, region)
     if not numeric:
         return _no_axis(found, test.over, x, 2)
     found.axis, found.positions = test.over, [float(value) for value in x]
     panel = collect({name: readings for name, (_, readings) in arms.items()}, {test.over, *test.where}, axes)
     found.take(panel)
+    _measured(found, metric, panel, arms)
     if test.shape == "flat":
         assert test.tolerance is not None
         _flat(found, panel, test.tolerance, f"{metric_name(test.metric, test.at)}{among}")
         return found
-    places = [math.log10(value) for value in x] if intervals.log_axis(x) else x
-    found.span = max(places) - min(places)
-    found.resolution /= found.span
-    by_seed = {seed: [panel.values[name][seed] for name in arms] for seed in panel.seeds}
-    found.fill({seed: intervals.slope(found.positions, values) for seed, values in by_seed.items()})
-    if by_seed:
-        means = [math.fsum(panel.values[name].values()) for name in arms]
-        steps = [right - left for left, right in itertools.pairwise(means)]
-        if min(steps) < 0 < max(steps):
-            found.remarks.append("the means do not move in one direction all along the axis")
+    logs = found.scale.form == "positive"
+    what = f"natural logarithm of {metric_name(test.metric, test.at)}" if logs else metric_name(test.metric, test.at)
+    found.quantity = f"least-squares slope of the {what} {per}{among}"
+    found.typical = logs
+    weights = dict(zip(arms, intervals.slope_weights(found.positions), strict=True))
+    values = _tested_values(panel, logs=logs)
+    if logs:
+        found.resolution = intervals.FLOAT32_ROUNDING
+    found.resolution *= max(map(abs, weights.values()))
+    sample = {seed: math.fsum(weights[name] * values[name][seed] for name in arms) for seed in panel.seeds}
+    found.fill(sample, [(weights[name], values[name]) for name in arms], logs=logs)
+    if sample:
+        _along_the_axis(found, [math.fsum(values[name].values()) for name in arms])
     return found
+
+
+def _along_the_axis(found: Evidence, sums: Sequence[float]) -> None:
+    """Blocks a verdict on a slope that most neighbours on the axis go against: a slope is an average of steps, and one
+    long step can outweigh all others."""
+    steps = [right - left for left, right in itertools.pairwise(sums)]
+    if not min(steps) < 0 < max(steps):
+        return
+    found.remarks.append("the means do not move in one direction all along the axis")
+    rises = found.estimate is not None and found.estimate > 0
+    against = sum(step < 0 if rises else step > 0 for step in steps)
+    if 2 * against > len(steps):
+        found.block(
+            f"the slope {'rises' if rises else 'falls'}, but the means go the other way between {against} of the "
+            f"{len(steps)} neighbouring values"
+        )
 
 
 def _flat(found: Evidence, panel: Panel, tolerance: float, metric: str) -> None:
     """Every pair of axis values must be equivalent, so that a valley does not pass for flat.
 
     Supporting needs all pairs, hence no correction (an intersection–union test, Berger 1982); refuting needs one, hence
-    Bonferroni. The widest pair is the one shown.
+    Bonferroni. The widest pair is the one shown, with an interval that holds for all pairs together.
     """
     found.region, found.claimed = Region(-tolerance, tolerance), f"between {-tolerance:g} and {tolerance:g}"
+    if found.scale.form == "yes_no":
+        found.block(f"{found.metric} is 0 or 1 in every run, of which a claim with a margin says nothing")
+    elif found.scale.form == "positive" and (spread := too_skewed(panel.values.values())) is not None:
+        found.block(
+            f"{found.metric} differs between seeds by a factor of {math.exp(spread):.2g}, too skewed for a claim about "
+            "a difference"
+        )
     names = list(panel.values)
-    pairs = [(left, right) for i, left in enumerate(names) for right in names[i + 1 :]]
-    results = [
-        (left, right, {seed: panel.values[right][seed] - panel.values[left][seed] for seed in panel.seeds})
-        for left, right in pairs
-    ]
-    left, right, widest = max(results, key=lambda result: abs(math.fsum(result[2].values())))
+    pairs = list(itertools.combinations(names, 2))
+    samples = [_minus(panel.values, right, left, panel.seeds) for left, right in pairs]
+    widest = max(range(len(pairs)), key=lambda at: abs(math.fsum(samples[at].values())))
+    left, right = pairs[widest]
     found.quantity = f"{metric} of {right} minus {left}, the largest change"
-    found.fill(widest)
+    found.comparisons = len(pairs)
+    parts = [[(1.0, panel.values[right]), (-1.0, panel.values[left])] for left, right in pairs]
+    found.fill(samples[widest], parts[widest])
     if found.n > 1:
-        tests = [found.summary(differences) for _, _, differences in results]
+        tests = [found.scale.of_sum(one, part) for one, part in zip(samples, parts, strict=True)]
         found.p_inside = max(intervals.p_inside(test, found.region) for test in tests)
         found.p_outside = min(1.0, len(tests) * min(intervals.p_outside(test, found.region) for test in tests))
 
 
-def _optimum_inside(test: Trend, arms: Axis, axes: Sequence[str]) -> Evidence:
+def _optimum_inside(test: Trend, arms: Axis, axes: Sequence[str], metric: Quantity) -> Evidence:
     x = [value for value, _ in arms.values()]
     found = Evidence(test.metric, "", "", Region(high=0.0))
     if len(x) < 3 or not all(is_number(value) for value in x):
         return _no_axis(found, test.over, x, 3)
     found.axis = test.over
     low = test.shape == "minimum_inside"
-    _duel(found, test, arms, set(list(arms)[1:-1]), axes, low=low)
+    _duel(found, test, arms, set(list(arms)[1:-1]), axes, metric, low=low)
     return found
 
 
-def _best_at(test: BestAt, arms: Axis, axes: Sequence[str]) -> Evidence:
+def _best_at(test: BestAt, arms: Axis, axes: Sequence[str], metric: Quantity) -> Evidence:
     found = Evidence(test.metric, "", "", Region(high=0.0))
     favoured = {name for name, (value, _) in arms.items() if any(exact(value) == exact(cell) for cell in test.values)}
     unknown = [cell for cell in test.values if not any(exact(value) == exact(cell) for value, _ in arms.values())]
@@ -166,12 +213,19 @@ def _best_at(test: BestAt, arms: Axis, axes: Sequence[str]) -> Evidence:
         found.block(f"no run has {test.over}={text(unknown[0])}")
     if all(is_number(value) for value, _ in arms.values()):
         found.axis = test.over
-    _duel(found, test, arms, favoured, axes, low=test.direction == "min")
+    _duel(found, test, arms, favoured, axes, metric, low=test.direction == "min")
     return found
 
 
 def _duel(
-    found: Evidence, test: Trend | BestAt, arms: Axis, favoured: set[str], axes: Sequence[str], *, low: bool
+    found: Evidence,
+    test: Trend | BestAt,
+    arms: Axis,
+    favoured: set[str],
+    axes: Sequence[str],
+    metric: Quantity,
+    *,
+    low: bool,
 ) -> None:
     """Whether one of ``favoured`` beats every other value of the axis, or another beats all favoured ones.
 
@@ -217,14 +271,20 @@ def _duel(
         return
     panel = collect({name: readings for name, (_, readings) in left.items()}, {test.over, *test.where}, axes)
     found.take(panel)
+    _measured(found, metric, panel, left)
     if not panel.seeds:
         return
+    found.log = found.typical = found.scale.form == "positive"
+    if found.log:
+        found.resolution = intervals.FLOAT32_ROUNDING
+    values = _tested_values(panel, logs=found.log)
+    found.comparisons = len(good) * len(rest)
     # Values that lost everywhere were tried as well: leaving them out of the count would be choosing by the data.
     tried = arms if best_at else left
     claims = sum(name in favoured for name in tried)
 
     def match(winner: str, loser: str) -> _Match:
-        return _match(found, panel, winner, loser, claimed=winner in favoured, low=low)
+        return _match(found, values, panel.seeds, (winner, loser), claimed=winner in favoured, low=low)
 
     inside = _side(found, good, rest, claims, match)
     outside = _side(found, rest, good, len(tried) - claims, match)
@@ -234,9 +294,11 @@ def _duel(
         return
     one, kind = side.matches[0], "claimed" if side is inside else "other"
     pair = (one.winner, one.loser) if side is inside else (one.loser, one.winner)
-    found.quantity = f"{metric_name(test.metric, test.at)} of {' minus '.join(pair)}"
-    found.fill(one.sample)
-    found.also = [match.sample for match in side.matches[1:]]
+    between = " divided by " if found.log else " minus "
+    found.quantity = f"{metric_name(test.metric, test.at)} of {between.join(pair)}"
+    if found.log:
+        found.claimed = "below 1" if low else "above 1"
+    found.fill(one.sample, [(1.0, values[pair[0]]), (-1.0, values[pair[1]])])
     found.p_inside, found.p_outside = inside.p if inside else 1.0, outside.p if outside else 1.0
     if found.n > 1:
         found.remarks = side.said(kind) + found.remarks
@@ -256,21 +318,31 @@ def _side(
     return _Side(min(fields, key=lambda field: (field[0].p, -field[0].lead)), tries) if fields else None
 
 
-def _match(found: Evidence, panel: Panel, winner: str, loser: str, *, claimed: bool, low: bool) -> _Match:
-    seeds = [seed for seed in panel.seeds if seed not in found.lost.get(loser, ())]
-    sample = _minus(panel, winner, loser, seeds) if claimed else _minus(panel, loser, winner, seeds)
+def _match(
+    found: Evidence,
+    values: Mapping[str, Mapping[int, float]],
+    all_seeds: Sequence[int],
+    pair: tuple[str, str],
+    *,
+    claimed: bool,
+    low: bool,
+) -> _Match:
+    winner, loser = pair
+    seeds = [seed for seed in all_seeds if seed not in found.lost.get(loser, ())]
+    one, other = pair if claimed else (loser, winner)
+    sample = _minus(values, one, other, seeds)
     mean = math.fsum(sample.values()) / max(len(sample), 1)
     lead = -mean if claimed == low else mean
     # What the metric does not resolve is no win, however alike the seeds are.
     if len(sample) < 2 or abs(mean) <= found.resolution:
         return _Match(winner, loser, sample, 1.0, lead)
-    of = found.summary(sample)
+    of = found.scale.of_sum(sample, [(1.0, values[one]), (-1.0, values[other])], logs=found.log)
     p = intervals.p_inside(of, found.region) if claimed else intervals.p_outside(of, found.region)
     return _Match(winner, loser, sample, p, lead)
 
 
-def _minus(panel: Panel, one: str, other: str, seeds: Sequence[int]) -> dict[int, float]:
-    return {seed: panel.values[one][seed] - panel.values[other][seed] for seed in seeds}
+def _minus(values: Mapping[str, Mapping[int, float]], one: str, other: str, seeds: Sequence[int]) -> dict[int, float]:
+    return {seed: values[one][seed] - values[other][seed] for seed in seeds}
 
 
 def _by_rule(reading: Reading) -> bool:

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from labqueue.domain.declarations import Quantity
 from labqueue.domain.measured import averageable, exponential
 from labqueue.report.statistics import intervals
+from labqueue.report.statistics.exact_tests import Statistic
 from labqueue.report.statistics.intervals import Region
 from labqueue.report.statistics.pairing import Panel
+from labqueue.report.statistics.scales import SKEWED, Part, Scale, scale_of, skewness
 
 
 @dataclass
@@ -30,8 +34,6 @@ class Evidence:
     region: Region
     arms: dict[str, dict[int, float]] = field(default_factory=dict)
     sample: dict[int, float] = field(default_factory=dict)
-    also: list[dict[int, float]] = field(default_factory=list)
-    """Samples of further comparisons with the same region, which must hold as well; their p is part of p_inside."""
     lost: dict[str, set[int]] = field(default_factory=dict)
     """Arm → seeds that count as lost although they have a number: the run diverged by the rule of its curve."""
     log: bool = False
@@ -42,64 +44,100 @@ class Evidence:
     axis: str | None = None
     positions: list[float] | None = None
     """Where the arms lie on a numeric axis, in the axis' unit."""
+    scale: Scale = field(default_factory=Scale)
+    """How the metric's numbers are tested."""
+    typical: bool = False
+    """The claim is about the typical seed: the geometric mean of a positive metric, or the median."""
+    statistic: Statistic | None = None
+    """Of ``sample``; None below two seeds."""
+    comparisons: int = 1
+    """Comparisons among which the one shown was found: its interval holds for all of them together (Bonferroni)."""
     estimate: float | None = None
     ci: list[float] | None = None
+    """The 95 % interval."""
+    deciding_ci: list[float] | None = None
+    """The interval at the level at which the claim is decided, after all corrections."""
+    deciding_level: float | None = None
     p_inside: float = 1.0
     p_outside: float = 1.0
-    identical: bool = False
     resolution: float = 0.0
     """Differences of the sample below this are rounding, in the sample's unit."""
-    span: float = 1.0
-    """For slopes: the axis' length, since a slope resolves what its metric resolves over that length."""
     blocked: str = ""
     """Why no verdict is possible whatever the numbers say."""
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    """Runs without a number for which both extremes were set, in words."""
 
     @property
     def n(self) -> int:
         """Number of seeds."""
         return len(self.sample)
 
+    @property
+    def identical(self) -> bool:
+        """Every seed gave the same number."""
+        return self.statistic is not None and self.statistic.identical
+
     def take(self, panel: Panel) -> None:
-        """Moves what the panel says into the evidence; arms missing or diverged block a verdict."""
+        """Moves what the panel says into the evidence; runs that are missing or have yet to end block a verdict."""
         self.arms = panel.values
         self.problems += panel.problems
         self.resolution = intervals.resolution(self.values())
         if panel.points > 1:
             self.remarks.append(f"mean over {panel.points} sweep points within each seed")
-        if panel.diverged:
-            self.block(f"{' and '.join(panel.diverged)} diverged, so what is left is a biased sample")
+        if panel.pending:
+            self.block(f"{panel.pending} of its runs {'has' if panel.pending == 1 else 'have'} yet to end")
         elif panel.absent:
             more = f" and {len(panel.absent) - 3} more" if len(panel.absent) > 3 else ""
             self.block(f"no result for {'; '.join(panel.absent[:3])}{more}")
+        elif panel.lost:
+            more = f" and {len(panel.lost) - 3} more" if len(panel.lost) > 3 else ""
+            # Said here in full, and not again among the problems.
+            self.problems = [problem for problem in self.problems if problem not in panel.lost]
+            self.block(f"{'; '.join(panel.lost[:3])}{more}, so what is left is a biased sample")
 
-    def fill(self, sample: dict[int, float]) -> None:
-        """Sets estimate, interval and p values from one number per seed; without two seeds there is no interval."""
+    def measure_by(self, metric: Quantity, panel: Panel, items: int | None, *, relative: bool = False) -> None:
+        """Sets the scale from what the kind declares of the metric and from the numbers themselves."""
+        values = [value for arm in panel.pairs.values() for seed in arm.values() for value in seed]
+        self.scale = scale_of(metric, values, points=panel.points, items=items, relative=relative)
+
+    def fill(self, sample: dict[int, float], parts: Sequence[Part], *, logs: bool = False) -> None:
+        """Sets estimate, interval and p values from one number per seed, the weighted sum of ``parts``; without two
+        seeds there is no interval. With ``log``, or ``logs`` where the estimate stays one, the parts are logs."""
         self.sample = sample
         if not sample:
             return
         self.estimate = math.fsum(sample.values()) / len(sample)
         if len(sample) > 1:
-            summary = self.summary(sample)
-            self.identical = summary.identical
-            self.ci = list(summary.interval())
-            self.p_inside = intervals.p_inside(summary, self.region)
-            self.p_outside = intervals.p_outside(summary, self.region)
+            self.statistic = self.scale.of_sum(sample, parts, logs=self.log or logs)
+            self.p_inside = intervals.p_inside(self.statistic, self.region)
+            self.p_outside = intervals.p_outside(self.statistic, self.region)
+            self.ci = self.interval(1 - intervals.ALPHA / self.comparisons)
+            skew = _strong_skewness(self)
+            if skew is not None:
+                self.remarks.append(
+                    f"the seeds are strongly skewed (skewness {skew:.1f}), which a t interval leaves out"
+                )
         if self.log:
             self.estimate = exponential(self.estimate)
-            self.ci = [exponential(edge) for edge in self.ci] if self.ci else None
-            if self.ci and not all(map(averageable, self.ci)):
-                self.ci = None
-                self.remarks.append("the interval of this ratio is wider than numbers go")
 
-    def summary(self, sample: dict[int, float]) -> intervals.Sample:
-        """Mean and standard error of one number per seed, with the metric's own graininess in mind."""
-        # Arms that are each the same in every seed come from a deterministic metric: there no spread is the truth.
-        rounding = self.resolution * self.span
-        fixed = all(max(arm.values()) - min(arm.values()) <= rounding for arm in self.arms.values() if arm)
-        step = 0.0 if fixed or self.log else intervals.quantum(self.values()) / self.span
-        return intervals.sample(list(sample.values()), step, self.resolution)
+    def interval(self, level: float) -> list[float] | None:
+        """The two-sided interval of the estimate, in its unit; None where there is none that numbers can hold."""
+        found = None if self.statistic is None else self.statistic.interval(level)
+        if found is None:
+            return None
+        ends = [exponential(end) if self.log else end for end in found]
+        return ends if all(map(averageable, ends)) else None
+
+    def decide_at(self, p: float) -> None:
+        """Sets the interval that decides; ``p`` is the corrected one, which is to be at most ``ALPHA``."""
+        if self.statistic is None or not self.sample:
+            return
+        own = min(intervals.p_inside(self.statistic, self.region), intervals.p_outside(self.statistic, self.region))
+        if 0 < own < 1 and p > 0:
+            self.deciding_level = 1 - intervals.ALPHA * min(1.0, own / p)
+            self.deciding_ci = self.interval(self.deciding_level)
 
     def block(self, why: str) -> None:
         """Notes why no verdict is possible; the first reason stands."""
@@ -108,3 +146,11 @@ class Evidence:
     def values(self) -> list[float]:
         """Every per-seed mean of every arm."""
         return [value for arm in self.arms.values() for value in arm.values()]
+
+
+def _strong_skewness(found: Evidence) -> float | None:
+    """The sample's skewness where it was tested by t and is strong; else None."""
+    if not isinstance(found.statistic, intervals.Sample) or found.n < 5:
+        return None
+    skew = skewness(list(found.sample.values()))
+    return skew if abs(skew) > SKEWED else None

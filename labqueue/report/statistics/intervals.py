@@ -2,8 +2,8 @@
 
 The unit of replication is the seed: every function takes one number per seed. Decisions are made at ``ALPHA`` with
 two-sided 95 % t intervals: a claim about a mean is supported when the whole interval lies inside the claimed region
-and refuted when the whole interval lies outside it. At an effect exactly on the region's edge that would happen 5 % of
-the time; ``DECIDED``, which p must also meet, makes it 4 %, so that no simulation of it shows more than 5 %.
+and refuted when the whole interval lies outside it. At an effect exactly on the region's edge that happens 5 % of the
+time.
 """
 
 from __future__ import annotations
@@ -12,16 +12,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 ALPHA = 0.05
-"""Two-sided level of every interval and of the sign-flip test."""
-
-DECIDED = 0.04
-"""What p must not exceed after Holm's correction. A little below ALPHA: of 2,000 simulated experiments at no effect
-(``benchmarks/verdicts.py``) at most 5 % may be decided, chance included (its standard error is 0.4 %)."""
-
-PERMUTATION_FROM = 6
-"""With five pairs the smallest two-sided sign-flip p is 2/32 > ALPHA: the check could never agree."""
+"""Two-sided level of every interval, and what a single look at an experiment may spend."""
 
 FLOAT32_ROUNDING = 8 * 2.0**-23
 """Relative size of a difference that summing in float32 can make by itself. Assumption: a few last places."""
@@ -47,7 +41,7 @@ class Sample:
     se: float
     n: int
     identical: bool
-    """Every seed gave the same value (to ``resolution``), so the spread could not be estimated."""
+    """Every seed gave the same value."""
 
     def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
         """Student's t interval of the mean: mean ± t(n − 1) · se (Student 1908)."""
@@ -67,6 +61,18 @@ class Sample:
     def p_above(self, bound: float) -> float:
         """One-sided p of "the mean is at or below bound": small when the mean is clearly above."""
         return replace(self, mean=-self.mean).p_below(-bound)
+
+
+class Tails(Protocol):
+    """What has one-sided p values."""
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p of "it is at or above bound"."""
+        ...
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p of "it is at or below bound"."""
+        ...
 
 
 def resolution(values: Sequence[float]) -> float:
@@ -97,15 +103,13 @@ def quantum(values: Sequence[float]) -> float:
     return step
 
 
-def sample(values: Sequence[float], step: float = 0.0, noise: float = 0.0) -> Sample:
+def sample(values: Sequence[float], *, least: float = 0.0) -> Sample:
     """Summarises one number per seed.
 
     Args:
         values: one per seed, at least two, all finite.
-        step: quantum of the metric. When all values coincide although the metric does vary with the seed, a zero
-            spread is a coincidence of rounding (two seeds, accuracy over 20 items): the spread of rounding,
-            step/√12, stands in for it, so that it cannot pass for certainty.
-        noise: spread below this is rounding (see ``resolution``) and counts as none.
+        least: the variance of one value that is known from elsewhere to be there (rounding to a lattice, the binomial
+            spread of a share): two seeds that agree by chance cannot pass for certainty.
 
     Raises:
         ValueError: fewer than two values, or one that is not finite.
@@ -116,14 +120,11 @@ def sample(values: Sequence[float], step: float = 0.0, noise: float = 0.0) -> Sa
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"values must be finite, got {list(values)}; leave out what was not measured")
     mean = math.fsum(values) / n
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    identical = max(values) - min(values) <= noise
-    if identical:
-        spread = step / math.sqrt(12)
-    return Sample(mean, spread / math.sqrt(n), n, identical)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return Sample(mean, math.sqrt(max(variance, least) / n), n, max(values) == min(values))
 
 
-def p_inside(of: Sample, region: Region) -> float:
+def p_inside(of: Tails, region: Region) -> float:
     """Two-sided-equivalent p for "the mean is in the region": at most ALPHA exactly when the 95 % interval is inside.
 
     With two finite edges this is the two one-sided tests of equivalence (Schuirmann 1987), each at ALPHA / 2.
@@ -133,33 +134,11 @@ def p_inside(of: Sample, region: Region) -> float:
     return min(1.0, 2 * max(tails))
 
 
-def p_outside(of: Sample, region: Region) -> float:
+def p_outside(of: Tails, region: Region) -> float:
     """The same for "the mean is outside the region": at most ALPHA exactly when the 95 % interval is outside."""
     tails = [of.p_below(region.low)] if math.isfinite(region.low) else []
     tails += [of.p_above(region.high)] if math.isfinite(region.high) else []
     return min(1.0, 2 * min(tails))
-
-
-def sign_flip_p(differences: Sequence[float], centre: float = 0.0) -> float:
-    """Two-sided p of the sign-flip permutation test of "symmetric around centre" (Fisher 1935).
-
-    Exact up to 14 values (2^14 sign patterns), else 20,000 patterns drawn with a fixed seed, counting the data
-    themselves as one (Phipson and Smyth 2010), so that the same data always give the same p.
-    """
-    import numpy as np
-
-    shifted = np.asarray(differences, float) - centre
-    n = len(shifted)
-    if n <= 14:
-        bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # [pattern, seed]
-        extra = 0
-    else:
-        bits = np.random.default_rng(0).integers(0, 2, size=(20_000, n))
-        extra = 1
-    flipped = np.abs((1 - 2 * bits) @ shifted)  # [pattern]
-    seen = abs(shifted.sum())
-    hits = int((flipped >= seen * (1 - 1e-12)).sum())
-    return (hits + extra) / (len(flipped) + extra)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
@@ -178,8 +157,9 @@ def log_axis(values: Sequence[float]) -> bool:
     return bool(values) and min(values) > 0 and max(values) >= 10 * min(values) * (1 - 1e-12)
 
 
-def slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Least-squares slope of y over x: per decade when the axis is log-like, else per unit of x.
+def slope_weights(x: Sequence[float]) -> list[float]:
+    """The weights of the values at ``x`` in their least-squares slope: per decade when the axis is log-like, else per
+    unit of x.
 
     Raises:
         ValueError: fewer than two different x.
@@ -189,7 +169,16 @@ def slope(x: Sequence[float], y: Sequence[float]) -> float:
     width = math.fsum((place - middle) ** 2 for place in places)
     if not width:
         raise ValueError(f"a slope needs two different values of the axis, got {sorted(set(x))}")
-    return math.fsum((place - middle) * value for place, value in zip(places, y, strict=True)) / width
+    return [(place - middle) / width for place in places]
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Least-squares slope of y over x, with the unit of ``slope_weights``.
+
+    Raises:
+        ValueError: fewer than two different x.
+    """
+    return math.fsum(weight * value for weight, value in zip(slope_weights(x), y, strict=True))
 
 
 def ratio_of_means(a: Sequence[float], b: Sequence[float]) -> tuple[float, list[float] | None]:

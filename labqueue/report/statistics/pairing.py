@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from labqueue.domain.declarations import OF_EVERY_RUN
+from labqueue.domain.declarations import OF_EVERY_RUN, Quantity
 from labqueue.domain.measured import averageable
 from labqueue.domain.text import one_line
 from labqueue.domain.views import RunView
@@ -37,13 +37,21 @@ class Reading:
     run: RunView
     value: float | None
     problem: str = ""
-    censored: bool = False
-    """The value is a lower bound only (a metric that had not crossed when the run ended)."""
 
     @property
     def diverged(self) -> bool:
         """Whether the number is missing because the run left the finite numbers."""
         return self.run.outcome == "diverged"
+
+    @property
+    def pending(self) -> bool:
+        """Whether the run has yet to end."""
+        return self.run.outcome is None
+
+    @property
+    def missing(self) -> bool:
+        """Whether the run has ended and left no number."""
+        return self.value is None and not self.pending
 
 
 @dataclass
@@ -58,9 +66,13 @@ class Panel:
     """In words: what was not used, and why."""
     absent: list[str] = field(default_factory=list)
     """Arms without a single value."""
-    diverged: list[str] = field(default_factory=list)
-    """Arms in which a run diverged where the same point and seed of another arm did not."""
-    censored: bool = False
+    lost: list[str] = field(default_factory=list)
+    """In words: runs that ended without a number where the same point and seed of another arm has one, or where there
+    is no other arm. What is left is a biased sample."""
+    lost_runs: set[int] = field(default_factory=set)
+    """The ids of these runs."""
+    pending: int = 0
+    """Runs that have yet to end."""
 
     @property
     def seeds(self) -> list[int]:
@@ -186,6 +198,18 @@ def read(run: RunView, metric: str, at: int | str, series: SeriesReader) -> Read
     return Reading(run, value)
 
 
+def items_of(metric: Quantity, runs: Iterable[RunView]) -> int | None:
+    """How many items a share is of in these runs, the fewest where they differ; None where its kind does not say."""
+    key = None if metric.metric is None else metric.metric.items
+    if key is None:
+        return None
+    counts = [
+        run.metrics[key].last if key in run.metrics else effective(run, key) for run in runs if run.outcome is not None
+    ]
+    whole = [int(count) for count in counts if isinstance(count, int | float) and is_number(count) and count >= 1]
+    return min(whole) if whole and len(whole) == len(counts) else None
+
+
 def lab_value(run: RunView, metric: str) -> float | None:
     """What the lab itself knows of a run under a metric's name (``OF_EVERY_RUN``); None where it knows nothing."""
     if metric not in OF_EVERY_RUN:
@@ -237,22 +261,27 @@ def collect(arms: Mapping[str, Sequence[Reading]], named: set[str], axes: Sequen
     good: dict[tuple[int, str], dict[str, float]] = {}
     for cell in cells_of_all:
         here = {name: cells.get(cell, []) for name, cells in table.items()}
-        broken = [name for name, found in here.items() if any(reading.diverged for reading in found)]
+        panel.pending += sum(reading.pending for found in here.values() for reading in found)
+        broken = {
+            name: [r for r in found if r.missing] for name, found in here.items() if any(r.missing for r in found)
+        }
         if broken and (len(here) == 1 or len(broken) < len(here)):
-            panel.diverged += [name for name in broken if name not in panel.diverged]
+            panel.lost += [
+                f"run {r.run.id} ({name}, seed {cell[0]}) {r.problem}" for name, found in broken.items() for r in found
+            ]
+            panel.lost_runs |= {reading.run.id for found in broken.values() for reading in found}
         for name, found in here.items():
             if not found and len(here) > 1 and arms[name]:
                 panel.problems.append(f"seed {cell[0]} has no run of {name}{_point(matched, cell[1])}")
             panel.problems += [
                 f"run {reading.run.id} ({name}, seed {cell[0]}) {reading.problem}"
                 for reading in found
-                if reading.value is None
+                if reading.missing
             ]
         values = {name: [r.value for r in found if r.value is not None] for name, found in here.items()}
         whole = all(len(values[name]) == len(found) and found for name, found in here.items())
         if whole:
             good[cell] = {name: math.fsum(found) / len(found) for name, found in values.items()}
-            panel.censored |= any(reading.censored for found in here.values() for reading in found)
     _balance(panel, good)
     return panel
 

@@ -1,9 +1,11 @@
 """What the data say of each registered prediction: a pure function of the results store, recomputed and never stored.
 
-The rule, the same for every type of prediction: one number per seed, a 95 % t interval over seeds; ``supported`` when
-the whole interval lies in the claimed region, ``refuted`` when it lies outside altogether, else ``inconclusive``.
-The p values of all predictions of an experiment that could be tested are corrected together (Holm) and must then be
-at most ``stats.DECIDED``, and from six seeds a sign-flip permutation test must agree.
+The rule, the same for every type of prediction: one number per seed; ``supported`` when its whole interval lies in
+the claimed region, ``refuted`` when it lies outside altogether, else ``inconclusive``. How the interval is made
+follows the metric's scale (``scales``). The p values of all predictions of an experiment that could be tested are
+corrected together (Holm), and each look at the experiment spends its share of 5 % (``looks``). A claim that was
+registered when its runs had finished is ``exploratory``, whatever they say of it; one that was taken back is
+``withdrawn``.
 """
 
 from __future__ import annotations
@@ -12,11 +14,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from labqueue.domain.views import ExperimentView, RunView, VerdictView
+from labqueue.domain.declarations import Metrics
+from labqueue.domain.views import ExperimentView, Registered, RegistrationView, RunView, VerdictView
+from labqueue.report import declarations
 from labqueue.report.statistics import intervals
 from labqueue.report.statistics.evidence import Evidence
+from labqueue.report.statistics.looks import Look, looks
 from labqueue.report.statistics.pairing import SeriesReader, exact
 
 if TYPE_CHECKING:
@@ -30,53 +35,184 @@ class Judgement:
     verdict: VerdictView
     evidence: Evidence | None
     prediction: Prediction | None = field(default=None)
+    said: str = "inconclusive"
+    """What the numbers say by themselves, of an exploratory or withdrawn claim as well."""
 
 
-def judge(experiment: ExperimentView, series: SeriesReader) -> list[VerdictView]:
-    """One verdict per registered prediction, in their order."""
-    return [judgement.verdict for judgement in judgements(experiment, series)]
+@dataclass(frozen=True)
+class _Claim:
+    """One registration, read."""
+
+    stored: dict[str, Any]
+    prediction: Prediction | None
+    problem: str
+    registration: RegistrationView | None
+
+    @property
+    def withdrawn(self) -> bool:
+        return self.registration is not None and self.registration.withdrawn_at is not None
 
 
-def judgements(experiment: ExperimentView, series: SeriesReader) -> list[Judgement]:
+@dataclass(frozen=True)
+class _Answer:
+    """What one look says of one claim."""
+
+    said: str
+    why: str
+    evidence: Evidence | None
+    look: Look | None
+
+
+def judge(experiment: ExperimentView, series: SeriesReader, metrics: Metrics | None = None) -> list[VerdictView]:
+    """One verdict per registered prediction, in their order, then those that were withdrawn.
+
+    ``metrics`` is what the kind of the runs declares; None asks the kind itself.
+    """
+    return [judgement.verdict for judgement in judgements(experiment, series, metrics)]
+
+
+def judgements(experiment: ExperimentView, series: SeriesReader, metrics: Metrics | None = None) -> list[Judgement]:
     """The verdicts with the numbers behind them, for plots."""
+    known = metrics if metrics is not None else declarations.of(experiment.kind).metrics
+    runs, aside = counted(experiment)
+    claims = _claims(experiment)
+    counted_ids = {run.id for run in runs}
+    seen = [bool(claim.registration and counted_ids & set(claim.registration.seen_runs)) for claim in claims]
+    confirming = [claim for claim, too_late in zip(claims, seen, strict=True) if not too_late]
+    answers = iter(_looked_at(confirming, experiment, runs, series, known))
+    found = []
+    for claim, too_late in zip(claims, seen, strict=True):
+        if too_late:
+            (answer,) = _one_look([claim], experiment, runs, series, known, None)
+        else:
+            answer = next(answers)
+        found.append(_judgement(claim, answer, experiment, aside, too_late=too_late))
+    return found
+
+
+def _claims(experiment: ExperimentView) -> list[_Claim]:
     from pydantic import ValidationError
 
     from labqueue.domain.spec.predictions import Prediction
-    from labqueue.report.statistics.arm_claims import gather
 
-    runs, aside = counted(experiment)
-    found: list[tuple[dict[str, object], Prediction | None, Evidence | None, str]] = []
-    for stored in experiment.predictions:
+    registered = [(each.prediction, each) for each in experiment.registrations]
+    pairs: list[tuple[dict[str, Any], RegistrationView | None]] = [*registered]
+    if not pairs:
+        pairs = [(stored, None) for stored in experiment.predictions]
+    claims = []
+    for stored, registration in pairs:
         try:
             # Through JSON, since strict validation takes a list for a tuple only there.
             prediction = Prediction.model_validate_json(json.dumps(stored))
         except ValidationError as error:
             what = error.errors()[0]
             place = ".".join(map(str, what["loc"]))
-            found.append((stored, None, None, f"the registered prediction cannot be read: {place}: {what['msg']}"))
+            problem = f"the registered prediction cannot be read: {place}: {what['msg']}"
+            claims.append(_Claim(stored, None, problem, registration))
             continue
-        found.append((stored, prediction, gather(prediction, experiment, runs, series), ""))
-    family = [_p(evidence) for _, _, evidence, _ in found]
-    adjusted = intervals.holm(family)
+        claims.append(_Claim(stored, prediction, "", registration))
+    return claims
+
+
+def _looked_at(
+    claims: Sequence[_Claim],
+    experiment: ExperimentView,
+    runs: Sequence[RunView],
+    series: SeriesReader,
+    metrics: Metrics,
+) -> list[_Answer]:
+    """The answer of the first look that decides each claim, else of the last look."""
+    answers: list[_Answer | None] = [None] * len(claims)
+    allowed: list[Look | None] = [*looks(experiment, runs)]
+    for look in allowed or [None]:
+        inside = runs if look is None else [run for run in runs if run.seed in look.seeds]
+        for at, answer in enumerate(_one_look(claims, experiment, inside, series, metrics, look)):
+            before = answers[at]
+            if before is None or before.said == "inconclusive":
+                answers[at] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+def _one_look(
+    claims: Sequence[_Claim],
+    experiment: ExperimentView,
+    runs: Sequence[RunView],
+    series: SeriesReader,
+    metrics: Metrics,
+    look: Look | None,
+) -> list[_Answer]:
+    from labqueue.report.statistics.arm_claims import gather
+
+    gathered = [
+        None if claim.prediction is None else gather(claim.prediction, experiment, runs, series, metrics)
+        for claim in claims
+    ]
+    if look is None and experiment.looks:
+        here = len({run.seed for run in runs})
+        for evidence in gathered:
+            if evidence is not None and here < experiment.looks[0]:
+                evidence.block(f"the first registered look is at {experiment.looks[0]} seeds, here are {here}")
+    alpha = intervals.ALPHA if look is None else look.alpha
+    family = [_p(evidence, alpha) for evidence in gathered]
     tested = sum(p is not None for p in family)
-    results = []
-    for (stored, claim, evidence, problem), p in zip(found, adjusted, strict=True):
+    found = []
+    for claim, evidence, p in zip(claims, gathered, intervals.holm(family), strict=True):
         if evidence is None:
-            verdict, why = "inconclusive", problem
-        else:
-            verdict, why = _decide(evidence, p, tested)
-            why = _sentence(why, evidence, aside)
-        view = VerdictView(
-            id=str(stored.get("id", "?")),
-            claim=str(stored.get("claim", "")),
-            verdict=verdict,
-            estimate=_finite(evidence.estimate) if evidence else None,
-            ci=_interval(evidence.ci) if evidence else None,
-            n=evidence.n if evidence else 0,
-            why=why,
-        )
-        results.append(Judgement(view, evidence, claim))
-    return results
+            found.append(_Answer("inconclusive", claim.problem, None, look))
+            continue
+        if p is not None:
+            evidence.decide_at(p)
+        said, why = _decide(evidence, p, tested, alpha)
+        found.append(_Answer(said, why, evidence, look))
+    return found
+
+
+def _judgement(claim: _Claim, answer: _Answer, experiment: ExperimentView, aside: str, *, too_late: bool) -> Judgement:
+    evidence, look, registration = answer.evidence, answer.look, claim.registration
+    why = answer.why if evidence is None else _sentence(answer.why, evidence, [*_of_look(experiment, look), aside])
+    verdict = answer.said
+    if too_late:
+        verdict = "exploratory"
+        late = len(registration.seen_runs) if registration else 0
+        why = f"registered when {late} of its runs had finished; the numbers by themselves say {answer.said}: {why}"
+    elif look is not None and not look.registered:
+        verdict = "exploratory"
+        why = f"seeds were added after a look that was not registered; with them the numbers say {answer.said}: {why}"
+    if claim.withdrawn:
+        assert registration is not None
+        # What was known when it was taken back is part of the record.
+        ended = "" if verdict == "exploratory" else f"; it is {answer.said}" if answer.said != "inconclusive" else ""
+        verdict, why = "withdrawn", f"withdrawn {(registration.withdrawn_at or '')[:10]}{ended}: {why}"
+    view = VerdictView(
+        id=str(claim.stored.get("id", "?")),
+        claim=str(claim.stored.get("claim", "")),
+        verdict=verdict,
+        estimate=_finite(evidence.estimate) if evidence else None,
+        ci=_interval(evidence.ci) if evidence else None,
+        n=evidence.n if evidence else 0,
+        why=why,
+        registration=None
+        if registration is None
+        else Registered(
+            registration.at,
+            registration.job,
+            registration.digest,
+            list(experiment.looks),
+            None if look is None else look.number,
+        ),
+    )
+    return Judgement(view, evidence, claim.prediction, answer.said)
+
+
+def _of_look(experiment: ExperimentView, look: Look | None) -> list[str]:
+    if look is None or not experiment.looks:
+        return []
+    planned = " and ".join(map(str, experiment.looks))
+    told = f"look {look.number} of {len(experiment.looks)} (at {planned} seeds), which spends {100 * look.alpha:g} %"
+    beyond = sorted({run.seed for run in experiment.runs} - look.seeds)
+    if look.number == len(experiment.looks) and beyond:
+        told += f"; seeds {', '.join(map(str, beyond))} came after the last registered look and are not counted"
+    return [told]
 
 
 def counted(experiment: ExperimentView) -> tuple[list[RunView], str]:
@@ -101,13 +237,14 @@ def counted(experiment: ExperimentView) -> tuple[list[RunView], str]:
     return sorted(best.values(), key=lambda run: run.id), aside
 
 
-def _p(evidence: Evidence | None) -> float | None:
+def _p(evidence: Evidence | None, alpha: float) -> float | None:
+    """The smaller p, scaled so that what a look may spend is ``ALPHA``; None where nothing was tested."""
     if evidence is None or evidence.blocked or evidence.n < 2:
         return None
-    return min(evidence.p_inside, evidence.p_outside)
+    return min(1.0, min(evidence.p_inside, evidence.p_outside) * intervals.ALPHA / alpha)
 
 
-def _decide(evidence: Evidence, p: float | None, tested: int) -> tuple[str, str]:
+def _decide(evidence: Evidence, p: float | None, tested: int, alpha: float) -> tuple[str, str]:
     said = _figures(evidence)
     if evidence.blocked:
         return "inconclusive", f"{evidence.blocked}{f'; {said}' if said else ''}"
@@ -121,38 +258,26 @@ def _decide(evidence: Evidence, p: float | None, tested: int) -> tuple[str, str]
         return "inconclusive", f"{said}; its distance from the bound, {gap:.2g}, is below what the metric resolves"
     raw = min(evidence.p_inside, evidence.p_outside)
     verdict = "supported" if evidence.p_inside <= evidence.p_outside else "refuted"
-    if raw > intervals.ALPHA:
-        return "inconclusive", f"{said}; claimed is {evidence.claimed}, which is within noise (p = {_short(raw)})"
-    if p > intervals.DECIDED:
+    if raw > alpha:
+        seen = "which is within noise" if raw > intervals.ALPHA else f"and this look decides at p = {alpha:g}"
+        return "inconclusive", f"{said}; claimed is {evidence.claimed}, {seen} (p = {_short(raw)}){_few(evidence)}"
+    if p > intervals.ALPHA:
         family = f"p = {_short(raw)} becomes {_short(p)} after Holm's correction for {tested} predictions"
-        if tested == 1:
-            family = f"p = {_short(p)} is above {intervals.DECIDED:g}"
         return "inconclusive", f"{said}; claimed is {evidence.claimed}: {family}"
-    check = _permutation(evidence, verdict)
-    if check is not None and check > intervals.ALPHA:
-        odds = f"the sign-flip permutation test does not agree (p = {_short(check)})"
-        return "inconclusive", f"{said}; claimed is {evidence.claimed}: {odds}"
-    largest = "largest " if evidence.also else ""
-    agrees = f"; {largest}sign-flip permutation p = {_short(check)}" if check is not None else ""
     holds = evidence.claimed if verdict == "supported" else f"not {evidence.claimed}"
     if evidence.identical and not p:
         return verdict, f"{said}: {holds}"
-    return verdict, f"{said}: {holds} (p = {_short(p)}{' after Holm' if tested > 1 else ''}{agrees})"
+    corrected = f" (p = {_short(raw)}{f', {_short(p)} after Holm' if tested > 1 else ''})"
+    return verdict, f"{said}: {holds}{corrected}"
 
 
-def _permutation(evidence: Evidence, verdict: str) -> float | None:
-    """The sign-flip p of the decision, of its least clear comparison where it needs several; None below six seeds, or
-    where every seed says the same."""
-    samples = [list(evidence.sample.values())] if not evidence.identical else []
-    samples += [list(more.values()) for more in evidence.also if len(more) > 1 and not evidence.summary(more).identical]
-    edges = [edge for edge in (evidence.region.low, evidence.region.high) if math.isfinite(edge)]
-    pick = max if verdict == "supported" else min
-    ps = [
-        pick(intervals.sign_flip_p(values, edge) for edge in edges)
-        for values in samples
-        if len(values) >= intervals.PERMUTATION_FROM
-    ]
-    return max(ps, default=None)
+def _few(evidence: Evidence) -> str:
+    """Where the numbers could not have decided, whatever they are."""
+    least = 2 * 0.5**evidence.n
+    certain = evidence.scale.certain or evidence.scale.form == "share"
+    if evidence.identical and not certain and least > intervals.ALPHA and evidence.n:
+        return f": {evidence.n} seeds that agree are as likely as {_short(least)} by chance, six are needed"
+    return ""
 
 
 def _figures(evidence: Evidence) -> str:
@@ -160,12 +285,18 @@ def _figures(evidence: Evidence) -> str:
         return ""
     seeds = f"n = {evidence.n} seed{'s' * (evidence.n != 1)}"
     same = ", the same in every seed" if evidence.identical else ""
-    interval = f"95 % CI {_short(evidence.ci[0])} to {_short(evidence.ci[1])}, " if evidence.ci else ""
-    return f"{evidence.quantity} is {_short(evidence.estimate)} ({interval}{seeds}{same})"
+    level = f"95 % CI, for all {evidence.comparisons} comparisons together," if evidence.comparisons > 1 else "95 % CI"
+    interval = f"{level} {_short(evidence.ci[0])} to {_short(evidence.ci[1])}, " if evidence.ci else ""
+    typical = " for the typical seed" if evidence.typical else ""
+    words = f"{evidence.quantity} is {_short(evidence.estimate)}{typical} ({interval}{seeds}{same})"
+    if evidence.scale.form == "yes_no" and len(evidence.arms) == 1 and not evidence.log:
+        yes = round(math.fsum(evidence.sample.values()))
+        words = f"{yes} of {evidence.n} runs say yes: {words}"
+    return words
 
 
-def _sentence(why: str, evidence: Evidence, aside: str) -> str:
-    parts = [why, *evidence.remarks, *_listed(evidence.problems), *([aside] if aside else [])]
+def _sentence(why: str, evidence: Evidence, aside: Sequence[str]) -> str:
+    parts = [why, *evidence.remarks, *_listed(evidence.problems), *(each for each in aside if each)]
     return "; ".join(parts) + "."
 
 
