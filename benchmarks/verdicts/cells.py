@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.verdicts import rule, rule_axis
 from benchmarks.verdicts.data import LAWS, LOSSES, POSITIVE, Law, Losses, Rng, lose
-from benchmarks.verdicts.rule import Array, Flags, Outcome
+from benchmarks.verdicts.rule import Outcome
+from benchmarks.verdicts.statistic import Array, Flags
 
 SIZES = (2, 3, 5, 6, 8, 10)
 LOOKS = ((3, 5), (3, 5, 8))
@@ -162,7 +163,9 @@ def _widest(law: Law, found: Outcome) -> Array:
     assert found.pair is not None
     means = np.array([law.mean(place) for place in [law.middle] * 3 + [law.middle + law.margin]])
     if law.scale.form == "positive" and law.first != 1.0:
-        means[0] = law.middle * math.exp((law.spread * law.first) ** 2 / 2 if law.shape == "lognormal" else 0.5772156649)
+        means[0] = law.middle * math.exp(
+            (law.spread * law.first) ** 2 / 2 if law.shape == "lognormal" else 0.5772156649
+        )
     return means[found.pair[0]] - means[found.pair[1]]
 
 
@@ -195,7 +198,9 @@ FORMS: tuple[Form, ...] = (
 
 def _cell(form: Form, law: Law, how: Losses) -> Cell:
     def draw(rng: Rng, times: int, n: int) -> Draw:
-        values = law.draw(rng, times, n, form.places(law))
+        # A threshold on a share is one of the typical seed.
+        typical = form.name == "threshold" and law.scale.form == "share"
+        values = law.draw(rng, times, n, form.places(law), typical=typical)
         if how == "diverged" and form.name.startswith("best_at"):
             # By the rule of their curves: the worst fifth of the second arm's runs have numbers and are lost.
             turned = values[:, [1, 0, *range(2, values.shape[1])]]
@@ -213,7 +218,9 @@ def _cell(form: Form, law: Law, how: Losses) -> Cell:
         how,
         draw,
         lambda drawn: [form.judge(law, drawn)],
-        (lambda found: np.broadcast_to(truth(law, found), found.low.shape)) if truth and whole and not _refused_always(form, law) else None,
+        (lambda found: np.broadcast_to(truth(law, found), found.low.shape))
+        if truth and whole and not _refused_always(form, law)
+        else None,
         may_refuse=form.refuses(law) or not whole,
     )
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special
 
-from benchmarks.verdicts.rule import Array, Flags, Scale
+from benchmarks.verdicts.statistic import Array, Flags, Scale
 
 Rng = np.random.Generator
 Shape = Literal["normal", "t3", "lognormal", "exponential", "binomial"]
@@ -68,12 +68,12 @@ class Law:
         """Whether less is better."""
         return not self.rates
 
-    def draw(self, rng: Rng, times: int, n: int, places: Sequence[float]) -> Array:
-        """Values [experiment, arm, seed]."""
+    def draw(self, rng: Rng, times: int, n: int, places: Sequence[float], *, typical: bool = False) -> Array:
+        """Values [experiment, arm, seed]; ``typical``: places of rates are those of the median seed."""
         arms = len(places)
         luck = rng.normal(0, self.luck, (times, 1, n)) if self.luck else 0.0
         if self.rates:
-            return self._rates(rng, (times, arms, n), places, luck)
+            return self._rates(rng, (times, arms, n), places, luck, typical)
         wide = np.array([self.first] + [1.0] * (arms - 1))[:, None]
         where = np.asarray(places, float)[:, None]
         if self.scale.form == "real":
@@ -86,12 +86,12 @@ class Law:
             logs = self.spread * wide * rng.normal(size=(times, arms, n))
         return np.asarray(where * np.exp(logs + luck))
 
-    def _rates(self, rng: Rng, size: tuple[int, int, int], places: Sequence[float], luck: Array | float) -> Array:
+    def _rates(self, rng: Rng, size: tuple[int, int, int], places: Sequence[float], luck: Array | float, typical: bool) -> Array:
         items = self.scale.items or 1
         if not self.luck and not self.own:
             rate: Array = np.asarray(places, float)[:, None]
         else:
-            sd = math.hypot(self.luck, self.own)
+            sd = 0.0 if typical else math.hypot(self.luck, self.own)
             at = np.array([logit_of_mean(place, sd) for place in places])[:, None]
             rate = special.expit(at + luck + (rng.normal(0, self.own, size) if self.own else 0.0))
         return np.asarray(rng.binomial(items, rate, size) / items)

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.verdicts import cells, rule, rule_axis
 from benchmarks.verdicts.cells import FORMS, STEPS, Draw, Form
 from benchmarks.verdicts.data import LAWS, Law, Losses, lose
-from benchmarks.verdicts.rule import Array
+from benchmarks.verdicts.statistic import Array
 from labqueue.domain.declarations import Metric, Metrics
 from labqueue.domain.views import ExperimentView
 from labqueue.report.statistics.verdicts import judge

@@ -8,20 +8,16 @@ import numpy as np
 
 from benchmarks.verdicts.rule import (
     ALPHA,
-    Array,
-    Flags,
     Outcome,
-    Rate,
     Region,
-    Scale,
     choose,
     outcome,
     pairs_of,
     refusal,
     refuse,
-    statistic,
     too_skewed,
 )
+from benchmarks.verdicts.statistic import Array, Flags, Rate, Scale, statistic
 
 CROSSES_FROM = 5
 """Seeds below which ``crosses`` is refused."""
@@ -35,7 +31,8 @@ def trend(values: Array, places: Sequence[float], scale: Scale, *, rises: bool) 
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     region = (0.0, np.inf) if rises else (-np.inf, 0.0)
     found = outcome(statistic(values, list(weights), scale, logs=scale.form == "positive"), region, blocked)
-    steps = np.diff(_means(values), axis=1)
+    # Of what is tested: means of logs of a positive metric.
+    steps = np.diff(_means(np.log(values) if scale.form == "positive" else values), axis=1)
     steps = np.where(np.abs(steps) <= 1e-12, 0.0, steps)
     falling, rising = (2 * (steps < 0).sum(1) > len(x) - 1), (2 * (steps > 0).sum(1) > len(x) - 1)
     found.vetoes = (falling, rising) if rises else (rising, falling)
@@ -52,12 +49,12 @@ def flat(values: Array, tolerance: float, scale: Scale) -> Outcome:
     pairs = pairs_of(values.shape[1])
     level = 1 - ALPHA / len(pairs)
     found = [
-        outcome(statistic(values[:, [right, left]], [1.0, -1.0], scale), (-tolerance, tolerance), blocked, level)
+        outcome(statistic(values[:, [right, left]], [1.0, -1.0], scale, margin=True), (-tolerance, tolerance), blocked, level)
         for left, right in pairs
     ]
     means = _means(values)
     widest = np.argmax(np.abs(np.stack([means[:, right] - means[:, left] for left, right in pairs])), axis=0)
-    ends = [np.take_along_axis(np.stack(side), widest[None], 0)[0] for side in zip(*((o.low, o.high) for o in found))]
+    ends = [np.take_along_axis(np.stack(side), widest[None], 0)[0] for side in zip(*((o.low, o.high) for o in found), strict=True)]
     chosen = np.asarray(pairs)[widest]
     return Outcome(
         np.max([one.inside for one in found], axis=0),

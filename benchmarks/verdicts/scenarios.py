@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.verdicts import rule, rule_axis
 from benchmarks.verdicts.cells import Cell, Draw
 from benchmarks.verdicts.data import POSITIVE, REAL, Law, Rng, law, lose
-from benchmarks.verdicts.rule import Array, Outcome, Region, Scale
+from benchmarks.verdicts.rule import Outcome, Region
+from benchmarks.verdicts.statistic import Array, Scale
 
 BELOW_0: Region = (-math.inf, 0.0)
 NORMAL, T3, WIDE = (replace(law(name), luck=6.0) for name in ("normal", "t3", "normal, sd 10:1"))
@@ -204,8 +205,13 @@ def scenarios() -> list[Cell]:
             for rate in (0.5, 0.9, 0.98)
         ),
         _cell("deterministic and equal", lambda rng, times, n: np.full((times, 2, n), 7.0), _difference(certain)),
-        _cell("seeds lost in all arms by their common luck", _same_seeds_lost, _difference(REAL), losses="lost alike",
-              may_refuse=True),
+        _cell(
+            "seeds lost in all arms by their common luck",
+            _same_seeds_lost,
+            _difference(REAL),
+            losses="lost alike",
+            may_refuse=True,
+        ),
         _cell(
             "ratio 1 of values near 0, declared real",
             lambda rng, times, n: 2.0 + rng.normal(size=(times, 2, n)),
