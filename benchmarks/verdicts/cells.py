@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from benchmarks.verdicts import rule, rule_axis
-from benchmarks.verdicts.data import LAWS, LOSSES, POSITIVE, Law, Losses, Rng, lose
+from benchmarks.verdicts.data import LAWS, LOSSES, Law, Losses, Rng, lose
 from benchmarks.verdicts.rule import Outcome
 from benchmarks.verdicts.statistic import Array, Flags
 
@@ -131,7 +132,7 @@ def _threshold(law: Law, draw: Draw) -> Outcome:
 
 
 def _rises(law: Law, draw: Draw) -> Outcome:
-    return rule_axis.trend(draw.values, [1, 2, 3, 4], law.scale, rises=True)
+    return rule_axis.trend(draw.values, range(1, draw.values.shape[1] + 1), law.scale, rises=True)
 
 
 def _flat(law: Law, draw: Draw) -> Outcome:
@@ -143,11 +144,11 @@ def _inside(law: Law, draw: Draw) -> Outcome:
 
 
 def _best(law: Law, draw: Draw) -> Outcome:
-    return rule_axis.optimum(draw.values, [0], law.scale, low=law.low, lost=draw.lost, tries=4)
+    return rule_axis.optimum(draw.values, [0], law.scale, low=law.low, lost=draw.lost)
 
 
 def _best_two(law: Law, draw: Draw) -> Outcome:
-    return rule_axis.optimum(draw.values, [0, 1], law.scale, low=law.low, lost=draw.lost, tries=3)
+    return rule_axis.optimum(draw.values, [0, 1], law.scale, low=law.low, lost=draw.lost)
 
 
 def _typical(law: Law, found: Outcome) -> float:
@@ -280,6 +281,13 @@ def cells() -> list[Cell]:
     return found
 
 
-def positive(law: Law) -> bool:
-    """Whether a law's values are declared positive."""
-    return law.scale == POSITIVE
+@cache
+def _by_name() -> dict[str, Cell]:
+    from benchmarks.verdicts.scenarios import scenarios
+
+    return {cell.name: cell for cell in [*scenarios(), *cells()]}
+
+
+def cell_of(name: str) -> Cell:
+    """The cell of that name: functions do not travel between processes."""
+    return _by_name()[name]

@@ -86,7 +86,9 @@ class Law:
             logs = self.spread * wide * rng.normal(size=(times, arms, n))
         return np.asarray(where * np.exp(logs + luck))
 
-    def _rates(self, rng: Rng, size: tuple[int, int, int], places: Sequence[float], luck: Array | float, typical: bool) -> Array:
+    def _rates(
+        self, rng: Rng, size: tuple[int, int, int], places: Sequence[float], luck: Array | float, typical: bool
+    ) -> Array:
         items = self.scale.items or 1
         if not self.luck and not self.own:
             rate: Array = np.asarray(places, float)[:, None]

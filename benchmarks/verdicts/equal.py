@@ -1,19 +1,19 @@
-"""Compares the rule as stated here with ``judge()``, experiment by experiment, and with verdicts out of a real store."""
+"""Compares the rule as stated here with ``judge()``, experiment by experiment."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from benchmarks.verdicts import cells, rule, rule_axis
 from benchmarks.verdicts.cells import FORMS, STEPS, Draw, Form
 from benchmarks.verdicts.data import LAWS, Law, Losses, lose
+from benchmarks.verdicts.data import law as law_of
 from benchmarks.verdicts.statistic import Array
 from labqueue.domain.declarations import Metric, Metrics
 from labqueue.domain.views import ExperimentView
@@ -86,21 +86,35 @@ def moved(law: Law, places: list[float], by: int) -> list[float]:
     return [first, *places[1:]]
 
 
-def groups(times: int, only: str = "") -> Iterator[Group]:
-    """About ``times`` experiments of each form and law."""
-    each = math.ceil(times / len(MIXES))
-    for form, law in itertools.product(FORMS, LAWS):
-        if form.name == "threshold" and "10:1" in law.name:
-            continue
-        for n, how, by in MIXES:
-            name = f"{form.name} · {law.name} · {how} · n={n} · {by:+d}"
-            if only in name:
-                yield _group(name, form, law, n, how, by, each)
-    for name in STEPS:
-        for n, how in itertools.product((3, 5, 6, 8), ("complete", "some never", "crashed", "half never")):
-            title = f"crosses · {name} · {how} · n={n}"
-            if only in title:
-                yield _crossing(title, name, n, how, math.ceil(times / 16))
+def titles(times: int) -> list[str]:
+    """The names of groups that make ``times`` experiments of each form and law."""
+    found = [
+        f"{form.name} · {law.name} · {how} · n={n} · {by:+d}"
+        for form, law in itertools.product(FORMS, LAWS)
+        if not (form.name == "threshold" and "10:1" in law.name)
+        for n, how, by in MIXES
+    ]
+    return found + [
+        f"crosses · {name} · {how} · n={n} · +0"
+        for name in STEPS
+        for n, how in itertools.product((3, 5, 6, 8), ("complete", "some never", "crashed", "half never"))
+    ]
+
+
+def group(title: str, times: int) -> Group:
+    """The experiments of a title: its share of ``times`` for each form and law."""
+    form, law, how, n, by = title.split(" · ")
+    each, size = math.ceil(times / len(MIXES)), int(n.removeprefix("n="))
+    if form == "crosses":
+        return _crossing(title, law, size, how, each)
+    found = next(one for one in FORMS if one.name == form)
+    return _group(title, found, law_of(law), size, cast(Losses, how), int(by), each)
+
+
+def compare(times: int, title: str) -> tuple[int, list[Difference]]:
+    """(experiments, those on which the rule and ``judge`` differ) of one group."""
+    made = group(title, times)
+    return len(made.views), differences(made)
 
 
 MIXES: tuple[tuple[int, Losses, int], ...] = (

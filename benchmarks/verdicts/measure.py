@@ -32,12 +32,21 @@ class Row:
     may_refuse: bool = False
 
     @property
+    def coverage(self) -> float:
+        """The share of intervals that cover the truth; where a claim may be refused, those withheld miss nothing."""
+        return 1 - (self.shown - self.covered) / self._intervals
+
+    @property
+    def _intervals(self) -> int:
+        return max(self.times if self.may_refuse else self.shown, 1)
+
+    @property
     def missed(self) -> list[str]:
         """The bounds that are missed by more than chance."""
         words = []
         if lower(self.false, self.times) > FALSE:
             words.append("false")
-        if self.shown and 1 - lower(self.shown - self.covered, self.shown) < COVERED:
+        if lower(self.shown - self.covered, self._intervals) > 1 - COVERED:
             words.append("coverage")
         if self.refused and not self.may_refuse:
             words.append("refused")

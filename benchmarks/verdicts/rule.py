@@ -89,6 +89,7 @@ def threshold(values: Array, region: Region, scale: Scale) -> Outcome:
     """One arm against a bound; ``values`` is [experiment, 1, seed]."""
     edge = _edge(region)
     if scale.form in ("share", "yes_no"):
+
         def test(full: Array) -> Statistic:
             return share(full, scale.items, edge) if scale.items else statistic(full, [1.0], scale)
 
@@ -130,7 +131,9 @@ def _compare_numbers(values: Array, scale: Scale, region: Region | None, ratio: 
         whole = (np.isnan(values) | (values > 0)).all((1, 2))
         tame = np.where(whole[:, None, None], values, 1.0)
         by_logs = outcome(statistic(tame, [1.0, -1.0], scale, logs=True), _moved(ratio, float(np.log(edge))))
-        return choose(whole, by_logs, plain)
+        found = choose(whole, by_logs, plain)
+        found.refused = found.refused | ~(np.isnan(values[:, 1]) | (values[:, 1] > 0)).all(-1)  # a ratio to nothing
+        return found
     assert region is not None
     if scale.form == "positive":
         if _about_zero(region):

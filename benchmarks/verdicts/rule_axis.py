@@ -49,12 +49,20 @@ def flat(values: Array, tolerance: float, scale: Scale) -> Outcome:
     pairs = pairs_of(values.shape[1])
     level = 1 - ALPHA / len(pairs)
     found = [
-        outcome(statistic(values[:, [right, left]], [1.0, -1.0], scale, margin=True), (-tolerance, tolerance), blocked, level)
+        outcome(
+            statistic(values[:, [right, left]], [1.0, -1.0], scale, margin=True),
+            (-tolerance, tolerance),
+            blocked,
+            level,
+        )
         for left, right in pairs
     ]
     means = _means(values)
     widest = np.argmax(np.abs(np.stack([means[:, right] - means[:, left] for left, right in pairs])), axis=0)
-    ends = [np.take_along_axis(np.stack(side), widest[None], 0)[0] for side in zip(*((o.low, o.high) for o in found), strict=True)]
+    ends = [
+        np.take_along_axis(np.stack(side), widest[None], 0)[0]
+        for side in zip(*((o.low, o.high) for o in found), strict=True)
+    ]
     chosen = np.asarray(pairs)[widest]
     return Outcome(
         np.max([one.inside for one in found], axis=0),
@@ -65,14 +73,12 @@ def flat(values: Array, tolerance: float, scale: Scale) -> Outcome:
     )
 
 
-def optimum(
-    values: Array, claimed: Sequence[int], scale: Scale, *, low: bool, lost: Flags | None = None, tries: int = 0
-) -> Outcome:
+def optimum(values: Array, claimed: Sequence[int], scale: Scale, *, low: bool, lost: Flags | None = None) -> Outcome:
     """One of the ``claimed`` arms beats every other arm, or another arm beats all claimed ones.
 
     A winner must win every comparison (largest p); which one was seen in the data (times the number of candidates).
     ``lost`` [experiment, arm, seed] are seeds in which an arm counts as lost although it has a number: such an arm
-    beats none, and is tested on its other seeds. ``tries``: how many other arms there were, those aside included.
+    beats none, and is tested on its other seeds.
     """
     values, blocked = refusal(values)
     arms = values.shape[1]
@@ -94,7 +100,7 @@ def optimum(
                 wins[winner, loser] = np.where(gone[:, loser], 0.0, np.where(np.isnan(p), 1.0, p))
                 ends[winner, loser] = test.interval(level)
     inside, at_in = _side(wins, claimed, others, never, len(claimed))
-    outside, at_out = _side(wins, others, claimed, never, max(tries, len(others)))
+    outside, at_out = _side(wins, others, claimed, never, len(others))
     alive = ~gone
     blocked = blocked | ~alive[:, list(claimed)].any(1) | ~alive[:, others].any(1)
     blocked |= never[:, list(claimed)].all(1) & never[:, others].all(1)

@@ -148,7 +148,8 @@ class Signs:
 
     def __init__(self, values: Array, arms: Array | None = None) -> None:
         self.down, self.up = (values < -1e-12).sum(-1), (values > 1e-12).sum(-1)
-        self.n, self.arms = (~np.isnan(values)).sum(-1), arms
+        used = ~np.isnan(values)
+        self.n, self.arms = used.sum(-1), None if arms is None else np.where(used[:, None], arms, 0.0)
 
     def below(self, edge: float) -> Array:
         return self._p(self.up)
@@ -165,7 +166,7 @@ class Signs:
         if self.arms is None or self.arms.shape[1] != 2:
             return np.full(len(self.n), np.nan), np.full(len(self.n), np.nan)
         (low_a, high_a), (low_b, high_b) = (
-            clopper_pearson(np.nansum(self.arms[:, arm], -1), self.n, 1 - (1 - level) / 2) for arm in (0, 1)
+            clopper_pearson(self.arms[:, arm].sum(-1), self.n, 1 - (1 - level) / 2) for arm in (0, 1)
         )
         return low_a - high_b, high_a - low_b
 
@@ -198,11 +199,14 @@ def _looked_up(k: Array, n: Array) -> tuple[Array, Array, NDArray[np.int64]]:
     """The different k and n, and for each experiment which of them it has: few, where experiments are many."""
     yes, of = np.asarray(k, np.int64), np.broadcast_to(np.asarray(n, np.int64), np.shape(k))
     base = int(of.max(initial=0)) + 1
-    code = of * base + yes
+    sizes = np.flatnonzero(np.bincount(of))
+    rank = np.zeros(base, np.int64)
+    rank[sizes] = np.arange(len(sizes))
+    code = rank[of] * base + yes
     seen = np.flatnonzero(np.bincount(code))
     places = np.zeros(int(code.max(initial=0)) + 1, np.int64)
     places[seen] = np.arange(len(seen))
-    return (seen % base).astype(float), (seen // base).astype(float), places[code]
+    return (seen % base).astype(float), sizes[seen // base].astype(float), places[code]
 
 
 def clopper_pearson(k: Array, n: Array, level: float) -> tuple[Array, Array]:
