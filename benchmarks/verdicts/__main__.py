@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TIMES, COMPARED, STORED = 20_000, 200, 500
 PROCESSES = 2
+COLUMNS = {**dict.fromkeys(("n=2", "n=3", "n=5", "n=6", "n=8", "n=10"), 6), "3,5": 7, "3,5,8": 7}
+"""Of the table, with their widths; looks are numbers of seeds. ``3,5,8,10`` of one scenario stands in its own name."""
 
 
 def main() -> None:
@@ -47,17 +49,19 @@ def main() -> None:
 
 
 def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
-    from benchmarks.verdicts.cells import SIZES, cells
+    from benchmarks.verdicts.cells import cells
     from benchmarks.verdicts.scenarios import scenarios
 
     wanted = [cell.name for cell in [*scenarios(), *cells()] if options.only in cell.name]
+    print(f"false verdicts in % at the edge of the claim, {options.times} experiments a cell ({len(wanted)} cells);")
     print(
-        f"false verdicts in % at the edge of the claim, {options.times} simulated experiments a cell ({len(wanted)} cells);"
+        "a line is a form and a law: the worst of all ways to lose runs; c: 95 % intervals that cover the truth, in %"
     )
     print(
-        "a line is a form and a law: the worst of all ways to lose runs; c: share of 95 % intervals that cover the truth"
+        f"{'':5}{'':70}"
+        + "".join(f"{column:>{width}}" for column, width in COLUMNS.items())
+        + f"{'c':>6}{'refused':>9}"
     )
-    print(f"{'':5}{'':70}" + "".join(f"{f'n={n}':>6}" for n in SIZES) + f"{'3,5':>7}{'3,5,8':>7}{'c':>6}{'refused':>9}")
     missed, before, rows = 0, "", []
     for found in pool.map(partial(_measured, options.times), wanted, chunksize=4):
         name = found[0].cell
@@ -87,12 +91,15 @@ def _print_line(name: str, rows: list[Row]) -> None:
     cover = f"{100 * min(row.coverage for row in shown):6.1f}" if shown else f"{'':6}"
     refused = max((row.refused / row.times for row in rows if row.complete), default=0.0)
     bad = [row for row in rows if row.missed]
-    numbers = "".join(f"{100 * rate:{7 if ',' in column else 6}.1f}" for column, rate in worst.items())
+    numbers = "".join(
+        f"{100 * worst[column]:{width}.1f}" if column in worst else " " * width for column, width in COLUMNS.items()
+    )
     print(f"{'MISS ' if bad else 'ok   '}{name[:70]:70}{numbers}{cover}{f'{100 * refused:8.1f}' if refused else ''}")
     for row in bad:
+        false, supported = (f"{100 * count / row.times:.2f} %" for count in (row.false, row.supported))
+        print(f"       {row.cell} {row.column}: {', '.join(row.missed)}")
         print(
-            f"       {row.cell} {row.column}: {', '.join(row.missed)}: false {100 * row.false / row.times:.2f} % (supported "
-            f"{100 * row.supported / row.times:.2f}), covered {100 * row.coverage:.1f} %, refused {row.refused} of {row.times}"
+            f"         false {false} (supported {supported}), covered {100 * row.coverage:.1f} %, refused {row.refused}"
         )
     sys.stdout.flush()
 
@@ -119,7 +126,7 @@ def _equal(pool: ProcessPoolExecutor, times: int) -> int:
     from benchmarks.verdicts import equal
 
     checked, shown = 0, []
-    for count, differing in pool.map(partial(equal.compare, times), equal.titles(times), chunksize=8):
+    for count, differing in pool.map(partial(equal.compare, times), equal.titles(), chunksize=8):
         checked += count
         shown += differing
     print(f"{'MISS ' if shown else 'ok   '}the rule beside judge(): {checked} verdicts, {len(shown)} differ")
@@ -132,9 +139,7 @@ def _stored(count: int) -> int:
     from benchmarks.verdicts import stored
 
     checked, differing = stored.compare(count)
-    print(
-        f"{'MISS ' if differing else 'ok   '}through a real store: {checked} verdicts, {len(differing)} differ from judge()"
-    )
+    print(f"{'MISS ' if differing else 'ok   '}through a real store: {checked} verdicts, {len(differing)} differ")
     for one in differing[:20]:
         print(f"       {one}")
     return len(differing)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 
 from benchmarks.verdicts import rule, rule_axis
-from benchmarks.verdicts.data import LAWS, LOSSES, Law, Losses, Rng, lose
+from benchmarks.verdicts.data import EULER, LAWS, LOSSES, Law, Losses, Rng, lose
 from benchmarks.verdicts.rule import Outcome
 from benchmarks.verdicts.statistic import Array, Flags
 
@@ -72,7 +72,8 @@ class Form:
     places: Callable[[Law], Sequence[float]]
     judge: Callable[[Law, Draw], Outcome]
     truth: Callable[[Law, Outcome], Array | float] | None
-    refuses: Callable[[Law], bool] = lambda law: False
+    """Of what the interval is of; None where that depends on which arms are compared."""
+    refuses: Callable[[Law], bool] = lambda _: False
 
 
 def _yes_no(law: Law) -> bool:
@@ -97,7 +98,7 @@ def edge_of_first(law: Law) -> float:
     """The same, where the first arm's spread differs (a mean of lognormal values grows with it)."""
     if law.scale.form != "positive" or law.first == 1.0:
         return edge(law)
-    wide = math.exp((law.spread * law.first) ** 2 / 2) if law.shape == "lognormal" else math.exp(0.5772156649015329)
+    wide = math.exp((law.spread * law.first) ** 2 / 2) if law.shape == "lognormal" else math.exp(EULER)
     return (law.middle + law.margin) * wide - law.middle * math.exp((1 / law.first) ** 2 / 2)
 
 
@@ -151,11 +152,19 @@ def _best_two(law: Law, draw: Draw) -> Outcome:
     return rule_axis.optimum(draw.values, [0, 1], law.scale, low=law.low, lost=draw.lost)
 
 
-def _typical(law: Law, found: Outcome) -> float:
+def _nothing(*_: object) -> float:
+    return 0.0
+
+
+def _margin(law: Law, _: Outcome) -> float:
+    return edge_of_first(law)
+
+
+def _typical(law: Law, _: Outcome) -> float:
     return math.log(law.middle) if law.scale.form == "positive" else law.middle
 
 
-def _log_ratio(law: Law, found: Outcome) -> float:
+def _log_ratio(law: Law, _: Outcome) -> float:
     return math.log(law.ratio)
 
 
@@ -171,29 +180,29 @@ def _widest(law: Law, found: Outcome) -> Array:
 
 
 FORMS: tuple[Form, ...] = (
-    Form("difference_below 0", lambda law: [law.middle] * 2, _difference, lambda law, found: 0.0),
+    Form("difference_below 0", lambda law: [law.middle] * 2, _difference, _nothing),
     Form(
         "difference_below margin",
         lambda law: [law.middle + law.margin, law.middle],
         _by_margin,
-        lambda law, found: edge_of_first(law),
+        _margin,
         _margins,
     ),
     Form(
         "within",
         lambda law: [law.middle + law.margin, law.middle],
         _within,
-        lambda law, found: edge_of_first(law),
+        _margin,
         _margins,
     ),
     Form("ratio_below", lambda law: [_scaled(law) * law.ratio, _scaled(law)], _ratio, _log_ratio, _yes_no),
     Form("threshold", lambda law: [law.middle], _threshold, _typical),
-    Form("rises", lambda law: [law.middle] * 4, _rises, lambda law, found: 0.0),
+    Form("rises", lambda law: [law.middle] * 4, _rises, _nothing),
     Form("flat", lambda law: [law.middle] * 3 + [law.middle + law.margin], _flat, _widest, _margins),
-    Form("minimum_inside", lambda law: [law.middle] * 5, _inside, lambda law, found: 0.0),
-    Form("best_at, all tied", lambda law: [law.middle] * 5, _best, lambda law, found: 0.0),
+    Form("minimum_inside", lambda law: [law.middle] * 5, _inside, _nothing),
+    Form("best_at, all tied", lambda law: [law.middle] * 5, _best, _nothing),
     Form("best_at, two tied", lambda law: [law.middle] * 2 + [law.worst] * 3, _best, None),
-    Form("best_at, two claimed", lambda law: [law.middle] * 5, _best_two, lambda law, found: 0.0),
+    Form("best_at, two claimed", lambda law: [law.middle] * 5, _best_two, _nothing),
 )
 
 
@@ -211,18 +220,15 @@ def _cell(form: Form, law: Law, how: Losses) -> Cell:
             return Draw(values, marks)
         return Draw(lose(rng, values, how)[0])
 
-    truth = form.truth
-    whole = how == "complete"
+    truth = form.truth if how == "complete" and not _refused_always(form, law) else None
     return Cell(
         form.name,
         law.name,
         how,
         draw,
         lambda drawn: [form.judge(law, drawn)],
-        (lambda found: np.broadcast_to(truth(law, found), found.low.shape))
-        if truth and whole and not _refused_always(form, law)
-        else None,
-        may_refuse=form.refuses(law) or not whole,
+        None if truth is None else lambda found: np.broadcast_to(truth(law, found), found.low.shape),
+        may_refuse=form.refuses(law) or how != "complete",
     )
 
 
@@ -232,7 +238,7 @@ STEPS: dict[str, Callable[[Rng, tuple[int, int]], Array]] = {
     "normal": lambda rng, size: 100 + 15 * rng.normal(size=size),
     "t3": lambda rng, size: np.maximum(100 + 8 * rng.standard_t(3, size), 1),
     "lognormal 0.5": lambda rng, size: 100 * np.exp(0.5 * rng.normal(size=size)),
-    "exponential": lambda rng, size: 100 * np.exp(0.5772156649015329) * rng.exponential(size=size),
+    "exponential": lambda rng, size: 100 * np.exp(EULER) * rng.exponential(size=size),
     "exponential, at its median": lambda rng, size: 100 / math.log(2) * rng.exponential(size=size),
     "every tenth step": lambda rng, size: 10 * np.ceil(10 * np.exp(0.5 * rng.normal(size=size))) - 9,
 }

@@ -86,8 +86,8 @@ def moved(law: Law, places: list[float], by: int) -> list[float]:
     return [first, *places[1:]]
 
 
-def titles(times: int) -> list[str]:
-    """The names of groups that make ``times`` experiments of each form and law."""
+def titles() -> list[str]:
+    """The names of groups of experiments of each form and law."""
     found = [
         f"{form.name} · {law.name} · {how} · n={n} · {by:+d}"
         for form, law in itertools.product(FORMS, LAWS)

@@ -116,7 +116,7 @@ def _compare_rates(values: Array, scale: Scale, region: Region | None, ratio: Re
     if scale.form == "yes_no" and not about_zero:
         return refuse(values)
     weights = [1.0, -1.0] if ratio is None else [1.0, -_edge(ratio)]
-    margin = ratio is not None and _edge(ratio) != 1.0 or not about_zero and ratio is None
+    margin = (ratio is not None and _edge(ratio) != 1.0) or (not about_zero and ratio is None)
     test = filled(values, [[0.0, 1.0], [1.0, 0.0]], lambda full: statistic(full, weights, scale, margin=margin))
     if ratio is None:
         assert region is not None

@@ -36,6 +36,10 @@ def _difference(scale: Scale) -> Callable[[Array], Outcome]:
     return lambda values: rule.compare(values, scale, region=BELOW_0)
 
 
+def _half(scale: Scale) -> Callable[[Array], Outcome]:
+    return lambda values: rule.threshold(values, (-math.inf, 0.5), scale)
+
+
 def _family(scale: Scale) -> list[Callable[[Array], Outcome]]:
     """Each of eight arms against the first one."""
     return [
@@ -59,7 +63,7 @@ def _mixed(one: Law) -> list[Callable[[Array], Outcome]]:
     ]
 
 
-def _missing(how: str) -> Any:
+def _missing() -> Any:
     """The worse half of the first arm's runs ends without a number, as its own part of the noise says."""
 
     def draw(rng: Rng, times: int, n: int) -> Array:
@@ -112,7 +116,7 @@ def scenarios() -> list[Cell]:
     shares, certain = law("share of 24 at 0.9"), Scale("real", deterministic=True)
     equal, normal = [0.0] * 5, law("normal")
     in_all = Scale("real", lattice=1 / 24)
-    found = [
+    return [
         *(
             _cell(f"compare, no effect, {one.name}, seed luck", _of(one, [0.0, 0.0]), _difference(REAL))
             for one in (NORMAL, T3, WIDE)
@@ -162,7 +166,7 @@ def scenarios() -> list[Cell]:
             lambda values: rule.threshold(values, (0.5, math.inf), Scale("yes_no")),
         ),
         *(
-            _cell(f"a's worse half ends {how}", _missing(how), _difference(REAL), losses=how, may_refuse=True)
+            _cell(f"a's worse half ends {how}", _missing(), _difference(REAL), losses=how, may_refuse=True)
             for how in ("diverged", "crashed", "timed out", "without the metric")
         ),
         _cell(
@@ -171,6 +175,9 @@ def scenarios() -> list[Cell]:
             lambda values: rule.threshold(values, (-math.inf, 40.0), POSITIVE),
             losses="without the metric",
             may_refuse=True,
+            # Of three seeds all get there once in eight times, and then nothing is missing: one in eight is supported.
+            sizes=(5, 6, 8, 10),
+            looks=(),
         ),
         _cell(
             "crosses before 100, half of all runs stop at 90 without crossing",
@@ -204,7 +211,7 @@ def scenarios() -> list[Cell]:
             _cell(f"share of 24 at {rate:g}, declared real", _undeclared_share(24, rate), _difference(in_all))
             for rate in (0.5, 0.9, 0.98)
         ),
-        _cell("deterministic and equal", lambda rng, times, n: np.full((times, 2, n), 7.0), _difference(certain)),
+        _cell("deterministic and equal", lambda _, times, n: np.full((times, 2, n), 7.0), _difference(certain)),
         _cell(
             "seeds lost in all arms by their common luck",
             _same_seeds_lost,
@@ -227,11 +234,10 @@ def scenarios() -> list[Cell]:
             for luck in (0.0, 1.0)
             for what, arms, claim in (
                 ("difference", 2, _difference(Scale("share", points))),
-                ("threshold", 1, lambda v, s=Scale("share", points): rule.threshold(v, (-math.inf, 0.5), s)),
+                ("threshold", 1, _half(Scale("share", points))),
             )
         ),
     ]
-    return found
 
 
 SHARES = ("share of 24 at 0.9", "share of 256 at 0.9")

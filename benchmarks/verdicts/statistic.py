@@ -21,7 +21,7 @@ Flags = NDArray[np.bool_]
 LOG_ALLOWANCE = 1.4
 """What the p of a t test on logs counts, since logs of exponential data are skewed."""
 MARGIN_ALLOWANCE, EXTREME = 2.0, 0.1
-"""What the p of a margin between shares counts where a rate is within ``EXTREME`` of 0 or 1: shares are skewed there."""
+"""What the p of a margin between shares counts where a rate is nearer than ``EXTREME`` to 0 or 1: skewed."""
 ROUNDING = 8 * 2.0**-23
 """Relative size of differences that float32 makes by itself."""
 
@@ -90,12 +90,15 @@ class Student:
         return np.where(self.n < 2, np.nan, np.minimum(found, 1.0))
 
     def below(self, edge: float) -> Array:
+        """The p of "it is below the edge"."""
         return self._tail(edge, 1)
 
     def above(self, edge: float) -> Array:
+        """The p of "it is above the edge"."""
         return self._tail(edge, -1)
 
     def interval(self, level: float) -> tuple[Array, Array]:
+        """Both ends."""
         counts = np.maximum(np.arange(int(self.n.max()) + 1) - 1.0, 1)
         half = np.zeros_like(self.se)
         for factor in np.unique(self.factor):  # few values, each looked up
@@ -113,12 +116,15 @@ class Rate:
         self.yes, self.of = np.asarray(yes, float), np.broadcast_to(np.asarray(of, float), np.shape(yes))
 
     def below(self, edge: float) -> Array:
+        """The p of "it is below the edge"."""
         return np.minimum(1.0, 2 * at_most(self.yes, self.of, edge))
 
     def above(self, edge: float) -> Array:
+        """The p of "it is above the edge"."""
         return np.minimum(1.0, 2 * at_most(self.of - self.yes, self.of, 1 - edge))
 
     def interval(self, level: float) -> tuple[Array, Array]:
+        """Both ends."""
         return clopper_pearson(self.yes, self.of, level)
 
 
@@ -133,12 +139,15 @@ class Logits:
         self.t = Student(logits, 1 / (items * rate * (1 - rate)), floored=True)
 
     def below(self, edge: float) -> Array:
+        """The p of "it is below the edge"."""
         return self.t.below(float(special.logit(edge)))
 
     def above(self, edge: float) -> Array:
+        """The p of "it is above the edge"."""
         return self.t.above(float(special.logit(edge)))
 
     def interval(self, level: float) -> tuple[Array, Array]:
+        """Both ends."""
         low, high = self.t.interval(level)
         return special.expit(low), special.expit(high)
 
@@ -152,9 +161,13 @@ class Signs:
         self.n, self.arms = used.sum(-1), None if arms is None else np.where(used[:, None], arms, 0.0)
 
     def below(self, edge: float) -> Array:
+        """The p of "it is below the edge", which is 0."""
+        assert edge == 0
         return self._p(self.up)
 
     def above(self, edge: float) -> Array:
+        """The p of "it is above the edge", which is 0."""
+        assert edge == 0
         return self._p(self.down)
 
     def _p(self, against: Array) -> Array:
@@ -178,12 +191,15 @@ class Strictest:
         self.parts = parts
 
     def below(self, edge: float) -> Array:
+        """The p of "it is below the edge"."""
         return reduce(np.maximum, (part.below(edge) for part in self.parts))
 
     def above(self, edge: float) -> Array:
+        """The p of "it is above the edge"."""
         return reduce(np.maximum, (part.above(edge) for part in self.parts))
 
     def interval(self, level: float) -> tuple[Array, Array]:
+        """Both ends."""
         lows, highs = zip(*(part.interval(level) for part in self.parts), strict=True)
         return reduce(np.minimum, lows), reduce(np.maximum, highs)
 
