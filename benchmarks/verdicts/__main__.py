@@ -62,7 +62,8 @@ def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
         + "".join(f"{column:>{width}}" for column, width in COLUMNS.items())
         + f"{'c':>6}{'refused':>9}"
     )
-    missed, before, rows = 0, "", []
+    missed, before = 0, ""
+    rows: list[Row] = []
     for found in pool.map(partial(_measured, options.times), wanted, chunksize=4):
         name = found[0].cell
         line = name if options.all or name.startswith("scenario") else name.rsplit(" · ", 1)[0]
@@ -84,7 +85,7 @@ def _measured(times: int, name: str) -> list[Row]:
 
 
 def _print_line(name: str, rows: list[Row]) -> None:
-    worst = {}
+    worst: dict[str, float] = {}
     for row in rows:
         worst[row.column] = max(worst.get(row.column, 0.0), row.false / row.times)
     shown = [row for row in rows if row.shown]

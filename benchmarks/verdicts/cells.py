@@ -176,7 +176,7 @@ def _widest(law: Law, found: Outcome) -> Array:
         means[0] = law.middle * math.exp(
             (law.spread * law.first) ** 2 / 2 if law.shape == "lognormal" else 0.5772156649
         )
-    return means[found.pair[0]] - means[found.pair[1]]
+    return np.asarray(means[found.pair[0]] - means[found.pair[1]])
 
 
 FORMS: tuple[Form, ...] = (

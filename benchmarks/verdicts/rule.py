@@ -51,7 +51,7 @@ def refusal(values: Array) -> tuple[Array, Flags]:
     """The arms without the seeds that all of them lost, and where a loss in some arms only blocks the verdict."""
     lost = np.isnan(values)
     every = lost.all(1) if values.shape[1] > 1 else np.zeros(lost[:, 0].shape, bool)
-    return values, (lost.any(1) & ~every).any(-1)
+    return values, np.asarray((lost.any(1) & ~every).any(-1))
 
 
 def outcome(test: Statistic, region: Region, refused: Flags | None = None, level: float = 1 - ALPHA) -> Outcome:
@@ -66,14 +66,19 @@ def outcome(test: Statistic, region: Region, refused: Flags | None = None, level
         outside.append(test.below(low))
     ins, out = reduce(np.maximum, inside), reduce(np.minimum, outside)
     blocked = np.isnan(ins) if refused is None else refused | np.isnan(ins)
-    ends = test.interval(level)
-    return Outcome(ins, out, blocked, *(np.where(blocked, np.nan, end) for end in ends))
+    below, above = (np.where(blocked, np.nan, end) for end in test.interval(level))
+    return Outcome(ins, out, blocked, below, above)
 
 
 def choose(where: Flags, one: Outcome, other: Outcome) -> Outcome:
     """The first outcome where the flag says so, else the second."""
-    pick = [np.where(where, getattr(one, key), getattr(other, key)) for key in ("inside", "outside", "refused")]
-    return Outcome(*pick, np.where(where, one.low, other.low), np.where(where, one.high, other.high))
+    return Outcome(
+        np.where(where, one.inside, other.inside),
+        np.where(where, one.outside, other.outside),
+        np.where(where, one.refused, other.refused),
+        np.where(where, one.low, other.low),
+        np.where(where, one.high, other.high),
+    )
 
 
 def refuse(values: Array) -> Outcome:
@@ -128,7 +133,7 @@ def _compare_numbers(values: Array, scale: Scale, region: Region | None, ratio: 
     if ratio is not None:
         edge = _edge(ratio)
         plain = _without_interval(outcome(statistic(values, [1.0, -edge], scale), _moved(ratio, 0.0)))
-        whole = (np.isnan(values) | (values > 0)).all((1, 2))
+        whole = np.asarray((np.isnan(values) | (values > 0)).all((1, 2)))
         tame = np.where(whole[:, None, None], values, 1.0)
         by_logs = outcome(statistic(tame, [1.0, -1.0], scale, logs=True), _moved(ratio, float(np.log(edge))))
         found = choose(whole, by_logs, plain)
@@ -169,7 +174,7 @@ def too_skewed(values: Array) -> Flags:
     middle = np.where(used, logs, 0).sum(-1, keepdims=True) / n
     squares = np.where(used, (logs - middle) ** 2, 0).sum(-1)
     least = special.chdtri(np.arange(n.max()) + 0.0, SURE)  # by degrees of freedom
-    return np.asarray(squares > QUIET**2 * least[n[..., 0] - 1]).any(-1)
+    return np.asarray((squares > QUIET**2 * least[n[..., 0] - 1]).any(-1))
 
 
 # ---- deciding

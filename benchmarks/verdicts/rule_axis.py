@@ -59,16 +59,17 @@ def flat(values: Array, tolerance: float, scale: Scale) -> Outcome:
     ]
     means = _means(values)
     widest = np.argmax(np.abs(np.stack([means[:, right] - means[:, left] for left, right in pairs])), axis=0)
-    ends = [
+    low, high = (
         np.take_along_axis(np.stack(side), widest[None], 0)[0]
-        for side in zip(*((o.low, o.high) for o in found), strict=True)
-    ]
+        for side in ([one.low for one in found], [one.high for one in found])
+    )
     chosen = np.asarray(pairs)[widest]
     return Outcome(
         np.max([one.inside for one in found], axis=0),
         np.minimum(1.0, len(pairs) * np.min([one.outside for one in found], axis=0)),
         blocked | np.isnan(found[0].inside),
-        *ends,
+        low,
+        high,
         pair=(chosen[:, 1], chosen[:, 0]),
     )
 
@@ -84,7 +85,7 @@ def optimum(values: Array, claimed: Sequence[int], scale: Scale, *, low: bool, l
     arms = values.shape[1]
     others = [arm for arm in range(arms) if arm not in claimed]
     marks = np.zeros(values.shape, bool) if lost is None else lost
-    never, gone = marks.any(-1), marks.all(-1)
+    never, gone = np.asarray(marks.any(-1)), np.asarray(marks.all(-1))
     level = 1 - ALPHA / (len(claimed) * len(others))
     wins: dict[tuple[int, int], Array] = {}
     ends: dict[tuple[int, int], tuple[Array, Array]] = {}
@@ -134,7 +135,7 @@ def crosses(steps: Array, before: float) -> Outcome:
     least, most = Rate(yes, np.full(len(yes), n)), Rate(yes + missing.sum(-1), np.full(len(yes), n))
     nothing = np.full(len(steps), np.nan)
     by_sign = Outcome(least.above(0.5), most.below(0.5), np.zeros(len(steps), bool), nothing, nothing)
-    reached = np.isfinite(steps).all(-1)
+    reached = np.asarray(np.isfinite(steps).all(-1))
     times = np.where(reached[:, None] & np.isfinite(steps), steps, 1.0)[:, None]
     region: Region = (-np.inf, float(np.log(before)))
     by_t = outcome(statistic(times, [1.0], Scale("positive"), logs=True), region)
@@ -144,4 +145,4 @@ def crosses(steps: Array, before: float) -> Outcome:
 def _means(values: Array) -> Array:
     """The mean of each arm over the seeds that it has; [experiment, arm]."""
     used = ~np.isnan(values)
-    return np.where(used, values, 0.0).sum(-1) / np.maximum(used.sum(-1), 1)
+    return np.asarray(np.where(used, values, 0.0).sum(-1) / np.maximum(used.sum(-1), 1))

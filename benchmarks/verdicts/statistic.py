@@ -207,7 +207,7 @@ class Strictest:
 def at_most(k: Array, n: Array, p: float) -> Array:
     """Binomial probability of k or fewer of n."""
     some, all_, back = _looked_up(k, n)
-    found = special.bdtr(some, np.maximum(all_, 1), min(max(p, 0.0), 1.0))
+    found = special.bdtr(some, np.maximum(all_, 1).astype(np.int64), min(max(p, 0.0), 1.0))
     return np.asarray(np.where(all_ > 0, found, 1.0)[back])
 
 
@@ -282,7 +282,7 @@ def share(arms: Array, items: int, edge: float) -> Statistic:
 def lattice_step(arms: Array, step: float) -> Array:
     """The step that the values seen have in common: a multiple of the true one; [experiment]."""
     flat = np.nan_to_num(np.rint(arms.reshape(len(arms), -1) / step), nan=0.0).astype(np.int64)
-    return np.gcd.reduce(flat[:, 1:] - flat[:, :1], axis=1) * step
+    return np.asarray(np.gcd.reduce(flat[:, 1:] - flat[:, :1], axis=1) * step)
 
 
 def filled(values: Array, fills: Sequence[Sequence[float]], make: Callable[[Array], Statistic]) -> Statistic:
