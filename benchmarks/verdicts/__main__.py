@@ -49,10 +49,9 @@ def main() -> None:
 
 
 def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
-    from benchmarks.verdicts.cells import cells
-    from benchmarks.verdicts.scenarios import scenarios
+    from benchmarks.verdicts.measure import all_cells, measured
 
-    wanted = [cell.name for cell in [*scenarios(), *cells()] if options.only in cell.name]
+    wanted = [name for name in all_cells() if options.only in name]
     print(f"false verdicts in % at the edge of the claim, {options.times} experiments a cell ({len(wanted)} cells);")
     print(
         "a line is a form and a law: the worst of all ways to lose runs; c: 95 % intervals that cover the truth, in %"
@@ -64,7 +63,7 @@ def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
     )
     missed, before = 0, ""
     rows: list[Row] = []
-    for found in pool.map(partial(_measured, options.times), wanted, chunksize=4):
+    for found in pool.map(partial(measured, options.times), wanted, chunksize=4):
         name = found[0].cell
         line = name if options.all or name.startswith("scenario") else name.rsplit(" · ", 1)[0]
         if line != before and rows:
@@ -75,13 +74,6 @@ def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
     if rows:
         _print_line(before, rows)
     return missed
-
-
-def _measured(times: int, name: str) -> list[Row]:
-    from benchmarks.verdicts.cells import cell_of
-    from benchmarks.verdicts.measure import measure
-
-    return measure(cell_of(name), times)
 
 
 def _print_line(name: str, rows: list[Row]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -285,15 +284,3 @@ def cells() -> list[Cell]:
     ]
     found += [_crossing(name, how) for name in STEPS for how in ("complete", "some never", "half never", "crashed")]
     return found
-
-
-@cache
-def _by_name() -> dict[str, Cell]:
-    from benchmarks.verdicts.scenarios import scenarios
-
-    return {cell.name: cell for cell in [*scenarios(), *cells()]}
-
-
-def cell_of(name: str) -> Cell:
-    """The cell of that name: functions do not travel between processes."""
-    return _by_name()[name]

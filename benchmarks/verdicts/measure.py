@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
 
 from benchmarks.verdicts import rule
-from benchmarks.verdicts.cells import Cell
+from benchmarks.verdicts.cells import Cell, cells
 from benchmarks.verdicts.rule import ALPHA, Outcome
+from benchmarks.verdicts.scenarios import scenarios
 
 FALSE, COVERED, CERTAINTY = 0.055, 0.93, 0.99
 
@@ -53,9 +55,20 @@ class Row:
         return words
 
 
+@cache
+def all_cells() -> dict[str, Cell]:
+    """Every cell by its name, the named scenarios first."""
+    return {cell.name: cell for cell in [*scenarios(), *cells()]}
+
+
 def lower(count: int, of: int) -> float:
     """The 99 % lower limit of a rate (Clopper and Pearson 1934)."""
     return float(stats.beta.ppf(1 - CERTAINTY, count, of - count + 1)) if count else 0.0
+
+
+def measured(times: int, name: str) -> list[Row]:
+    """The columns of the cell of that name: cells are functions, which do not travel between processes."""
+    return measure(all_cells()[name], times)
 
 
 def measure(cell: Cell, times: int) -> list[Row]:

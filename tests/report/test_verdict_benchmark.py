@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from benchmarks.verdicts import equal, rule
-from benchmarks.verdicts.cells import cell_of, cells
-from benchmarks.verdicts.measure import FALSE, lower, measure
+from benchmarks.verdicts.cells import cells
+from benchmarks.verdicts.measure import FALSE, all_cells, lower, measured
 from benchmarks.verdicts.scenarios import scenarios
 from benchmarks.verdicts.statistic import Rate, Scale, clopper_pearson
 
@@ -52,14 +52,12 @@ def test_a_claim_that_was_not_tested_is_no_part_of_the_family() -> None:
 
 
 def test_every_cell_has_a_name_of_its_own() -> None:
-    names = [cell.name for cell in [*scenarios(), *cells()]]
-    assert len(names) > 1000
-    assert len(set(names)) == len(names)
+    assert len(all_cells()) == len([*scenarios(), *cells()]) > 1000
 
 
 @pytest.mark.parametrize("name", ["difference_below 0 · normal · complete", "threshold · lognormal 0.5 · crashed"])
 def test_no_cell_of_these_is_false_too_often(name: str) -> None:
-    for row in measure(cell_of(name), 2000):
+    for row in measured(2000, name):
         assert lower(row.false, row.times) <= FALSE
         assert row.times == 2000
 
