@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What counts as better, in the metric's unit.",
 )
-@click.option("--until-decided", metavar="PREDICTION", help="End when it is supported or refuted.")
+@click.option("--until-decided", metavar="PREDICTION", help="End when a registered look decides it.")
 @click.option("--profile", help="Which overrides to take; default gpu when a GPU is there, else cpu.")
 @json_option
 @click.pass_context
@@ -57,7 +57,7 @@ def loop(
     ended, the last ones bettered nothing, or the prediction is decided). Exit 1: the budget ended first, or the search
     cannot go on; what is queued stays queued, and the same command goes on with it.
     """
-    from labqueue.search.stop_rules import Rules, summary
+    from labqueue.search.stop_rules import Rules, decided, summary
     from labqueue.search.unattended import Unattended
     from labqueue.store import trials
 
@@ -69,7 +69,9 @@ def loop(
     judged: list[str | None] = []
 
     def verdict() -> str | None:
-        judged.append(next((each.verdict for each in _verdicts(db, planned) if each.id == until_decided), None))
+        found = (each for each in _verdicts(db, planned) if each.id == until_decided and each.verdict != "withdrawn")
+        looks, seeds = planned.job.spec["looks"], len(planned.job.spec["seeds"])
+        judged.append(decided(next(found, None), looks, seeds))
         return judged[-1]
 
     stopped = Unattended(chosen, db, job, rules, verdict, _progress).until_stopped()
@@ -125,10 +127,13 @@ def _job(chosen: Settings, planned: Plan) -> tuple[Database, int]:
     newest = read.newest_job(db, planned.job.experiment)
     if newest is not None and trials.study(db, newest.id) is not None:
         mine, theirs = planned.job, newest
-        if canonical([mine.spec, mine.profile, mine.device]) == canonical([theirs.spec, theirs.profile, theirs.device]):
+        spec = {"looks": [], **theirs.spec}  # a spec frozen before there were looks has none
+        if canonical([mine.spec, mine.profile, mine.device]) == canonical([spec, theirs.profile, theirs.device]):
             _tell(f"going on with job {newest.id} of {planned.job.experiment}")
             return db, int(newest.id)
     with at_root(chosen.root):
+        for words in submit.compared(chosen, [planned]):
+            _tell(f"note: {words}")
         plans = submit.prepare([planned], _tell)
         (submitted,) = submit.submit(chosen, plans, Request())
     _tell(f"{planned.job.experiment}: job {submitted.job}, {planned.job.trials} trials")

@@ -30,6 +30,7 @@ params:                  # `labqueue kinds {kind}` explains each
 #   grid:
 #     some.key: [1, 2]
 seeds: [0, 1, 2]         # fewer than two seeds give no verdict
+# looks: [3, 5]          # you may add seeds up to 5 later: verdicts at three and at five, said beforehand
 limits: {{wall_minutes: 60}}
 # predictions:           # written before the runs, judged by the report
 #   - id: {claim_id}

@@ -97,6 +97,8 @@ def _list(log: Log, found: list[Answer]) -> None:
 
 
 def _one(answer: Answer) -> None:
+    from labqueue.report.document.verdicts import registered
+
     click.secho(f"{answer.id}: {answer.text}", bold=True)
     after = f" by {answer.superseded_by}" if answer.superseded_by else ""
     click.secho(f"{answer.status}{after}", fg=COLOURS[answer.status])
@@ -112,6 +114,8 @@ def _one(answer: Answer) -> None:
     for one in answer.experiments:
         for verdict in one.verdicts:
             echo(f"  {verdict.verdict}: {verdict.claim} — {verdict.why}")
+            if verdict.registration is not None:
+                echo(f"    {registered(verdict.registration)}")
 
 
 def _evidence(answer: Answer) -> list[str]:

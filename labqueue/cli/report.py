@@ -169,16 +169,18 @@ def _write(directory: Path, composed: Report, *, if_possible: bool = False) -> s
 
 
 def _summary(composed: Report) -> None:
+    from labqueue.report.document.verdicts import COLOURS, registered, tested_first
     from labqueue.report.figures.metric_order import metric_names
 
     view = composed.experiment
     click.secho(view.experiment, bold=True)
     if view.hypothesis:
         echo(f"hypothesis: {' '.join(view.hypothesis.split())}")
-    colours = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
-    for verdict in composed.verdicts:
-        click.secho(f"  {verdict.verdict:<13}", fg=colours[verdict.verdict], nl=False)
+    for verdict in tested_first(composed.verdicts):
+        click.secho(f"  {verdict.verdict:<13}", fg=COLOURS[verdict.verdict], nl=False)
         echo(f"{verdict.claim} — {verdict.why}")
+        if verdict.registration is not None:
+            echo(f"{'':15}{registered(verdict.registration)}")
     known = composed.declared.metrics
     names = metric_names(view, known)[:METRICS_SHOWN]
     rows = [

@@ -79,6 +79,8 @@ def submit(
             plans = submit.with_needed(plans, folders, plan.Request(profile=profile, force=force, priority=priority))
         check_asked(plans, chosen.root)
         submit.refuse_what_is_missing(chosen, plans)
+        for words in submit.compared(chosen, plans):
+            _tell(f"note: {words}")
         if dry_run:
             submit.refuse_what_cannot_begin(plans, unfetched=True)
             assessed = submit.assessed(chosen, plans)

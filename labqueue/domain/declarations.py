@@ -50,6 +50,8 @@ class Metric:
     """The metric or parameter (dotted) that counts what a share is of."""
     deterministic: bool = False
     """Equal in every run of a sweep point, seeds included: a count of parameters."""
+    nullable: bool = False
+    """A run can succeed without it: it never got there, or had nothing to measure."""
     about: str = ""
     """What it is, in a few words, for lists of metrics."""
 

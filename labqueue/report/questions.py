@@ -15,7 +15,7 @@ from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.questions import Citation, Question, Status, parse
-from labqueue.domain.views import VerdictView
+from labqueue.domain.views import Registered, VerdictView
 from labqueue.report.statistics import verdicts
 from labqueue.store.db import Database
 from labqueue.store.queries import experiment
@@ -128,12 +128,17 @@ def committed(folder: Path) -> dict[str, list[Known]]:
         try:
             document = json.loads(path.read_bytes())
             runs = {int(run["id"]): str(run["outcome"]) for run in document["runs"] if run["state"] == "finished"}
-            said = [VerdictView(**verdict) for verdict in document["verdicts"]]
+            said = [_verdict(verdict) for verdict in document["verdicts"]]
             name = str(document["experiment"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
         found.setdefault(name, []).append(Known(path.relative_to(folder).as_posix(), runs, said))
     return found
+
+
+def _verdict(said: Mapping[str, Any]) -> VerdictView:
+    given = said.get("registration")  # none in documents of earlier versions
+    return VerdictView(**{**said, "registration": None if given is None else Registered(**given)})
 
 
 def recorded(db: Database | None, experiments: Collection[str]) -> dict[str, list[Known]]:
@@ -217,8 +222,11 @@ def _fault(question: Question, citation: Citation, known: Sequence[Known]) -> st
             faults.append(f"run {missing[0]} of {name!r} is no evidence in {one.source}: {what}")
         elif not one.verdicts:
             faults.append(f"experiment {name!r} has no verdict in {one.source}: its spec registers no prediction")
-        elif question.status is Status.ANSWERED and all(each.verdict == "inconclusive" for each in one.verdicts):
-            faults.append(f"every verdict of {name!r} in {one.source} is inconclusive, which answers nothing")
+        elif question.status is Status.ANSWERED and not any(
+            each.verdict in ("supported", "refuted") for each in one.verdicts
+        ):
+            kinds = " or ".join(dict.fromkeys(each.verdict for each in one.verdicts))
+            faults.append(f"every verdict of {name!r} in {one.source} is {kinds}, which answers nothing")
         else:
             return None
     return faults[0]

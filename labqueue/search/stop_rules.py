@@ -6,14 +6,14 @@ ones bettered nothing, or because a registered prediction was decided. A budget 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from labqueue.domain.canonical import canonical
 from labqueue.domain.spec.search import Search
 from labqueue.domain.trials import Told, stagnant
-from labqueue.domain.views import SearchResult
+from labqueue.domain.views import SearchResult, VerdictView
 from labqueue.store.runs.search_state import ALL_RECORDED, CANCELLED
 from labqueue.store.trials import Study
 
@@ -38,7 +38,7 @@ class Rules:
     min_improvement: float = 0.0
     """What counts as one, in the metric's unit."""
     prediction: str | None = None
-    """Its id; the loop ends when it is supported or refuted."""
+    """Its id; the loop ends when it is supported or refuted at a registered look."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,16 @@ def stop(study: Study, rules: Rules, verdict: Callable[[], str | None]) -> Stop 
     if ended == ALL_RECORDED:
         why = f"all {study.switch.trials} trials have ended"
     return Stop(ended, why, done=ended not in (CANCELLED, "barren"))
+
+
+def decided(verdict: VerdictView | None, looks: Sequence[int], seeds: int) -> str | None:
+    """A verdict as a loop heeds it: None for a decision that was not taken at a registered look, one of ``looks``
+    seeds, or of all ``seeds`` where none are registered."""
+    if verdict is None or verdict.verdict not in ("supported", "refuted"):
+        return None
+    given = verdict.registration
+    look = given.look if given is not None and given.look is not None else verdict.n
+    return verdict.verdict if look in (looks or [seeds]) else None
 
 
 def settled(study: Study) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, MetaDa
 
 from labqueue.domain.state import Ending, Outcome, State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Kept in ``PRAGMA user_version``, so that a reader can tell without importing the migration library."""
 
 METADATA = MetaData()
@@ -59,6 +59,24 @@ class JobColumns(TypedColumns):
 
 
 Job = Table("jobs", METADATA, JobColumns, sqlite_autoincrement=True)
+
+
+class RegistrationColumns(TypedColumns):
+    """A prediction under the name of its experiment, from the first job that states it until one that does not."""
+
+    id: Named[int] = Column(primary_key=True)
+    experiment_id: Named[int] = Column(ForeignKey("experiments.id"), index=True)
+    job_id: Named[int] = Column(ForeignKey("jobs.id"))
+    prediction_id: Named[str]
+    digest: Named[str]
+    """Of its id and its clause, without the wording (``domain.spec.registration``)."""
+    prediction: Named[dict[str, Any]] = Column(OBJECT)
+    created_at: Named[float]
+    withdrawn_at: Named[float | None]
+    """When a job left it out, or stated another clause under its id; null while it stands."""
+
+
+Registration = Table("registrations", METADATA, RegistrationColumns, UniqueConstraint("job_id", "digest"))
 
 
 class JobRunColumns(TypedColumns):

@@ -89,6 +89,7 @@ def plan(source: Source, request: Request) -> Plan:
     except ValidationError as error:
         raise specfile.first_error(error, source, f"profiles.{profile}.limits", Limits) from error
     resolved = _with_request(resolved, request, source)
+    predictions.check_looks(resolved, source)
     searching = resolved.sweep.search if resolved.sweep else None
     proposed = first_points(searching) if searching else []
     try:

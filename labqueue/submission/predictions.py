@@ -10,9 +10,12 @@ from labqueue.domain.canonical import canonical
 from labqueue.domain.declarations import OF_EVERY_RUN
 from labqueue.domain.errors import nearest
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.spec.predictions import TESTS
+from labqueue.domain.spec.predictions import TESTS, Prediction
 from labqueue.domain.spec.schema import Spec
 from labqueue.domain.spec.sweep import axes
+from labqueue.store.db import Database
+from labqueue.store.queries import registrations
+from labqueue.store.runs.jobs import NewJob
 from labqueue.store.runs.needs import matches
 from labqueue.submission.specfile import Source
 
@@ -52,8 +55,10 @@ def check_metrics(spec: Spec, kind: Kind, runs: Sequence[Params], source: Source
 
     Raises:
         LabError: a prediction, the search or a plot names a metric that the kind does not declare, or that of these
-            runs none records; or the search goes against the declared direction.
+            runs none records; a prediction states a margin of a yes/no metric; or the search goes against the
+            declared direction.
     """
+    _check_yes_no(spec, kind, source)
     made = _made(kind, runs)
     for what, name, key in _named(spec):
         # A search reads what the kind records alone.
@@ -73,6 +78,80 @@ def check_metrics(spec: Spec, kind: Kind, runs: Sequence[Params], source: Source
             f"{kind.name!r} declares it: set direction: {wanted}",
             "sweep.search.direction",
         )
+
+
+def _check_yes_no(spec: Spec, kind: Kind, source: Source) -> None:
+    """A yes/no metric of one run is 1 or 0: how much it differs between two seeds has no meaning, only how often."""
+    for at, prediction in enumerate(spec.predictions):
+        metric = kind.metrics[prediction.test.metric].metric
+        margin = _margin(prediction)
+        if metric is not None and metric.scale == "yes_no" and margin is not None:
+            form, field, value = margin
+            raise source.error(
+                f"prediction {prediction.id!r} states a margin ({field}: {value:g}) of {prediction.test.metric!r}, "
+                f"which the kind {kind.name!r} declares as yes/no: claim difference_below: 0 or difference_above: 0 "
+                "(less often or more often), or a threshold of its share of seeds",
+                f"predictions.{at}.{form}.{field}",
+            )
+
+
+def _margin(prediction: Prediction) -> tuple[str, str, float] | None:
+    """(form, field, value) of a margin that a prediction states; a difference from 0 is none."""
+    for form in TESTS:
+        test = getattr(prediction, form)
+        for field in ("within", "difference_below", "difference_above", "ratio_below", "ratio_above", "tolerance"):
+            value = getattr(test, field, None)
+            if value is not None and not (field.startswith("difference_") and value == 0):
+                return form, field, value
+    return None
+
+
+def check_looks(spec: Spec, source: Source) -> None:
+    """Looks end where the seeds end, at the earliest.
+
+    Raises:
+        LabError: the spec, with what was asked beside it, has more seeds than its last look.
+    """
+    if spec.looks and spec.looks[-1] < len(spec.seeds):
+        raise source.error(
+            f"the looks {list(spec.looks)} end at {spec.looks[-1]} seeds, and {len(spec.seeds)} would run: what the "
+            "others show could decide nothing; add a look, or leave seeds out",
+            "looks",
+        )
+
+
+def check_history(job: NewJob, db: Database | None, source: Source) -> list[str]:
+    """Compares a submission with what has run under its name; returns what a person should know of it, in sentences.
+
+    Raises:
+        LabError: it registers looks at fewer seeds than have been run.
+    """
+    past = None if db is None else registrations.before(db, job)
+    if past is None:
+        return []
+    looks = list(job.spec["looks"])
+    if looks and looks != past.looks and looks[0] < len(past.seeds):
+        known = f"registered are {past.looks}" if past.looks else "none were registered"
+        raise source.error(
+            f"the looks {looks} begin at {looks[0]} seeds, and {len(past.seeds)} have been run ({known}): nobody can "
+            f"look at fewer any more; begin at {max(len(past.seeds), 2)} or later, or keep what was registered",
+            "looks",
+        )
+    told = [
+        f"prediction {name!r} was registered after {_runs(n)} had finished: it will be exploratory"
+        for name, n in past.late.items()
+    ]
+    told += [
+        f"prediction {name!r} is withdrawn as it was registered; it stays in the report, with what became of it"
+        for name in past.withdrawn
+    ]
+    if looks and looks != past.looks and past.seeds:
+        told.append(f"the looks {looks} were registered after runs had finished; the report says so")
+    return told
+
+
+def _runs(n: int) -> str:
+    return "1 run" if n == 1 else f"{n} runs"
 
 
 def _made(kind: Kind, runs: Sequence[Params]) -> Collection[str] | None:

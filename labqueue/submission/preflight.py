@@ -57,6 +57,7 @@ def preflight(planned: Plan) -> tuple[Plan, dict[str, Any]] | None:
         "needs": [],
         "questions": [],
         "predictions": [],
+        "looks": [],
         "plots": [],
     }
     points = sorted(f"[{run.varied.text},{run.params.text}]" for run in runs.values())

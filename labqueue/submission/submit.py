@@ -14,7 +14,7 @@ from labqueue.settings import Settings
 from labqueue.store.db import Database, open_existing, shared
 from labqueue.store.queries import past_runs, read
 from labqueue.store.runs.jobs import Submitted, add_jobs
-from labqueue.submission import from_run, memory_check, plan, preflight, specfile
+from labqueue.submission import from_run, memory_check, plan, predictions, preflight, specfile
 from labqueue.submission.plan import Plan, Request
 from labqueue.submission.specfile import Source
 from labqueue.system import wakeups
@@ -25,11 +25,14 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
 
     Raises:
         LabError: a needed experiment is unknown, needs form a cycle, a run that another takes from is missing, a run
-            cannot fit the card, or the workspace cannot be written.
+            cannot fit the card, looks are registered at fewer seeds than have been run, or the workspace cannot be
+            written.
     """
     db = shared(settings.database)
     from_run.refuse_missing(plans, db)
     plans = [_fitting(planned, db, plans) for planned in plans]
+    for planned in plans:
+        predictions.check_history(planned.job, db, planned.source)
     ordered = [part for planned in _with_needs(db, plans, request) for part in _with_preflight(planned, request)]
     answers = add_jobs(db, [planned.job for planned in ordered])
     for device in {planned.job.device for planned in ordered}:
@@ -83,6 +86,21 @@ def refuse_what_cannot_fit(settings: Settings, plans: list[Plan]) -> None:
     db = _past(settings)
     for planned in plans:
         _fitting(planned, db, plans)
+
+
+def compared(settings: Settings, plans: list[Plan]) -> list[str]:
+    """What a person should know of submissions beside what has run under their names, in sentences: predictions that
+    come too late, and those that they withdraw. For before anything is recorded.
+
+    Raises:
+        LabError: a plan registers looks at fewer seeds than have been run.
+    """
+    db = _past(settings)
+    return [
+        f"{planned.job.experiment}: {words}"
+        for planned in plans
+        for words in predictions.check_history(planned.job, db, planned.source)
+    ]
 
 
 def _past(settings: Settings) -> Database | None:

@@ -19,7 +19,7 @@ from typing import Any
 from labqueue.domain.errors import LabError
 from labqueue.settings import Settings
 from labqueue.store.db import Database
-from labqueue.store.migrations import version_1
+from labqueue.store.migrations import version_1, version_2
 from labqueue.store.tables import SCHEMA_VERSION
 from labqueue.store.workspace import bundle, identity
 from labqueue.store.workspace.bundle import Bundle, Points
@@ -143,7 +143,7 @@ def read(inside: Path, source: Path) -> Bundle:
     try:
         about = json.loads(path.read_bytes())
         version = about["labqueue"], about["schema"]
-        if version not in ((FORMAT, 1), (FORMAT, SCHEMA_VERSION)):
+        if version not in {(FORMAT, schema) for schema in range(1, SCHEMA_VERSION + 1)}:
             words = f"its format and schema are {version}, this program's {(FORMAT, SCHEMA_VERSION)}"
             raise _refused(source, f"{words}: export it again with the same version of the lab")
         workspace = str(about["workspace"])
@@ -153,6 +153,8 @@ def read(inside: Path, source: Path) -> Bundle:
                 held.tables[line["table"]].append(dict(line["row"]))
         if about["schema"] == 1:
             version_1.upgrade_rows(held.tables)
+        if about["schema"] < 3:
+            version_2.upgrade_rows(held.tables)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(source, f"its rows cannot be read ({type(error).__name__}: {error})") from error
     return held

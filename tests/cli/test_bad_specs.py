@@ -59,6 +59,23 @@ CASES = {
     "binary data": after_head("hypothesis: !!binary aGVsbG8=\n", 3, "hypothesis", "binary"),
     "a set": after_head("params:\n  ledger: !!set {a, b}\n", 4, "params.ledger", "set"),
     "the same key twice": after_head("seeds: [1]\nseeds: [2]\n", 4, "seeds", "twice", "line 3"),
+    # --- looks ---
+    "looks that fall": after_head("seeds: [0, 1]\nlooks: [5, 3]\n", 4, "looks", "[5, 3] do not rise"),
+    "looks that stay": after_head("looks: [3, 3]\n", 3, "looks", "do not rise"),
+    "a look at one seed": after_head("looks: [1, 3]\n", 3, "looks.0", "greater than or equal to 2"),
+    "four looks": after_head("looks: [2, 3, 4, 5]\n", 3, "looks", "at most 3"),
+    "looks that end before the seeds": after_head(
+        "seeds: [0, 1, 2, 3]\nlooks: [2, 3]\n", 4, "looks", "end at 3 seeds", "4 would run"
+    ),
+    "two claims with one id": after_head(
+        "predictions:\n"
+        "  - {id: p, claim: c, threshold: {metric: value, below: 1}}\n"
+        "  - {id: p, claim: d, threshold: {metric: value, below: 2}}\n",
+        3,
+        "predictions",
+        "'p'",
+        "twice",
+    ),
     # --- keys ---
     "an unknown kind": case("name: x\nkind: dril\n", 2, "kind", "'dril'", "did you mean 'drill'?"),
     "an unknown kind after Windows line ends": case("name: x\r\nkind: dril\r\n", 2, "kind", "did you mean 'drill'?"),

@@ -189,11 +189,13 @@ def test_what_the_lab_knows_of_every_run_can_be_claimed_and_drawn_with_its_unit(
         {"id": "early", "claim": "c", "threshold": {"metric": "wall_s", "at": 3, "below": 61}},
     ]
     view, series = experiment(predictions=claims, plots=[{"x": "wall_s", "y": "distance"}])
+    view = replace(view, runs=[replace(run, wall_s=60 + 0.05 * (-1) ** run.id) for run in view.runs])
     found = compose(view, series)
     judged = {verdict.id: (verdict.verdict, verdict.estimate) for verdict in found.verdicts}
-    assert judged["quick"] == ("supported", 60.0)
-    assert judged["slow"] == ("refuted", 60.0)
-    assert judged["once"] == ("supported", 1.0)
+    assert judged["quick"] == ("supported", pytest.approx(60, rel=1e-3))
+    assert judged["slow"] == ("refuted", pytest.approx(60, rel=1e-3))
+    # So few seeds that agree say nothing yet: that a run needs one attempt is not a law.
+    assert judged["once"] == ("inconclusive", pytest.approx(1.0))
     assert judged["halved"] == judged["early"] == ("inconclusive", None), "it has a value at the end alone"
     labels = [figure.axes[0].get_xlabel() for figure in drawn if figure.axes]
     assert "wall_s (s)" in labels

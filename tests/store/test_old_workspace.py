@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from labqueue.domain.canonical import Canonical
+from labqueue.domain.spec.predictions import Prediction
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.runs.jobs import NewJob, NewRun, Submitted, add_jobs
 from labqueue.system import clock, processes
@@ -32,6 +33,15 @@ RENAMED: dict[tuple[str, str], str] = {("runs", "token"): "attempt"}
 
 DROPPED: dict[str, set[str]] = {"runs": {"wait_code", "wait_text"}}
 """Columns of version 1 that are kept elsewhere now."""
+
+ADDED = {"registrations", "looks", "looks_at", "looks_seen_runs", "found_looks"}
+"""Keys that reports have by now beside those of version 1."""
+
+
+def as_then(report: dict[str, Any]) -> dict[str, Any]:
+    """A report of today without what version 1 did not say."""
+    verdicts = [{key: v for key, v in each.items() if key != "registration"} for each in report["verdicts"]]
+    return {key: value for key, value in report.items() if key not in ADDED} | {"verdicts": verdicts}
 
 
 def restored(path: Path) -> Path:
@@ -78,7 +88,24 @@ def test_every_row_of_an_old_workspace_is_kept(tmp_path: Path) -> None:
 def test_an_old_workspace_says_what_it_said(old: Lab) -> None:
     assert call(old, "status", "--json").json == SAID["status"]
     for name, report in SAID["experiments"].items():
-        assert call(old, "report", name, "--json").json == report
+        assert as_then(call(old, "report", name, "--json").json) == report
+
+
+def test_predictions_of_an_old_workspace_are_registered_since_their_first_job(old: Lab) -> None:
+    """By the times of its jobs, read past the lab."""
+    rows = contents(old.settings.database)
+    found = {name: call(old, "report", name, "--json").json for name in SAID["experiments"]}
+    assert sum(len(report["registrations"]) for report in found.values()) == 2
+    for name, report in found.items():
+        (experiment,) = (row["id"] for row in rows["experiments"] if row["name"] == name)
+        jobs = [(row["id"], row["created_at"], json.loads(row["spec"])) for row in rows["jobs"]
+                if row["experiment_id"] == experiment]  # fmt: skip
+        for view in report["registrations"]:
+            stating = [(at, job) for job, at, spec in jobs if view["prediction"] in spec["predictions"]]
+            assert (view["at"], view["job"]) == (clock.iso(min(stating)[0]), min(stating)[1])
+            assert view["digest"] == Prediction.model_validate_json(json.dumps(view["prediction"])).digest()
+            assert (view["seen_runs"], view["withdrawn_at"]) == ([], None)
+        assert report["looks"] == []
 
 
 def test_what_waited_in_an_old_workspace_still_runs(old: Lab) -> None:
@@ -174,4 +201,4 @@ def test_an_old_export_is_imported(lab: Lab, tmp_path: Path) -> None:
         now = call(lab, "report", name, "--json", **site).json
         keys = ("id", "outcome", "reason", "seed", "varied", "params", "metrics", "artifacts", "spec_hash", "wall_s")
         assert [[run[key] for key in keys] for run in now["runs"]] == [[run[key] for key in keys] for run in then]
-        assert now["verdicts"] == SAID["experiments"][name]["verdicts"]
+        assert as_then(now)["verdicts"] == SAID["experiments"][name]["verdicts"]

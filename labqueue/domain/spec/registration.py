@@ -31,3 +31,8 @@ def clause(prediction: Mapping[str, Any]) -> dict[str, Any]:
 def digest(prediction: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the clause: equal for equal claims, however they are worded."""
     return canonical.digest(clause(prediction))
+
+
+def metric(prediction: Mapping[str, Any]) -> str:
+    """The metric that a prediction, as plain JSON values, is about."""
+    return str(next(fields["metric"] for fields in prediction.values() if isinstance(fields, Mapping)))

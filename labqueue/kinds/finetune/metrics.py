@@ -35,10 +35,14 @@ METRICS = {
     "merge_loss_difference": Metric(_NATS, None, "diagnostic", about="change of the held-out loss"),
     "gap": Metric(_NATS, None, "diagnostic", about="last held-out loss minus training loss of the last tenth"),
     "eval_loss_min_step": Metric("step", None, "diagnostic", "positive", about="step of the lowest held-out loss"),
-    "plateau_step": Metric("step", None, "diagnostic", "positive", about="step from which the loss is flat"),
+    "plateau_step": Metric(
+        "step", None, "diagnostic", "positive", nullable=True, about="step from which the loss is flat"
+    ),
     "overfit_rise": Metric(_NATS, "lower", "diagnostic", "positive", about="last held-out loss minus the lowest"),
     "overfit": Metric("", "lower", "diagnostic", "yes_no", about="held-out loss rose while training loss fell"),
-    "steps_to_80_percent": Metric("step", "lower", "diagnostic", "positive", about="step at 80 % of the total drop"),
+    "steps_to_80_percent": Metric(
+        "step", "lower", "diagnostic", "positive", nullable=True, about="step at 80 % of the total drop"
+    ),
 }
 
 ARTIFACTS = {

@@ -1,14 +1,14 @@
 """Two or more experiments side by side: how they were configured, then their metrics, paired. Reads no database.
 
-Runs are paired by seed and by every key that all of the experiments vary; a seed's pairs are averaged first, so that n
-counts seeds, as everywhere.
+Runs are paired by seed and by every key that all of the experiments vary. Only seeds and points that both sides have
+enter a mean; a seed's pairs are averaged first, so that n counts seeds, as everywhere.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labqueue.domain.measured import averageable
@@ -28,8 +28,8 @@ def compare_experiments(views: Sequence[ExperimentView]) -> dict[str, Any]:
 
     ``config``: keys whose values differ between experiments, one list of values for each. ``metrics``: for each metric
     and each later experiment ``{"name", "unit", "better", "experiment", "first", "other", "difference", "ci", "n",
-    "pairs"}``: means over the paired seeds of last values, the mean difference with its 95 % t interval (null below two
-    seeds), seeds, pairs.
+    "pairs"}``: means of last values over the seeds and points that both have, the mean difference with its 95 % t
+    interval (null below two seeds), seeds, pairs.
     """
     done = [[run for run in view.runs if run.outcome == "succeeded"] for view in views]
     shared = [key for key in views[0].axes if all(key in view.axes for view in views)]
@@ -56,7 +56,10 @@ def between_blocks(found: Mapping[str, Any], plots: Sequence[Plot] = ()) -> list
     blocks: list[Block] = [Heading(f"Comparison of {', '.join(names)}", 1), Heading("What differs")]
     config = [[row["key"], *(", ".join(map(text, values)) for values in row["values"])] for row in found["config"]]
     blocks.append(Rows(["key", *names], config) if config else Paragraph("Nothing: the configurations are the same."))
-    blocks += [Heading("Metrics"), Paragraph(f"Last values, paired by {', '.join(found['paired_by'])}.")]
+    paired = (
+        f"Last values, paired by {', '.join(found['paired_by'])}; only seeds and points that both have are averaged."
+    )
+    blocks += [Heading("Metrics"), Paragraph(paired)]
     rows = []
     for row in found["metrics"]:
         ci = "none" if row["ci"] is None else f"{number(row['ci'][0])} to {number(row['ci'][1])}"
@@ -67,33 +70,58 @@ def between_blocks(found: Mapping[str, Any], plots: Sequence[Plot] = ()) -> list
     return [*blocks, *(Figure(plot) for plot in plots)]
 
 
-def _values(runs: Sequence[RunView], name: str, shared: Sequence[str]) -> dict[tuple[int, str], float]:
-    """Mean last value by (seed, point on the shared axes)."""
-    found: dict[tuple[int, str], list[float]] = defaultdict(list)
+Values = Mapping[tuple[int, str], Mapping[str, float]]
+"""Last values by (seed, point on the shared axes), then by the point on the experiment's own axes."""
+
+
+def _values(runs: Sequence[RunView], name: str, shared: Sequence[str]) -> Values:
+    found: dict[tuple[int, str], dict[str, float]] = defaultdict(dict)
     for run in runs:
         last = run.metrics[name].last if name in run.metrics else None
         if averageable(last):
-            found[run.seed, exact([run.varied.get(key) for key in shared])].append(last)
-    return {key: math.fsum(values) / len(values) for key, values in found.items()}
+            own = exact({key: value for key, value in run.varied.items() if key not in shared})
+            found[run.seed, exact([run.varied.get(key) for key in shared])][own] = last
+    return found
 
 
-def _paired(first: Mapping[tuple[int, str], float], other: Mapping[tuple[int, str], float]) -> dict[str, Any]:
-    pairs = sorted(first.keys() & other.keys())
-    if not pairs:
+def _means(values: Values, pairs: Sequence[tuple[int, str]]) -> dict[tuple[int, str], float]:
+    """The mean of each pair over those own points that all seeds of its shared point have: a mean over other points is
+    another quantity."""
+    common: dict[str, set[str]] = {}
+    for seed, point in pairs:
+        common[point] = common.get(point, set(values[seed, point])) & values[seed, point].keys()
+    return {
+        (seed, point): math.fsum(values[seed, point][own] for own in sorted(common[point])) / len(common[point])
+        for seed, point in pairs
+        if common[point]
+    }
+
+
+def _paired(one: Values, another: Values) -> dict[str, Any]:
+    both = sorted(one.keys() & another.keys())
+    first, other = _means(one, both), _means(another, both)
+    by_seed: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for key in sorted(first.keys() & other.keys()):
+        by_seed[key[0]].append((first[key], other[key]))
+    if not by_seed:
         return {"first": None, "other": None, "difference": None, "ci": None, "n": 0, "pairs": 0}
-    by_seed: dict[int, list[float]] = defaultdict(list)
-    for key in pairs:
-        by_seed[key[0]].append(other[key] - first[key])
-    differences = [math.fsum(values) / len(values) for _, values in sorted(by_seed.items())]
+    # A seed counts once, however many of its points both sides have.
+    firsts, others = ([_mean(pair[side] for pair in pairs) for pairs in by_seed.values()] for side in (0, 1))
+    differences = [right - left for left, right in zip(firsts, others, strict=True)]
     ci = intervals.sample(differences).interval() if len(differences) > 1 else None
     return {
-        "first": math.fsum(first[key] for key in pairs) / len(pairs),
-        "other": math.fsum(other[key] for key in pairs) / len(pairs),
-        "difference": math.fsum(differences) / len(differences),
+        "first": _mean(firsts),
+        "other": _mean(others),
+        "difference": _mean(differences),
         "ci": None if ci is None else list(ci),
         "n": len(differences),
-        "pairs": len(pairs),
+        "pairs": sum(map(len, by_seed.values())),
     }
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return math.fsum(listed) / len(listed)
 
 
 def _config(done: Sequence[Sequence[RunView]]) -> list[dict[str, Any]]:

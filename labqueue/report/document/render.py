@@ -13,9 +13,9 @@ from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Par
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --paper: #fff; --soft: #667; --line: #dcdfe4; --band: #f5f6f8;
-  --yes: #00664a; --no: #a23b00; --open: #5b5f6b; }
+  --yes: #00664a; --no: #a23b00; --open: #5b5f6b; --apart: #6a3fb0; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181c; --soft: #9aa0aa; --line: #343841;
-  --band: #1e2127; --yes: #4fd1a5; --no: #ff9a5c; --open: #aab0bb; } }
+  --band: #1e2127; --yes: #4fd1a5; --no: #ff9a5c; --open: #aab0bb; --apart: #c3a5ff; } }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 5rem; color: var(--ink); background: var(--paper);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.9rem; margin: 0 0 .2rem; } h2 { font-size: 1.3rem; margin: 2.6rem 0 .6rem; padding-top: .6rem;
@@ -24,6 +24,8 @@ p { margin: .4rem 0 .8rem; } .prose { white-space: pre-wrap; }
 .badge { display: inline-block; margin-left: .6rem; padding: .05rem .55rem; border: 1px solid; border-radius: 1rem;
   font-size: .8rem; font-weight: 600; color: var(--open); }
 .badge.supported, .badge.succeeded { color: var(--yes); } .badge.refuted, .badge.failed { color: var(--no); }
+.badge.exploratory { color: var(--apart); border-style: dashed; }
+.badge.withdrawn { text-decoration: line-through; border-style: dotted; }
 .scroll { overflow-x: auto; max-height: 40rem; border: 1px solid var(--line); border-radius: .4rem; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { text-align: left; padding: .3rem .7rem; vertical-align: top; white-space: nowrap; }

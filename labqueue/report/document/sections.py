@@ -15,6 +15,7 @@ from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Par
 from labqueue.report.document.costs import memory_and_time
 from labqueue.report.document.export import varied_keys
 from labqueue.report.document.formatting import duration, ids, number, point, spans
+from labqueue.report.document.verdicts import tested_first, verdict_blocks
 from labqueue.report.figures.metric_order import metric_names
 from labqueue.report.figures.style import Plot
 from labqueue.report.statistics import intervals
@@ -44,7 +45,7 @@ def sections(
     tables = {(run_id, name): table for run_id, name, table in samples}
     return [
         *_registered(experiment),
-        *_verdicts(verdicts, plots),
+        *verdict_blocks(experiment, verdicts, plots),
         *_searched(experiment.search),
         *_runs(experiment, known),
         *_figures("One metric against another", "asked", plots),
@@ -76,28 +77,6 @@ def _registered(experiment: ExperimentView) -> list[Block]:
         Heading("Methodology"),
         Prose(experiment.methodology.strip() or "None was registered."),
     ]
-
-
-def _verdicts(verdicts: Sequence[VerdictView], plots: Sequence[Plot]) -> list[Block]:
-    blocks: list[Block] = [Heading("Verdicts")]
-    if not verdicts:
-        return [*blocks, Paragraph("No prediction was registered, so nothing is judged.")]
-    rule = (
-        "A claim is supported when the whole 95 % t interval over seeds lies in what was claimed, refuted when it lies "
-        "outside altogether, and inconclusive otherwise. The p values of all predictions are corrected together (Holm) "
-        "and must be at most 0.04, a little stricter than the interval."
-    )
-    blocks.append(Paragraph(rule))
-    figures = {plot.verdict: plot for plot in plots if plot.verdict}
-    for verdict in verdicts:
-        blocks += [
-            Heading(verdict.id, 3, verdict.verdict),
-            Paragraph(f"Claim: {verdict.claim}"),
-            Paragraph(verdict.why),
-        ]
-        if verdict.id in figures:
-            blocks.append(Figure(figures[verdict.id]))
-    return blocks
 
 
 def _runs(experiment: ExperimentView, known: Metrics) -> list[Block]:
@@ -213,7 +192,8 @@ def _provenance(experiment: ExperimentView, declared: Declarations) -> list[Bloc
 def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView], known: Metrics) -> list[Block]:
     blocks: list[Block] = [Heading("RESULTS")]
     if verdicts:
-        blocks.append(Bullets([f"{verdict.verdict}: {verdict.claim} (n = {verdict.n})" for verdict in verdicts]))
+        listed = [f"{verdict.verdict}: {verdict.claim} (n = {verdict.n})" for verdict in tested_first(verdicts)]
+        blocks.append(Bullets(listed))
     runs, _ = counted(experiment)
     done = [run for run in runs if run.outcome == "succeeded"]
     names = [name for name in metric_names(experiment, known) if any(_last(run, name) is not None for run in done)]

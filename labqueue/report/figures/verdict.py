@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ARMS_SHOWN = 12
 
+APART = ("exploratory", "withdrawn")
+"""Verdicts that are no decision: told in grey."""
+
 LOST_FROM = marks_and_axes.LOG_FROM / 3
 """As ``marks.LOG_FROM``, where some of the arms count as lost. Assumption."""
 
@@ -27,7 +30,7 @@ LOST_FROM = marks_and_axes.LOG_FROM / 3
 def verdict_plot(judgement: Judgement, known: Metrics) -> Plot | None:
     """Two panels; None where no seed has a value, since an empty frame says less than the sentence does."""
     evidence = judgement.evidence
-    if evidence is None or not evidence.sample:
+    if evidence is None or not any(map(math.isfinite, evidence.sample.values())):
         return None
     from matplotlib.figure import Figure
 
@@ -36,15 +39,30 @@ def verdict_plot(judgement: Judgement, known: Metrics) -> Plot | None:
     _arms(left, evidence, known[evidence.metric])
     _estimate(right, evidence)
     verdict = judgement.verdict
-    figure.suptitle(f"{verdict.id}: {verdict.verdict} (n = {verdict.n})", fontsize=11, x=0.01, ha="left")
+    colour = style.GREY if verdict.verdict in APART else style.INK
+    paired = ", paired by seed" if len(evidence.arms) > 1 else ""
+    title = f"{verdict.id}: {verdict.verdict} (n = {verdict.n} seeds{paired})"
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left", color=colour)
     caption = (
         "Left: every seed (pale, joined where they are paired) and the mean of each arm. Right: the tested quantity, "
-        "one circle per seed, mean and 95 % t interval; the shaded side is what was claimed."
+        f"one circle per seed, its {'typical seed' if evidence.typical else 'mean'} and {_intervals_said(evidence)}; "
+        "the shaded side is what was claimed. The interval is that of further seeds on these data and questions."
     )
     if evidence.lost and len(evidence.arms) > 1:
         caption += " Hollow on the left: diverged by the rule of the curve, and so counted as lost."
     svg, png = style.save(figure)
     return Plot(f"verdict_{verdict.id}", verdict.claim, caption, svg, png, "verdicts", verdict.id)
+
+
+def _intervals_said(evidence: Evidence) -> str:
+    """The intervals drawn, in words."""
+    exact = {"yes_no": "exact ", "share": ""}.get(evidence.scale.form, "")
+    plain = f"{exact}95 % interval"
+    if evidence.comparisons > 1:
+        plain += f" for all {evidence.comparisons} comparisons together"
+    if evidence.deciding_level is None or evidence.deciding_level <= 1 - intervals.ALPHA:
+        return plain
+    return f"{plain}, thin the one that decides ({100 * evidence.deciding_level:.4g} %, after all corrections)"
 
 
 def _arms(axes: Axes, evidence: Evidence, metric: Quantity) -> None:
@@ -105,29 +123,28 @@ def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:
 
 
 def _estimate(axes: Axes, evidence: Evidence) -> None:
-    values = list(evidence.sample.values())
+    values = [value for value in evidence.sample.values() if math.isfinite(value)]
     mean = math.fsum(values) / len(values)
-    low, high = mean, mean
+    plain = deciding = (mean, mean)
+    if evidence.statistic is not None:
+        plain = evidence.statistic.interval(1 - intervals.ALPHA / evidence.comparisons) or plain
+        level = evidence.deciding_level
+        deciding = plain if level is None else evidence.statistic.interval(level) or plain
     # A ratio whose interval leaves what an axis can hold is drawn as its logarithm.
-    ratio = evidence.log and all(averageable(exponential(edge)) for edge in (low, high))
+    ends = (*plain, *deciding)
+    ratio = evidence.log and all(averageable(exponential(edge)) for edge in ends)
     shown = exponential if ratio else (lambda value: value)
     edges = [edge for edge in (evidence.region.low, evidence.region.high) if math.isfinite(edge)]
     places = [shown(value) for value in values]
-    axes.errorbar(
-        [shown(mean)],
-        [0.62],
-        xerr=[[shown(mean) - shown(low)], [shown(high) - shown(mean)]],
-        fmt="D",
-        color=style.INK,
-        ms=7,
-        capsize=4,
-        lw=1.8,
-        zorder=3,
-    )
+    for (low, high), width, cap in ((deciding, 0.9, 7), (plain, 1.9, 4)):
+        around = [[shown(mean) - shown(low)], [shown(high) - shown(mean)]]
+        axes.errorbar(
+            [shown(mean)], [0.62], xerr=around, fmt="D", color=style.INK, ms=7, capsize=cap, lw=width, zorder=3
+        )
     axes.plot(
         places, [0.3 + 0.04 * (i % 3 - 1) for i in range(len(places))], "o", mfc="white", mec=style.COLOURS[0], ms=6
     )
-    _limits(axes, [*places, shown(low), shown(high), *map(shown, edges)])
+    _limits(axes, [*places, *map(shown, ends), *map(shown, edges)])
     left, right = axes.get_xlim()
     low_edge = shown(evidence.region.low) if math.isfinite(evidence.region.low) else left
     high_edge = shown(evidence.region.high) if math.isfinite(evidence.region.high) else right
@@ -135,7 +152,7 @@ def _estimate(axes: Axes, evidence: Evidence) -> None:
     for edge in edges:
         axes.axvline(shown(edge), color=style.COLOURS[0], lw=1, ls="--", zorder=1)
     axes.set_ylim(0, 1)
-    axes.set_yticks([0.3, 0.62], ["seeds", "mean"])
+    axes.set_yticks([0.3, 0.62], ["seeds", "typical" if evidence.typical else "mean"])
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     quantity = evidence.tested or evidence.quantity

@@ -10,7 +10,7 @@ from labqueue.domain.measured import averageable
 from labqueue.domain.spec.predictions import Compare, Crosses, Prediction, Threshold
 from labqueue.domain.views import ExperimentView, RunView
 from labqueue.report.statistics import axis_claims, intervals
-from labqueue.report.statistics.evidence import Evidence
+from labqueue.report.statistics.evidence import NULLABLE_FROM, Evidence
 from labqueue.report.statistics.exact_tests import Signs
 from labqueue.report.statistics.intervals import Region
 from labqueue.report.statistics.pairing import (
@@ -28,10 +28,6 @@ from labqueue.report.statistics.pairing import (
 from labqueue.report.statistics.scales import Scale, too_skewed
 
 Arms = Mapping[str, Sequence[Reading]]
-
-CROSSES_FROM = 5
-"""Seeds from which a crossing is judged: where half of all seeds never get there, all of n got there in 0.5^n of
-experiments, which is 3 % at five and 13 % at three."""
 
 
 def gather(
@@ -88,6 +84,7 @@ def _compare(
             found.quantity, found.claimed = quantity.format("divided by"), f"{claimed.split()[0]} 1"
             _log_ratio(found, a, b)
             return found, panel
+        found.margin = region.distance(0.0) != 0.0
         _refuse_margin(found, {name: panel.values[name] for name in names})
         found.fill({seed: one_arm[seed] - other_arm[seed] for seed in panel.seeds}, [(1.0, one_arm), (-1.0, other_arm)])
         return found, panel
@@ -97,9 +94,10 @@ def _compare(
 
 def _refuse_margin(found: Evidence, arms: Mapping[str, Mapping[int, float]]) -> None:
     """A margin says nothing about yes and no, and too much about positive numbers whose seeds are far apart."""
-    if found.scale.form == "yes_no" and found.region.distance(0.0) != 0.0:
+    if found.scale.form == "yes_no" and found.margin:
         found.block(f"{found.metric} is 0 or 1 in every run, of which a claim with a margin says nothing")
-    elif found.scale.form == "positive" and (spread := too_skewed(arms.values())) is not None:
+    elif found.scale.form == "positive" and found.margin and (spread := too_skewed(arms.values())) is not None:
+        found.bare = True
         found.block(
             f"{found.metric} differs between seeds by a factor of {math.exp(spread):.2g}, too skewed for a claim about "
             "a difference: state it as a ratio"
@@ -124,13 +122,28 @@ def _with_extremes(
     ]  # fmt: skip
     shown = max(tries, key=lambda one: min(one.p_inside, one.p_outside))
     shown.p_inside = max(one.p_inside for one in tries)
-    shown.p_outside = max(one.p_outside for one in tries)
+    shown.p_outside = _outside_on_one_side(tries)
     shown.blocked = next((one.blocked for one in tries if one.blocked), "")
     listed = "; ".join(panel.lost[:3]) + (f" and {len(panel.lost) - 3} more" if len(panel.lost) > 3 else "")
     shown.remarks.append(
         f"{listed}: each counts as the least and as the largest value in turn, the less clear is shown"
     )
     return shown
+
+
+def _outside_on_one_side(tries: Sequence[Evidence]) -> float:
+    """p of "outside" where several samples must agree: beyond the same edge, since what lies between may be inside."""
+    statistics = [one.statistic for one in tries]
+    known = [statistic for statistic in statistics if statistic is not None]
+    if len(known) < len(tries):
+        return 1.0
+    region = tries[0].region
+    sides = []
+    if math.isfinite(region.low):
+        sides.append(max(statistic.p_below(region.low) for statistic in known))
+    if math.isfinite(region.high):
+        sides.append(max(statistic.p_above(region.high) for statistic in known))
+    return min(1.0, 2 * min(sides))
 
 
 def _ratio(found: Evidence, a: Mapping[int, list[float]], b: Mapping[int, list[float]], bound: float) -> None:
@@ -144,9 +157,10 @@ def _ratio(found: Evidence, a: Mapping[int, list[float]], b: Mapping[int, list[f
         found.region = Region(high=edge) if below else Region(low=edge)
         _log_ratio(found, a, b)
         return
-    if lowest_b <= 0:
+    if lowest_b <= 0 and (found.scale.form != "share" or not any(map(math.fsum, b.values()))):
         found.block(f"a ratio needs values above 0 in b; its smallest is {lowest_b:g}")
         return
+    found.margin = bound != 1
     # a/b < r is a − r·b < 0 where b > 0: needs no logarithm of a zero.
     found.region = Region(high=0.0) if below else Region(low=0.0)
     tops, bottoms = ({seed: math.fsum(values) / len(values) for seed, values in arm.items()} for arm in (a, b))
@@ -268,9 +282,9 @@ def _fill_crossing(found: Evidence, panel: Panel, name: str, before: int) -> Non
         found.p_inside = intervals.p_inside(signs, found.region)
         found.p_outside = intervals.p_outside(signs, found.region)
         found.remarks.append(f"{len(steps) - late} of {len(steps)} seeds got there in time, {len(never)} never")
-    if len(steps) < CROSSES_FROM:
+    if len(steps) < NULLABLE_FROM:
         found.block(
-            f"a crossing needs {CROSSES_FROM} seeds, here are {len(steps)}: with fewer, seeds that never get there "
+            f"a crossing needs {NULLABLE_FROM} seeds, here are {len(steps)}: with fewer, seeds that never get there "
             "could be missed"
         )
 

@@ -175,6 +175,7 @@ def _flat(found: Evidence, panel: Panel, tolerance: float, metric: str) -> None:
     if found.scale.form == "yes_no":
         found.block(f"{found.metric} is 0 or 1 in every run, of which a claim with a margin says nothing")
     elif found.scale.form == "positive" and (spread := too_skewed(panel.values.values())) is not None:
+        found.bare = True
         found.block(
             f"{found.metric} differs between seeds by a factor of {math.exp(spread):.2g}, too skewed for a claim about "
             "a difference"
@@ -185,11 +186,11 @@ def _flat(found: Evidence, panel: Panel, tolerance: float, metric: str) -> None:
     widest = max(range(len(pairs)), key=lambda at: abs(math.fsum(samples[at].values())))
     left, right = pairs[widest]
     found.quantity = f"{metric} of {right} minus {left}, the largest change"
-    found.comparisons = len(pairs)
+    found.comparisons, found.margin = len(pairs), True
     parts = [[(1.0, panel.values[right]), (-1.0, panel.values[left])] for left, right in pairs]
     found.fill(samples[widest], parts[widest])
     if found.n > 1:
-        tests = [found.scale.of_sum(one, part) for one, part in zip(samples, parts, strict=True)]
+        tests = [found.scale.of_sum(one, part, margin=True) for one, part in zip(samples, parts, strict=True)]
         found.p_inside = max(intervals.p_inside(test, found.region) for test in tests)
         found.p_outside = min(1.0, len(tests) * min(intervals.p_outside(test, found.region) for test in tests))
 

@@ -17,6 +17,10 @@ from labqueue.report.statistics.intervals import Region
 from labqueue.report.statistics.pairing import Panel
 from labqueue.report.statistics.scales import SKEWED, Part, Scale, scale_of, skewness
 
+NULLABLE_FROM = 5
+"""Seeds from which a metric is judged that a run can succeed without, and a crossing: where half of all seeds never get
+there, all of n got there in 0.5^n of experiments, which is 3 % at five and 13 % at three."""
+
 
 @dataclass
 class Evidence:
@@ -37,6 +41,8 @@ class Evidence:
     lost: dict[str, set[int]] = field(default_factory=dict)
     """Arm → seeds that count as lost although they have a number: the run diverged by the rule of its curve."""
     log: bool = False
+    margin: bool = False
+    """The claim is about how far apart arms are, and not only about which is the larger."""
     measure: str = ""
     """What the arms' values are, where that is not the metric in its own unit."""
     tested: str = ""
@@ -62,6 +68,8 @@ class Evidence:
     p_outside: float = 1.0
     resolution: float = 0.0
     """Differences of the sample below this are rounding, in the sample's unit."""
+    bare: bool = False
+    """No interval is shown: the numbers are too skewed for one."""
     blocked: str = ""
     """Why no verdict is possible whatever the numbers say."""
     problems: list[str] = field(default_factory=list)
@@ -101,6 +109,12 @@ class Evidence:
         """Sets the scale from what the kind declares of the metric and from the numbers themselves."""
         values = [value for arm in panel.pairs.values() for seed in arm.values() for value in seed]
         self.scale = scale_of(metric, values, points=panel.points, items=items, relative=relative)
+        nullable = metric.metric is not None and metric.metric.nullable
+        if nullable and 0 < len(panel.seeds) < NULLABLE_FROM:
+            self.block(
+                f"a claim about {metric.name}, which a run can succeed without, needs {NULLABLE_FROM} seeds, here are "
+                f"{len(panel.seeds)}: with fewer, seeds that never get there could be missed"
+            )
 
     def fill(self, sample: dict[int, float], parts: Sequence[Part], *, logs: bool = False) -> None:
         """Sets estimate, interval and p values from one number per seed, the weighted sum of ``parts``; without two
@@ -110,7 +124,7 @@ class Evidence:
             return
         self.estimate = math.fsum(sample.values()) / len(sample)
         if len(sample) > 1:
-            self.statistic = self.scale.of_sum(sample, parts, logs=self.log or logs)
+            self.statistic = self.scale.of_sum(sample, parts, logs=self.log or logs, margin=self.margin)
             self.p_inside = intervals.p_inside(self.statistic, self.region)
             self.p_outside = intervals.p_outside(self.statistic, self.region)
             self.ci = self.interval(1 - intervals.ALPHA / self.comparisons)
@@ -124,7 +138,7 @@ class Evidence:
 
     def interval(self, level: float) -> list[float] | None:
         """The two-sided interval of the estimate, in its unit; None where there is none that numbers can hold."""
-        found = None if self.statistic is None else self.statistic.interval(level)
+        found = None if self.statistic is None or self.bare else self.statistic.interval(level)
         if found is None:
             return None
         ends = [exponential(end) if self.log else end for end in found]

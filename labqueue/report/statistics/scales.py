@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from labqueue.domain.declarations import Quantity
+from labqueue.domain.measured import exponential
 from labqueue.report.statistics import intervals
 from labqueue.report.statistics.exact_tests import Counted, Rate, Signs, Statistic, Strictest, Unvarying
 
@@ -21,9 +22,14 @@ LOG_ALLOWANCE = 1.4
 """How often p counts where a t test is made on logs. Logs of exponential numbers are skewed: without it a claim at its
 edge is decided in 6.8 % of simulated experiments, with it in 5.1 % at most (``python -m benchmarks.verdicts``)."""
 
-QUIET = 0.2
+QUIET = 0.3
 """Standard deviation of the logs over seeds up to which a positive metric may be judged by differences: skewness grows
-with it, and above it differences of such numbers are decided too often. Assumption, checked by the same benchmark."""
+with it, and above it differences of such numbers are decided too often. The upper 90 % limit of what is seen must lie
+below it. Assumption, checked by the same benchmark."""
+
+NEAR_END, END_ALLOWANCE = 0.1, 2.0
+"""How often p counts where a claim with a margin is about shares this near to 0 or 1: they are skewed where seeds
+differ by more than their items explain. Without it 9 % of such claims are decided at their edge (same benchmark)."""
 
 SKEWED = 2.0
 """Sample skewness from which a verdict by t mentions it: 1.5 % of normal samples of five reach it."""
@@ -46,10 +52,12 @@ class Scale:
     noise: float = 0.0
     """Differences up to this are rounding, in the metric's unit."""
 
-    def of_sum(self, sample: Mapping[int, float], parts: Sequence[Part], *, logs: bool = False) -> Statistic:
+    def of_sum(
+        self, sample: Mapping[int, float], parts: Sequence[Part], *, logs: bool = False, margin: bool = False
+    ) -> Statistic:
         """The statistic of one number per seed, the weighted sum of ``parts`` (of their logs with ``logs``).
 
-        At least two seeds.
+        At least two seeds. With ``margin`` the claim is about how far apart the parts are.
         """
         seeds, values = list(sample), list(sample.values())
         here = [(weight, [arm[seed] for seed in seeds]) for weight, arm in parts]
@@ -58,7 +66,7 @@ class Scale:
         weight_sum = sum(abs(weight) for weight, _ in here) or 1.0
         noise = intervals.FLOAT32_ROUNDING if logs else self.noise * weight_sum
         if self.form == "share":
-            return self._share(values, here, noise)
+            return self._share(values, here, noise, margin=margin)
         if max(values) - min(values) <= noise:
             return Unvarying(math.fsum(values) / len(values), len(values), self.certain)
         least = 0.0 if logs else self.step**2 / 12 * sum(weight**2 for weight, _ in here)
@@ -74,7 +82,9 @@ class Scale:
         known = tuple(rates) if len(rates) == 2 else ()
         return Signs(below, above, len(values), max(values) == min(values), rates=known)
 
-    def _share(self, values: list[float], parts: Sequence[tuple[float, list[float]]], noise: float) -> Statistic:
+    def _share(
+        self, values: list[float], parts: Sequence[tuple[float, list[float]]], noise: float, *, margin: bool
+    ) -> Statistic:
         same = max(values) - min(values) <= noise
         if self.certain and same:
             return Unvarying(math.fsum(values) / len(values), len(values), certain=True)
@@ -82,20 +92,58 @@ class Scale:
             if same:
                 return Unvarying(math.fsum(values) / len(values), len(values), certain=False)
             return intervals.sample(values)
-        least = sum(weight**2 * self._spread(arm) for weight, arm in parts)
-        by_t = intervals.sample(values, least=least)
+        items = self.items
+        rates = [(weight, _rate(arm, items)) for weight, arm in parts]
         if len(parts) > 1:
-            return by_t
-        total = self.items * len(values)
-        yes = min(total, max(0, round(math.fsum(values) * self.items)))
-        return Strictest((by_t, Rate(yes, total, len(values))))
+            found = intervals.sample(values, least=sum(w**2 * rate * (1 - rate) / items for w, rate in rates))
+            near = any(min(rate, 1 - rate) < NEAR_END for _, rate in rates)
+            return Counted(found, END_ALLOWANCE) if margin and near else found
+        (_, rate) = rates[0]
+        counts = [value * items for value in values]
+        logits = [math.log((count + 0.5) / (items - count + 0.5)) for count in counts]
+        total = items * len(values)
+        yes = min(total, max(0, round(math.fsum(counts))))
+        by_logit = Logits(intervals.sample(logits, least=1 / (items * rate * (1 - rate))))
+        by_t = intervals.sample(values, least=rate * (1 - rate) / items)
+        # Each is wrong somewhere: the exact test where seeds differ by more than their items explain, t where shares
+        # are skewed, logits at the ceiling, which cuts them off.
+        return Strictest((by_t, by_logit, Rate(yes, total, len(values))))
 
-    def _spread(self, arm: Sequence[float]) -> float:
-        """The least variance of one seed's share: binomial, at the rate (K + ½)/(M + 1), never 0."""
-        assert self.items is not None
-        total = self.items * len(arm)
-        rate = (math.fsum(arm) * self.items + 0.5) / (total + 1)
-        return rate * (1 - rate) / self.items
+
+def _rate(arm: Sequence[float], items: int) -> float:
+    """(K + ½)/(M + 1) after K of M over all seeds: never 0 or 1, so that its binomial spread is none of them."""
+    return (math.fsum(arm) * items + 0.5) / (items * len(arm) + 1)
+
+
+@dataclass(frozen=True)
+class Logits:
+    """A t test of shares by their empirical logits log((k + ½)/(m − k + ½)) (Cox 1970), asked in shares: where seeds
+    differ by more than their items explain, logits are far less skewed than the shares themselves."""
+
+    of: intervals.Sample
+
+    @property
+    def n(self) -> int:
+        """Number of seeds."""
+        return self.of.n
+
+    @property
+    def identical(self) -> bool:
+        """Every seed has the same share."""
+        return self.of.identical
+
+    def p_below(self, bound: float) -> float:
+        """See ``Statistic``; a bound that no logit has is left to the exact test beside."""
+        return self.of.p_below(math.log(bound / (1 - bound))) if 0 < bound < 1 else 0.0
+
+    def p_above(self, bound: float) -> float:
+        """See ``Statistic``."""
+        return self.of.p_above(math.log(bound / (1 - bound))) if 0 < bound < 1 else 0.0
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """See ``Statistic``."""
+        low, high = (1 / (1 + exponential(-end)) for end in self.of.interval(level))
+        return low, high
 
 
 def scale_of(
@@ -136,14 +184,20 @@ def _all_yes_or_no(values: Sequence[float]) -> bool:
 
 
 def too_skewed(arms: Iterable[Mapping[int, float]]) -> float | None:
-    """The largest standard deviation of logs over seeds of an arm, where it is above ``QUIET``; else None."""
-    worst = 0.0
+    """The largest standard deviation of logs over seeds of an arm, where its upper 90 % limit is above ``QUIET``; else
+    None."""
+    from scipy.special import chdtri
+
+    worst = None
     for arm in arms:
         logs = [math.log(value) for value in arm.values() if value > 0]
         if len(logs) > 1:
             mean = math.fsum(logs) / len(logs)
-            worst = max(worst, math.sqrt(math.fsum((log - mean) ** 2 for log in logs) / (len(logs) - 1)))
-    return worst if worst > QUIET else None
+            squares = math.fsum((log - mean) ** 2 for log in logs)
+            # chdtri inverts the upper tail: 0.9 of a chi-squared lies above.
+            if math.sqrt(squares / float(chdtri(len(logs) - 1, 0.9))) > QUIET:
+                worst = max(worst or 0.0, math.sqrt(squares / (len(logs) - 1)))
+    return worst
 
 
 def skewness(values: Sequence[float]) -> float:

@@ -15,11 +15,12 @@ from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView
 from labqueue.store import trials
 from labqueue.store.db import Database
-from labqueue.store.queries import read
+from labqueue.store.queries import read, registrations
 from labqueue.store.queries.views import by_ids, views_of
 from labqueue.store.queries.waiting import Waits
 from labqueue.store.tables import Experiment, Job, JobRun
 from labqueue.store.workspace import identity
+from labqueue.system.clock import iso
 
 
 def names(db: Database) -> set[str]:
@@ -81,6 +82,14 @@ def experiment(db: Database, name: str) -> ExperimentView:
         spec: dict[str, Any] = newest.spec
         left_out += _missing(spec, chosen)
         left_out += _too_large(views.values())
+        version = [job for job in jobs if job.id in same]
+        executed = [row for row in rows.values() if row.finished_at is not None and row.attempt > 0]
+        seeds = {job.id: list(job.spec.get("seeds", ())) for job in version}
+        for link in links:
+            if link.job_id in same:
+                seeds[link.job_id].append(rows[link.run_id].seed)
+        looks = list(spec.get("looks", ()))  # none in specs frozen before there were any
+        looks_at = registrations.looks_at(version, newest) if looks else None
         order: dict[str, int] = {}
         for at, run_id in enumerate(mine):
             order.setdefault(canonical(rows[run_id].varied), at)
@@ -101,6 +110,11 @@ def experiment(db: Database, name: str) -> ExperimentView:
             left_out=left_out,
             search=trials.result(db, newest.id),
             plots=list(spec.get("plots", ())),  # specs frozen before there were plots have none
+            registrations=registrations.of(connection, found.id, newest, list(views.values())),
+            looks=looks,
+            looks_at=iso(looks_at),
+            looks_seen_runs=sorted(row.id for row in executed if looks_at and row.finished_at <= looks_at),
+            found_looks=registrations.looks_of(version, seeds, [row.finished_at for row in executed]),
         )
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, insert, select, text
 from labqueue.domain.canonical import Canonical
 from labqueue.domain.state import Outcome
 from labqueue.store.db import Database
-from labqueue.store.runs import inputs, needed, needs, search_state
+from labqueue.store.runs import inputs, needed, needs, registrations, search_state
 from labqueue.store.tables import Experiment, Job, Run
 from labqueue.store.workspace import archive
 from labqueue.system import clock
@@ -108,6 +108,7 @@ def _add_job(connection: Connection, job: NewJob, needed_jobs: list[dict[str, An
         )
     )
     job_id: int = connection.execute(text("SELECT last_insert_rowid()")).scalar_one()
+    registrations.record(connection, experiment_id, job_id, job.spec, now)
     done = {} if job.force else _reusable(connection, job.runs, succeeded(connection, experiment_id, job))
     ids, reused = add_runs(connection, (job_id, experiment_id, job.device, job.priority, now), job.runs, done)
     if job.trials is not None:

@@ -215,6 +215,7 @@ _FORGET = (
     "DELETE FROM job_runs WHERE job_id IN (SELECT id FROM jobs WHERE experiment_id = :id)",
     "DELETE FROM controls WHERE key IN (SELECT 'search:' || id FROM jobs WHERE experiment_id = :id)",
     "DELETE FROM runs WHERE experiment_id = :id",
+    "DELETE FROM registrations WHERE experiment_id = :id",
     "DELETE FROM jobs WHERE experiment_id = :id",
     "DELETE FROM experiments WHERE id = :id",
 )

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, Connection, Table, select
 
 from labqueue.domain import values
 from labqueue.domain.errors import LabError
+from labqueue.domain.spec.registration import digest
 from labqueue.domain.state import State
 from labqueue.store.tables import (
     Artifact,
@@ -26,12 +27,15 @@ from labqueue.store.tables import (
     Job,
     JobRun,
     Metric,
+    Registration,
     Run,
     Series,
     Worker,
 )
 
-TABLES: tuple[Table, ...] = (Job, Run, JobRun, Worker, Environment, Attempt, Artifact, Input, Series, Event)
+TABLES: tuple[Table, ...] = (
+    Job, Registration, Run, JobRun, Worker, Environment, Attempt, Artifact, Input, Series, Event,
+)  # fmt: skip
 """What an export consists of, in the order in which it can be stored; points of metrics come apart."""
 
 CHUNK = 5_000
@@ -103,6 +107,7 @@ def collect(connection: Connection, workspace: str, names: Sequence[str]) -> Bun
         bundle.unfinished += len(connection.execute(mine.where(Run.c.state != State.FINISHED)).all())
         wanted: dict[Table, Any] = {
             Job: Job.c.experiment_id == experiment_id,
+            Registration: Registration.c.experiment_id == experiment_id,
             Run: Run.c.id.in_(done),
             **{table: table.c.run_id.in_(done) for table in (JobRun, Attempt, Artifact, Input, Series, Event)},
         }
@@ -143,6 +148,12 @@ def check(bundle: Bundle) -> None:
             raise LabError(f"the plots of job {job['id']} are not what this lab writes")
         if not isinstance(job["needs"], list) or not all(isinstance(need, dict) for need in job["needs"]):
             raise LabError(f"the needs of job {job['id']} are not what this lab writes")
+        if not all(isinstance(each, dict) and isinstance(each.get("id"), str) for each in job["spec"]["predictions"]):
+            raise LabError(f"the predictions of job {job['id']} are not what this lab writes")
+    for row in bundle.tables["registrations"]:
+        stated = row["prediction"]
+        if not isinstance(stated, dict) or stated.get("id") != row["prediction_id"] or digest(stated) != row["digest"]:
+            raise LabError(f"the registration of {row['prediction_id']!r:.80} has not the digest of its clause")
     for attempt in bundle.tables["attempts"]:
         if attempt["patch"] is not None and not re.fullmatch(r"outputs/patches/[0-9a-f]{16}\.patch", attempt["patch"]):
             raise LabError(f"the patch of an attempt of run {attempt['run_id']} is {attempt['patch']!r:.80}, no patch")

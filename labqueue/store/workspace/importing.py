@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.store.db import Database
-from labqueue.store.runs import needs
+from labqueue.store.runs import needs, registrations
 from labqueue.store.series import roll_up
 from labqueue.store.tables import (
     Artifact,
@@ -75,6 +75,8 @@ def admit(
                 connection, "runs", [(run, bundle.experiments[bundle.runs[run]["experiment_id"]]) for run in new], free
             )
             mapped = {"experiment_id": _experiments(connection, bundle), "job_id": jobs, "run_id": {**old, **ids}}
+            specs = {job["id"]: job["spec"] for job in bundle.tables["jobs"]}
+            registrations.admit(connection, bundle.tables["registrations"], jobs, specs, mapped["experiment_id"])
             _store_runs(connection, bundle, ids, mapped)
             _store_points(connection, bundle, ids, read_points)
             for job in sorted(_touched(connection, set(jobs.values()))):
