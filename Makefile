@@ -16,7 +16,7 @@ demo: $(STAMP)  ## The main job: a real QLoRA sweep on this machine, then its re
 
 # A worker a core, and one thread each: tests of models would else spin against each other.
 test: $(STAMP)  ## All tests, on a CPU
-	OMP_NUM_THREADS=1 $(RUN) pytest -n logical --dist loadscope $(PYTEST)
+	OMP_NUM_THREADS=1 $(RUN) pytest -n logical --dist loadscope
 
 check: $(STAMP)  ## Style, types, layers, documents in step with the code
 	$(RUN) ruff check .

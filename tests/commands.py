@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
+import atexit
+import functools
 import json
-import resource
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests import warm_start
 from tests.conftest import Answer, Lab
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -17,17 +19,43 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = ("experiments", "jobs", "runs", "job_runs", "attempts", "metrics", "series", "events", "artifacts")
 
 
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server"],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def end() -> None:
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(10)
+
+    atexit.register(end)
+    return server
+
+
 def call(lab: Lab, *words: str | Path | int, **extra: str) -> Answer:
     """``labqueue WORDS`` to its end, as ``lab.run`` does it, without the start of an interpreter."""
-    before = _used_s()
-    warm = dataclasses.replace(lab, imported=lab.imported or warm_start.LAB)
-    answer = warm.run(*map(str, words), any_environment=True, **extra)
-    return dataclasses.replace(answer, cpu_s=_used_s() - before)
-
-
-def _used_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        request = {
+            "words": [str(word) for word in words],
+            "cwd": str(lab.root),
+            "env": lab.environment(**extra),
+            "out": str(out),
+            "err": str(err),
+        }
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code, cpu_s = server.stdout.readline().split()
+        return Answer(int(code), out.read_bytes().decode(), err.read_bytes().decode(), float(cpu_s))
 
 
 def rows(lab: Lab) -> dict[str, int]:

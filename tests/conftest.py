@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -19,7 +18,6 @@ from hypothesis import settings
 from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.system import cards
-from tests import warm_start
 
 EXPLORE = os.environ.get("LABQUEUE_EXPLORE")
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -53,9 +51,6 @@ class Lab:
     """A workspace in a temporary folder."""
 
     root: Path
-    imported: tuple[str, ...] = warm_start.LAB
-    """What its commands and their children have imported as they start (``tests.warm_start``); of nothing, each starts
-    an interpreter of its own."""
 
     @property
     def settings(self) -> Settings:
@@ -74,30 +69,29 @@ class Lab:
             **extra,
         }
 
-    def start(self, *words: str, any_environment: bool = False, **extra: str) -> subprocess.Popen[str]:
-        """Starts a command and leaves it running. What changes an environment variable that an interpreter or a library
-        may read as it starts gets an interpreter of its own, but for ``any_environment``."""
-        env = self.environment(**extra)
-        warm = self.imported and (any_environment or warm_start.passes_on(env))
-        popen = warm_start.popen(self.imported) if warm else subprocess.Popen
-        return popen(
+    def start(self, *words: str, **extra: str) -> subprocess.Popen[str]:
+        """Starts a command and leaves it running."""
+        return subprocess.Popen(
             [sys.executable, "-m", "labqueue", *words],
-            env=env,
+            env=self.environment(**extra),
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, *words: str | Path, any_environment: bool = False, **extra: str) -> Answer:
+    def run(self, *words: str | Path, **extra: str) -> Answer:
         """Runs a command to its end."""
-        with self.start(*map(str, words), any_environment=any_environment, **extra) as command:
-            try:
-                out, err = command.communicate(timeout=300)
-            except BaseException:
-                command.kill()
-                raise
-        return Answer(command.returncode, out, err)
+        done = subprocess.run(
+            [sys.executable, "-m", "labqueue", *map(str, words)],
+            env=self.environment(**extra),
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
 
     def spec(self, name: str = "drill_test", **fields: Any) -> Path:
         """Writes a drill spec (YAML is a superset of JSON) and returns its path."""
@@ -118,12 +112,6 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-@pytest.fixture
-def training_lab(tmp_path: Path) -> Lab:
-    """A fresh workspace whose processes have imported what training needs."""
-    return Lab(tmp_path, imported=warm_start.MODELS)
-
-
 def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
     """Waits for a condition and returns its value; fails when it does not come true in time."""
     give_up = time.monotonic() + timeout_s
@@ -134,14 +122,6 @@ def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
         if time.monotonic() > give_up:
             raise AssertionError(f"not true within {timeout_s} s: {true}")
         time.sleep(0.02)
-
-
-def pytest_runtest_teardown() -> None:
-    """What the models' libraries made as they were imported stays: looking through it at each collection was a fifth of
-    every training."""
-    if "trl" in sys.modules and not gc.get_freeze_count():
-        gc.collect()
-        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -203,8 +203,7 @@ def results(lab: Lab, run: int) -> dict[str, Any]:
 
 
 @pytest.mark.model
-def test_a_training_run_that_fell_back_equals_the_uninterrupted_one_bit_for_bit(training_lab: Lab) -> None:
-    lab = training_lab
+def test_a_training_run_that_fell_back_equals_the_uninterrupted_one_bit_for_bit(lab: Lab) -> None:
     answer = lab.run("submit", trained(lab, "part"), trained(lab, "whole"), "--profile", "cpu", "--json")
     assert answer.code == 0, answer.err
     worker = lab.start("worker", "--device", "cpu")

@@ -67,8 +67,7 @@ def test_what_is_no_adapter_and_what_cannot_be_compared_is_refused(tmp_path: Pat
         asked(tmp_path, questions=[])
 
 
-def test_a_run_computes_in_what_was_submitted_on_whatever_processor_it_is_carried_out(training_lab: Lab) -> None:
-    lab = training_lab
+def test_a_run_computes_in_what_was_submitted_on_whatever_processor_it_is_carried_out(lab: Lab) -> None:
     params = {"model": "random-tiny", "quantization": "none", "max_new_tokens": 1, "questions": ["a"]}
     path = lab.text(json.dumps({"name": "typed", "kind": "generate", "params": params}))
     words = ("submit", path, "--profile", "cpu", "--json")

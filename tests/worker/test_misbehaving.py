@@ -124,7 +124,7 @@ QUICK = {"steps": 3, "step_s": 0, "checkpoint_every": 2, "fault_at": 2}
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    lab = Lab(tmp_path_factory.mktemp("night"), imported=())  # marks stand in what /proc says of an exec
+    lab = Lab(tmp_path_factory.mktemp("night"))
     extra = own_kinds.install(tmp_path_factory.mktemp("site"), {name: source(KINDS[name]) for name in KINDS})
     once = {"attempts": 1}
     specs = [
