@@ -252,7 +252,8 @@ def statistic(
         assert scale.items is not None
         rates, least = share_variance(arms, scale.items)
         odd = margin & (np.abs(rates - 0.5) > 0.5 - EXTREME).any(-1)
-        factor = np.where(odd, MARGIN_ALLOWANCE, 1.0)
+        ratio = LOG_ALLOWANCE if margin and (np.abs(w) != 1).any() else 1.0
+        factor = np.where(odd, MARGIN_ALLOWANCE, ratio)
         return Student(values, (w**2 * least).sum(-1), floored=True, factor=factor)
     if logs:
         return Student(values, noise=noise, factor=LOG_ALLOWANCE, certain=scale.deterministic)

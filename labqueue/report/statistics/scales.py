@@ -97,7 +97,10 @@ class Scale:
         if len(parts) > 1:
             found = intervals.sample(values, least=sum(w**2 * rate * (1 - rate) / items for w, rate in rates))
             near = any(min(rate, 1 - rate) < NEAR_END for _, rate in rates)
-            return Counted(found, END_ALLOWANCE) if margin and near else found
+            if margin and near:
+                return Counted(found, END_ALLOWANCE)
+            # Of a ratio the arms have different weights, so that their skewness does not cancel.
+            return Counted(found, LOG_ALLOWANCE) if margin and any(abs(w) != 1 for w, _ in parts) else found
         (_, rate) = rates[0]
         counts = [value * items for value in values]
         logits = [math.log((count + 0.5) / (items - count + 0.5)) for count in counts]
