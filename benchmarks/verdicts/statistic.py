@@ -133,10 +133,9 @@ class Logits:
 
     def __init__(self, shares: Array, items: int) -> None:
         yes = np.rint(shares * items)
-        n = (~np.isnan(shares)).sum(-1)
-        rate = (np.nansum(yes, -1) + 0.5) / (n * items + 1)
         logits = np.log((yes + 0.5) / (items - yes + 0.5))
-        self.t = Student(logits, 1 / (items * rate * (1 - rate)), floored=True)
+        # Next to no least variance: the other two tests are there for seeds that agree.
+        self.t = Student(logits, 1e-18, floored=True)
 
     def below(self, edge: float) -> Array:
         """The p of "it is below the edge"."""

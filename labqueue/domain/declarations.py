@@ -47,7 +47,8 @@ class Metric:
     scale: Scale = "real"
     """``positive``: never below 0; ``share``: from 0 to 1; ``yes_no``: 1 or 0."""
     items: str | None = None
-    """The metric or parameter (dotted) that counts what a share is of."""
+    """The metric or parameter (dotted) that counts what a share is of. Of a family, ``*`` in it is the entry of a list
+    whose ``name`` is what ``*`` stands for in the metric's name: ``extra_evals.*.items``."""
     deterministic: bool = False
     """Equal in every run of a sweep point, seeds included: a count of parameters."""
     nullable: bool = False
@@ -103,6 +104,8 @@ class Quantity:
 
     name: str
     metric: Metric | None = None
+    member: str = ""
+    """Of a family: what its ``*`` stands for in this name."""
 
     @property
     def unit(self) -> str:
@@ -138,7 +141,10 @@ class Metrics:
     def __getitem__(self, name: str) -> Quantity:
         """The metric of that name; of the lab's own, where the kind declares none. Never missing."""
         key = self._key(name)
-        return Quantity(name, self.declared[key] if key is not None else LAB.get(name))
+        if key is None:
+            return Quantity(name, LAB.get(name))
+        start, star, end = key.partition("*")
+        return Quantity(name, self.declared[key], name[len(start) : len(name) - len(end)] if star else "")
 
     def place(self, name: str) -> int:
         """Where a metric stands in the declaration, for the order of reports; last where it does not stand there."""

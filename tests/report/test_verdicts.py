@@ -8,6 +8,7 @@ from scipy import stats as oracle
 
 from labqueue.domain.declarations import Metric, Metrics
 from labqueue.report.statistics.pairing import apart
+from labqueue.report.statistics.scales import LOG_ALLOWANCE
 from labqueue.report.statistics.verdicts import judge
 from tests.report.factories import Series, make_experiment, make_run, prediction, sweep
 
@@ -71,7 +72,7 @@ def test_a_ratio_is_judged_on_logs_when_all_values_are_positive():
     b = [1.0, 10.0, 100.0]
     a = [0.5, 5.1, 49.0]
     found = two_arms(a, b, compare(ratio_below=0.9))
-    logs = oracle.ttest_rel(np.log(a), np.log(b)).confidence_interval(0.95)
+    logs = oracle.ttest_rel(np.log(a), np.log(b)).confidence_interval(1 - 0.05 / LOG_ALLOWANCE)
     assert found.verdict == "supported"
     assert found.estimate == pytest.approx(math.exp(np.mean(np.log(a) - np.log(b))))
     assert found.ci == pytest.approx([math.exp(logs.low), math.exp(logs.high)])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as oracle
@@ -82,6 +84,20 @@ def test_a_share_is_never_surer_than_the_exact_test_of_its_items():
         assert found.ci[1] >= interval.high - 1e-9
 
 
+def test_a_share_of_a_family_is_of_the_items_of_its_entry():
+    family = Metrics({"*_exact": Metric(scale="share", items="tests.*.items")})
+    runs = [
+        make_run(seed, {"x": 1}, seed, {"sums_exact": 0.0}, params={"tests": [{"name": "sums", "items": 40}]})
+        for seed in range(3)
+    ]
+    test = prediction(threshold={"metric": "sums_exact", "below": 0.2})
+    found = judge(make_experiment(runs, [test]), Series(), family)[0]
+    assert found.verdict == "supported"
+    assert found.ci[1] >= oracle.binomtest(0, 120).proportion_ci(0.95, "exact").high - 1e-9
+    unknown = [replace(run, params={}) for run in runs]
+    assert judge(make_experiment(unknown, [test]), Series(), family)[0].verdict == "inconclusive"
+
+
 def test_shares_of_two_arms_have_at_least_their_binomial_spread():
     found = verdict({1: [20 / 24] * 2, 2: [22 / 24] * 2}, SHARE, **compare())
     rates = [(k * 2 + 0.5) / 49 for k in (20, 22)]
@@ -96,7 +112,7 @@ def test_a_positive_metric_is_judged_on_logs_and_the_claim_says_which_seed_it_is
     found = verdict({1: values}, POSITIVE, threshold={"metric": "m", "where": {"x": 1}, "below": 0.7})
     logs = oracle.ttest_1samp(np.log(values), np.log(0.7))
     assert found.estimate == pytest.approx(oracle.gmean(values))
-    assert found.ci == pytest.approx(list(np.exp(logs.confidence_interval(0.95))))
+    assert found.ci == pytest.approx(list(np.exp(logs.confidence_interval(1 - 0.05 / LOG_ALLOWANCE))))
     assert f"p = {LOG_ALLOWANCE * logs.pvalue:.4g}" in found.why
     assert "for the typical seed" in found.why
     ratio = verdict({1: values, 2: [1.0, 1.2, 1.1, 0.9]}, POSITIVE, **compare())

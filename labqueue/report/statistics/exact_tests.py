@@ -180,8 +180,8 @@ class Counted:
         return min(1.0, self.times * self.of.p_above(bound))
 
     def interval(self, level: float) -> tuple[float, float] | None:
-        """See ``Statistic``."""
-        return self.of.interval(level)
+        """As much wider as p is larger, so that it leaves a bound out exactly when p says so."""
+        return self.of.interval(1 - (1 - level) / self.times)
 
 
 @dataclass(frozen=True)

@@ -204,10 +204,22 @@ def items_of(metric: Quantity, runs: Iterable[RunView]) -> int | None:
     if key is None:
         return None
     counts = [
-        run.metrics[key].last if key in run.metrics else effective(run, key) for run in runs if run.outcome is not None
+        run.metrics[key].last if key in run.metrics else _parameter(run, key, metric.member)
+        for run in runs
+        if run.outcome is not None
     ]
     whole = [int(count) for count in counts if isinstance(count, int | float) and is_number(count) and count >= 1]
     return min(whole) if whole and len(whole) == len(counts) else None
+
+
+def _parameter(run: RunView, key: str, member: str) -> Any:
+    """A parameter by its dotted key, in which ``*`` is the entry of a list that is called ``member``."""
+    listed, star, rest = key.partition(".*.")
+    if not star:
+        return effective(run, key)
+    entries = effective(run, listed)
+    named = [entry for entry in entries if entry.get("name") == member] if isinstance(entries, list) else []
+    return named[0].get(rest, MISSING) if named else MISSING
 
 
 def lab_value(run: RunView, metric: str) -> float | None:

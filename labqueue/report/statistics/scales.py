@@ -106,7 +106,7 @@ class Scale:
         logits = [math.log((count + 0.5) / (items - count + 0.5)) for count in counts]
         total = items * len(values)
         yes = min(total, max(0, round(math.fsum(counts))))
-        by_logit = Logits(intervals.sample(logits, least=1 / (items * rate * (1 - rate))))
+        by_logit = Logits(intervals.sample(logits))
         by_t = intervals.sample(values, least=rate * (1 - rate) / items)
         # Each is wrong somewhere: the exact test where seeds differ by more than their items explain, t where shares
         # are skewed, logits at the ceiling, which cuts them off.
@@ -174,7 +174,8 @@ def scale_of(
     if declared == "share":
         points = max(1, points)
         if items is None:
-            step = intervals.quantum([0.0, *known, 1.0])
+            # Where all are 0 or 1 they show no step of their own.
+            step = intervals.quantum([0.0, *known, 1.0]) if set(known) - {0.0, 1.0} else 0.0
             items = round(1 / step) if step else None
         return Scale("share", None if items is None else items * points, certain, 0.0, noise)
     if declared == "positive" and known and min(known) > 0:

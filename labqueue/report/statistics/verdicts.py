@@ -198,7 +198,7 @@ def _judgement(claim: _Claim, answer: _Answer, experiment: ExperimentView, aside
             registration.job,
             registration.digest,
             list(experiment.looks),
-            None if look is None else look.number,
+            len(look.seeds) if look is not None and experiment.looks else None,
         ),
     )
     return Judgement(view, evidence, claim.prediction, answer.said)
