@@ -105,6 +105,8 @@ def _clean(name: str) -> str:
     allowed = re.sub(r"[^/\w.\- :]", "_", name)
     parts = [_short(part) for part in posixpath.normpath(allowed).split("/") if part not in ("", ".", "..")]
     whole = "/".join(parts) or "_"
+    if whole.startswith(".."):  # MLflow takes any such name for a way out of its folder
+        whole = f"_{whole[1:]}"
     return whole if len(whole) <= KEY_LENGTH else f"{whole[: KEY_LENGTH - 9].rstrip('/')}-{_digest(name)[:8]}"
 
 

@@ -8,17 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import scipy.stats
 from hypothesis import example, given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from labqueue.domain.declarations import Metric, Quantity
 from labqueue.domain.spec.schema import MetricPair
 from labqueue.report.document.report import compose
 from labqueue.report.figures import marks_and_axes, style
 from labqueue.report.figures.choose import AXES_FIGURES, METRICS_SHOWN, figures, over_axes
 from labqueue.report.figures.metric_pair import against
 from labqueue.report.figures.over_axis import over_key
-from labqueue.report.figures.sweep_points import Cell, along, names, points_of
+from labqueue.report.figures.sweep_points import Cell, along, cell, names, points_of
+from labqueue.report.statistics.scales import interval_of_mean
 from labqueue.store.queries import experiment
 from labqueue.submission import plan, specfile
 from tests.conftest import Lab
@@ -165,10 +168,29 @@ def test_different_points_have_different_names(points: list[dict[str, Any]]) -> 
 VALUES = st.floats(min_value=-1e6, max_value=1e6, allow_nan=False)
 
 
+def with_interval(*values: float) -> Cell:
+    seeds = dict(enumerate(values))
+    return Cell(seeds, ends=interval_of_mean(Quantity("anything"), seeds))
+
+
+def test_bars_are_exact_for_yes_and_no_and_of_shares_at_least_what_their_items_allow() -> None:
+    yes_no, share = Quantity("m", Metric(scale="yes_no")), Quantity("m", Metric(scale="share", items="asked"))
+    runs = [make_run(seed, {}, seed, {"m": 1.0, "asked": 24.0}) for seed in range(3)]
+    exact = scipy.stats.binomtest(3, 3).proportion_ci(0.95, "exact")
+    assert cell(runs, yes_no).ends == (pytest.approx(exact.low), 1.0)
+    pooled = scipy.stats.binomtest(72, 72).proportion_ci(0.95, "exact")
+    low, high = cell(runs, share).ends or (1.0, 1.0)
+    assert low <= pooled.low + 1e-9
+    assert high == 1.0
+    assert cell(runs, Quantity("m", Metric(deterministic=True))).ends == (1.0, 1.0)
+    alike = [make_run(seed, {}, seed, {"m": 0.7}) for seed in range(3)]
+    assert cell(alike, Quantity("m", Metric())).ends is None, "seeds that agree are no proof that all do"
+
+
 @example([[349526.1879258541] * 3])
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=3), min_size=1, max_size=5))
 def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat(found: list[list[float]]) -> None:
-    cells = [Cell(dict(enumerate(values))) for values in found]
+    cells = [with_interval(*values) for values in found]
     reach = marks_and_axes.reach(cells)
     assert reach is not None
     low, high, log = reach
@@ -179,8 +201,8 @@ def test_every_seed_is_inside_the_frame_and_an_interval_does_not_press_them_flat
 
 
 def test_an_interval_makes_no_room_for_values_that_cannot_be() -> None:
-    wide = [Cell({0: 0.2, 1: 0.6})]
-    assert wide[0].mean - wide[0].half < -0.5
+    wide = [with_interval(0.2, 0.6)]
+    assert wide[0].low < -0.5
     free, fraction = marks_and_axes.reach(wide), marks_and_axes.reach(wide, bounds=FINETUNE["domain_a_exact"].bounds)
     assert free is not None
     assert fraction is not None

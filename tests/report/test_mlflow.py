@@ -35,6 +35,12 @@ def test_every_name_is_one_that_mlflow_takes_and_different_ones_stay_different(n
         assert not any(other.startswith(f"{name}/") for other in shown), "a file cannot be a folder"
 
 
+def test_a_name_that_begins_with_two_dots_is_no_way_out() -> None:
+    assert mlflow.clean(["..0", "_.0", "...", "a/..b"]).keys() == {"..0", "_.0", "...", "a/..b"}
+    assert not any(name.startswith("..") for name in mlflow.clean(["..0", "_.0", "..."]).values())
+    assert mlflow.clean(["a/..b"]) == {"a/..b": "a/..b"}
+
+
 def test_a_plain_name_stays_as_it_is() -> None:
     names = ["eval_loss", "eval/loss", "lora.rank", "größe: a-b c"]
     assert mlflow.clean(names) == {name: name for name in names}

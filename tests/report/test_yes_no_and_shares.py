@@ -69,6 +69,7 @@ def test_shares_at_the_ceiling_are_not_certain_because_they_agree():
     exact = oracle.binomtest(48, 48).proportion_ci(0.95, "exact")
     assert found.verdict == "inconclusive"
     assert found.ci[0] <= exact.low
+    assert found.ci[1] == 1.0, "no share is above 1"
     assert verdict({1: [0.5] * 3}, SHARE, **above(0.05)).verdict == "supported"
 
 

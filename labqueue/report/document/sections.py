@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +19,8 @@ from labqueue.report.document.formatting import duration, ids, number, point, sp
 from labqueue.report.document.verdicts import tested_first, verdict_blocks
 from labqueue.report.figures.metric_order import metric_names
 from labqueue.report.figures.style import Plot
-from labqueue.report.statistics import intervals
 from labqueue.report.statistics.pairing import MISSING, effective, exact, label, text
+from labqueue.report.statistics.scales import interval_of_mean
 from labqueue.report.statistics.verdicts import counted
 
 if TYPE_CHECKING:
@@ -207,7 +208,10 @@ def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView], known:
         [name, str(len(members)), *(_mean(members, known[metric]) for metric in shown)]
         for name, members in groups.values()
     ]
-    note = "Last values: mean over seeds and its 95 % t interval; one seed has no interval."
+    note = (
+        "Last values: mean over seeds and its 95 % interval (docs/reports.md says of which kind); one seed has none, "
+        "nor have seeds that agree by chance."
+    )
     for direction in ("lower", "higher"):
         if better := [name for name in shown if known[name].better == direction]:
             note += f" {direction.capitalize()} is better: {', '.join(better)}."
@@ -215,14 +219,14 @@ def _results(experiment: ExperimentView, verdicts: Sequence[VerdictView], known:
 
 
 def _mean(runs: Sequence[RunView], metric: Quantity) -> str:
-    values = [value for run in runs if (value := _last(run, metric.name)) is not None]
-    if len(values) < 2:
-        return number(values[0] if values else None)
-    found = intervals.sample(values)
-    least, most = metric.bounds
-    low, high = (min(max(end, least), most) for end in found.interval())  # no share is above 1, no loss below 0
-    short = "" if len(values) == len(runs) else f" (n = {len(values)})"
-    return f"{number(found.mean)} [{number(low)}, {number(high)}]{short}"
+    values = {at: value for at, run in enumerate(runs) if (value := _last(run, metric.name)) is not None}
+    if not values:
+        return number(None)
+    mean = math.fsum(values.values()) / len(values)
+    found = interval_of_mean(metric, values, runs)
+    ends = "" if found is None else f" [{number(found[0])}, {number(found[1])}]"
+    short = "" if len(values) in (1, len(runs)) else f" (n = {len(values)})"
+    return f"{number(mean)}{ends}{short}"
 
 
 def _last(run: RunView, metric: str) -> float | None:

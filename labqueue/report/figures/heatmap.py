@@ -26,7 +26,7 @@ def heatmap(metric: Quantity, x: str, y: str, points: Sequence[Point], keys: Seq
     runs: dict[tuple[str, str], list[RunView]] = {}
     for point in points:
         runs.setdefault((exact(point.at(y)), exact(point.at(x))), []).extend(point.runs)
-    cells = [[cell(runs.get((exact(row), exact(column)), []), metric.name) for column in columns] for row in rows]
+    cells = [[cell(runs.get((exact(row), exact(column)), []), metric) for column in columns] for row in rows]
     grid = np.array([[each.mean if each.values else math.nan for each in line] for line in cells])  # [row, column]
     if np.isnan(grid).all():
         return None

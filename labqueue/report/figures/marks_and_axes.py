@@ -34,7 +34,7 @@ def line(
     beside: Sequence[float],
     name: str | None = None,
 ) -> None:
-    """Seeds pale and just ``beside`` (or the bar hides them), means joined with their 95 % t intervals.
+    """Seeds pale and just ``beside`` (or the bar hides them), means joined with their 95 % intervals.
 
     ``dash`` "" leaves the means unjoined. A mean is hollow where one of its seeds diverged; runs without a value stand
     at the upper edge.
@@ -46,7 +46,7 @@ def line(
     axes.errorbar(
         [x for x, _ in filled],
         [cell.mean for _, cell in filled],
-        yerr=[cell.half for _, cell in filled],
+        yerr=[[cell.below for _, cell in filled], [cell.above for _, cell in filled]],
         fmt=f"{marker}{dash}",
         color=colour,
         ms=5.5,
@@ -115,7 +115,7 @@ def reach(
     if not seeds:
         return None
     low, high = min(seeds), max(seeds)
-    bars = [(cell.mean - cell.half, cell.mean + cell.half) for cell in cells if cell.values]
+    bars = [(cell.low, cell.high) for cell in cells if cell.values]
     log = low > 0 and high >= LOG_FROM * low and bounds[1] == math.inf
     if log:
         # An interval that reaches zero has no lower end on this scale; its bar leaves the frame.
@@ -157,5 +157,5 @@ def clipped(cells: Sequence[Cell], found: tuple[float, float, bool] | None) -> s
     if found is None:
         return ""
     low, high, _ = found
-    beyond = any(cell.values and not (low <= cell.mean - cell.half and cell.mean + cell.half <= high) for cell in cells)
+    beyond = any(cell.values and not (low <= cell.low and cell.high <= high) for cell in cells)
     return " A bar without an end goes on beyond the frame." if beyond else ""

@@ -68,7 +68,7 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str], kno
     key = _along(keys, points, pair.by)
     others = [other for other in keys if other != key]
     shown = [point for point in points if not any(_is_at(point, choice) for choice in pair.without)]
-    cells = {id(point): _both(point, pair) for point in shown}
+    cells = {id(point): _both(point, pair, known) for point in shown}
     filled = [pair_ for pair_ in cells.values() if pair_[0].values]
     if not filled:
         return None
@@ -121,14 +121,11 @@ def _is_at(point: Point, choice: Mapping[str, Any]) -> bool:
     return all(same(point.at(key), value) for key, value in choice.items())
 
 
-def _both(point: Point, pair: MetricPair) -> tuple[Cell, Cell]:
+def _both(point: Point, pair: MetricPair, known: Metrics) -> tuple[Cell, Cell]:
     """The two cells of a point, of the seeds that have both metrics."""
-    x, y = cell(point.runs, pair.x), cell(point.runs, pair.y)
-    shared = [seed for seed in x.values if seed in y.values]
-    return (
-        Cell({seed: x.values[seed] for seed in shared}, x.diverged, x.lost),
-        Cell({seed: y.values[seed] for seed in shared}, y.diverged, y.lost),
-    )
+    x, y = cell(point.runs, known[pair.x]), cell(point.runs, known[pair.y])
+    shared = x.values.keys() & y.values.keys()
+    return cell(point.runs, known[pair.x], shared), cell(point.runs, known[pair.y], shared)
 
 
 def _ordered(group: Sequence[Point], key: str | None) -> list[Point]:
@@ -155,8 +152,8 @@ def _group(axes: Any, here: Sequence[Drawn], name: str, **look: Any) -> None:
     axes.errorbar(
         [x.mean for _, x, _ in here],
         [y.mean for _, _, y in here],
-        xerr=[x.half for _, x, _ in here],
-        yerr=[y.half for _, _, y in here],
+        xerr=[[x.below for _, x, _ in here], [x.above for _, x, _ in here]],
+        yerr=[[y.below for _, _, y in here], [y.above for _, _, y in here]],
         fmt=f"{marker}{look['dash']}",
         color=colour,
         ms=MEAN,
@@ -178,8 +175,7 @@ def _beside(figure: Figure, axes: Axes, drawn: Sequence[tuple[Sequence[Drawn], s
         lines += list(pairwise(means))
         for (point, x, y), at in zip(here, means, strict=True):
             seen += [(*at, MEAN), *((x.values[seed], y.values[seed], SEED) for seed in x.values)]
-            lines += [((at[0] - x.half, at[1]), (at[0] + x.half, at[1]))]
-            lines += [((at[0], at[1] - y.half), (at[0], at[1] + y.half))]
+            lines += [((x.low, at[1]), (x.high, at[1])), ((at[0], y.low), (at[0], y.high))]
             if is_number(point.at(key)):
                 wanted.append(label_placement.Label(style.short(point.at(key)), at, MEAN, colour))
     left_out = label_placement.place(figure, axes, wanted, marks=seen, lines=lines)
@@ -200,7 +196,7 @@ def _caption(pair: MetricPair, key: str | None, written: int, left_out: int) -> 
     order = f" The order along each line is that of {key}, from its lowest value to its highest." if left_out else ""
     return (
         f"Last {pair.y} against last {pair.x}: pale marks are seeds; large marks the means of the sweep points over "
-        f"seeds{joined}, with 95 % t intervals both ways (none with one seed).{colours}{order}"
+        f"seeds{joined}, with 95 % intervals both ways (none with one seed).{colours}{order}"
     )
 
 

@@ -30,10 +30,10 @@ def over_key(metric: Quantity, key: str, others: Sequence[str], points: Sequence
     """The last value of a metric over a key, a line per combination of ``others`` (averaged over the rest and, where
     they are more than the colours, over all); None without a value."""
     values = levels(key, points)
-    lines = _lines(metric.name, key, values, others, points)
+    lines = _lines(metric, key, values, others, points)
     pooled = len(lines) > len(style.COLOURS)
     if pooled:
-        lines = _lines(metric.name, key, values, [], points)
+        lines = _lines(metric, key, values, [], points)
     cells = [each for line in lines for each in line.cells]
     found = marks_and_axes.reach(cells, edge=any(each.lost for each in cells), bounds=metric.bounds)
     if found is None:
@@ -56,7 +56,7 @@ def over_key(metric: Quantity, key: str, others: Sequence[str], points: Sequence
     averaged = f", averaged over {', '.join(others)} within each seed" if pooled else ""
     caption = (
         f"Last {metric.name} over {key}: one pale mark per seed{averaged}; {'joined' if numeric else 'large'} marks "
-        f"are means over seeds, bars their 95 % t intervals (none with one seed).{lost_words(cells)}"
+        f"are means over seeds, bars their 95 % intervals (none with one seed).{lost_words(cells)}"
         f"{marks_and_axes.clipped(cells, found)}"
     )
     svg, png = style.save(figure)
@@ -66,7 +66,7 @@ def over_key(metric: Quantity, key: str, others: Sequence[str], points: Sequence
 
 def over_points(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric at each of a few sweep points, by name; None without a value."""
-    cells = [cell(point.runs, metric.name) for point in points]
+    cells = [cell(point.runs, metric) for point in points]
     found = marks_and_axes.reach(cells, edge=any(each.lost for each in cells), bounds=metric.bounds)
     if found is None:
         return None
@@ -83,7 +83,7 @@ def over_points(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) 
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(metric.label(log=found[2]))
     caption = (
-        f"Last {metric.name} at each sweep point: one pale mark per seed, the mean and its 95 % t interval (none with "
+        f"Last {metric.name} at each sweep point: one pale mark per seed, the mean and its 95 % interval (none with "
         f"one seed).{lost_words(cells)}{marks_and_axes.clipped(cells, found)}"
     )
     svg, png = style.save(figure)
@@ -100,7 +100,7 @@ def over_points(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) 
 
 def scattered(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) -> Plot | None:
     """The last value of a metric at many sweep points over each of up to four keys; None without a value."""
-    cells = [cell(point.runs, metric.name) for point in points]
+    cells = [cell(point.runs, metric) for point in points]
     found = marks_and_axes.reach(
         [Cell({0: each.mean}) for each in cells if each.values],
         edge=any(each.lost for each in cells),
@@ -146,7 +146,7 @@ def scattered(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) ->
     )
 
 
-def _lines(metric: str, key: str, values: list[Any], others: Sequence[str], points: Sequence[Point]) -> list[Line]:
+def _lines(metric: Quantity, key: str, values: list[Any], others: Sequence[str], points: Sequence[Point]) -> list[Line]:
     groups = list(grouped(others, points).values())
     labels = names([{o: group[0].varied[o] for o in others if o in group[0].varied} for group in groups])
     index = {exact(level): place for place, level in enumerate(values)}
@@ -186,7 +186,15 @@ def _across(axes: Any, place: float, cell: Cell) -> None:
     if cell.values:
         face = "white" if cell.diverged else colour
         axes.errorbar(
-            [cell.mean], [place], xerr=[cell.half], fmt="D", color=colour, mfc=face, ms=5.5, elinewidth=1.3, capsize=3
+            [cell.mean],
+            [place],
+            xerr=[[cell.below], [cell.above]],
+            fmt="D",
+            color=colour,
+            mfc=face,
+            ms=5.5,
+            elinewidth=1.3,
+            capsize=3,
         )
     elif not cell.lost:
         words = "no value" if cell.silent else "not finished"

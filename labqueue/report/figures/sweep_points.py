@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from labqueue.domain.declarations import DIVERGED
+from labqueue.domain.declarations import DIVERGED, Quantity
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
-from labqueue.report.statistics import intervals
 from labqueue.report.statistics.pairing import MISSING, exact, is_number, last_value
+from labqueue.report.statistics.scales import interval_of_mean
 
 LOST = ("diverged", "out_of_memory", "failed", "crashed", "timed_out")
 """Endings without a result that a figure must not be silent about."""
@@ -38,6 +38,8 @@ class Cell:
     """Outcomes of the runs without a value."""
     silent: int = 0
     """Succeeded runs that have no value of this metric."""
+    ends: tuple[float, float] | None = None
+    """The 95 % interval of the mean; None where there is none, as with one seed."""
 
     @property
     def mean(self) -> float:
@@ -45,12 +47,24 @@ class Cell:
         return math.fsum(self.values.values()) / len(self.values)
 
     @property
-    def half(self) -> float:
-        """Half of the 95 % t interval; 0 with one seed, which has none."""
-        if len(self.values) < 2:
-            return 0.0
-        low, high = intervals.sample(list(self.values.values())).interval()
-        return (high - low) / 2
+    def low(self) -> float:
+        """The lower end of the interval; the mean where there is none."""
+        return self.mean if self.ends is None else self.ends[0]
+
+    @property
+    def high(self) -> float:
+        """The upper end of the interval; the mean where there is none."""
+        return self.mean if self.ends is None else self.ends[1]
+
+    @property
+    def below(self) -> float:
+        """How far the interval reaches below the mean."""
+        return max(0.0, self.mean - self.low)
+
+    @property
+    def above(self) -> float:
+        """How far the interval reaches above the mean."""
+        return max(0.0, self.high - self.mean)
 
 
 @dataclass(frozen=True)
@@ -73,18 +87,20 @@ def points_of(runs: Sequence[RunView]) -> list[Point]:
     return list(found.values())
 
 
-def cell(runs: Sequence[RunView], metric: str) -> Cell:
-    """The last values of a metric, the mean within each seed."""
+def cell(runs: Sequence[RunView], metric: Quantity, seeds: Collection[int] | None = None) -> Cell:
+    """The last values of a metric, the mean within each seed; of these ``seeds`` alone, where they are given."""
     values: dict[int, list[float]] = {}
     for run in runs:
-        last = last_value(run, metric)
-        if last is not None:
+        last = last_value(run, metric.name)
+        if last is not None and (seeds is None or run.seed in seeds):
             values.setdefault(run.seed, []).append(last)
+    means = {seed: math.fsum(found) / len(found) for seed, found in values.items()}
     return Cell(
-        {seed: math.fsum(found) / len(found) for seed, found in values.items()},
+        means,
         frozenset(run.seed for run in runs if run.outcome == "succeeded" and (last_value(run, DIVERGED) or 0) > 0.5),
         tuple(run.outcome for run in runs if run.outcome in LOST),
-        sum(run.outcome == "succeeded" and last_value(run, metric) is None for run in runs),
+        sum(run.outcome == "succeeded" and last_value(run, metric.name) is None for run in runs),
+        interval_of_mean(metric, means, runs),
     )
 
 

@@ -5,6 +5,7 @@ Each class answers what ``intervals.Sample`` answers: one-sided p values against
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -189,6 +190,8 @@ class Strictest:
     """Several statistics of the same numbers of which each must agree: largest p, hull of the intervals."""
 
     parts: tuple[Statistic, ...]
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """Between which the truth lies, whatever a part's interval says."""
 
     @property
     def n(self) -> int:
@@ -210,7 +213,11 @@ class Strictest:
 
     def interval(self, level: float) -> tuple[float, float] | None:
         """See ``Statistic``."""
-        return hull(part.interval(level) for part in self.parts)
+        found = hull(part.interval(level) for part in self.parts)
+        if found is None:
+            return None
+        least, most = self.bounds
+        return max(least, found[0]), min(most, found[1])
 
 
 def hull(intervals: Iterable[tuple[float, float] | None]) -> tuple[float, float] | None:

@@ -13,8 +13,10 @@ from typing import Literal
 
 from labqueue.domain.declarations import Quantity
 from labqueue.domain.measured import exponential
+from labqueue.domain.views import RunView
 from labqueue.report.statistics import intervals
 from labqueue.report.statistics.exact_tests import Counted, Rate, Signs, Statistic, Strictest, Unvarying
+from labqueue.report.statistics.pairing import items_of
 
 Form = Literal["real", "positive", "share", "yes_no"]
 
@@ -110,7 +112,7 @@ class Scale:
         by_t = intervals.sample(values, least=rate * (1 - rate) / items)
         # Each is wrong somewhere: the exact test where seeds differ by more than their items explain, t where shares
         # are skewed, logits at the ceiling, which cuts them off.
-        return Strictest((by_t, by_logit, Rate(yes, total, len(values))))
+        return Strictest((by_t, by_logit, Rate(yes, total, len(values))), (0.0, 1.0))
 
 
 def _rate(arm: Sequence[float], items: int) -> float:
@@ -181,6 +183,24 @@ def scale_of(
     if declared == "positive" and known and min(known) > 0:
         return Scale("positive", None, certain, intervals.quantum(known) / max(1, points), noise)
     return Scale("real", None, certain, intervals.quantum(known) / max(1, points), noise)
+
+
+def interval_of_mean(
+    metric: Quantity, values: Mapping[int, float], runs: Iterable[RunView] = (), level: float = 1 - intervals.ALPHA
+) -> tuple[float, float] | None:
+    """The interval of a mean over seeds, as tables and figures show it: exact for yes and no, of shares never narrower
+    than their items allow, and by t for all other numbers. None with one seed, and where seeds agree by chance.
+
+    ``runs`` say how many items a share is of.
+    """
+    if len(values) < 2:
+        return None
+    scale = scale_of(metric, values.values(), items=items_of(metric, runs))
+    found = scale.of_sum(values, [(1.0, values)]).interval(level)
+    if found is None:
+        return None
+    least, most = metric.bounds
+    return max(least, found[0]), min(most, found[1])
 
 
 def _all_yes_or_no(values: Sequence[float]) -> bool:
