@@ -48,7 +48,7 @@ class Metric:
     """``positive``: never below 0; ``share``: from 0 to 1; ``yes_no``: 1 or 0."""
     items: str | None = None
     """The metric or parameter (dotted) that counts what a share is of. Of a family, ``*`` in it is the entry of a list
-    whose ``name`` is what ``*`` stands for in the metric's name: ``extra_evals.*.items``."""
+    whose ``name`` is what ``*`` stands for in the metric's name: ``tests.*.items``."""
     deterministic: bool = False
     """Equal in every run of a sweep point, seeds included: a count of parameters."""
     nullable: bool = False

@@ -329,7 +329,9 @@ def test_a_billion_laughs_are_refused_at_once(lab: Lab) -> None:
     for at, text in enumerate((laughs, merged, deep)):
         answer = call(lab, "submit", lab.text(text, f"bomb{at}"), "--json")
         refused(answer)
-        assert (answer.cpu_s or 9) < 4
+        # Expanded, one of these would take the memory of the machine; an old processor needs 5 s for the third.
+        assert answer.cpu_s is not None
+        assert answer.cpu_s < 12
     assert rows(lab) == {}
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from labqueue.domain.errors import LabError
-from labqueue.kinds.finetune.evaluation import Also
+from labqueue.kinds.finetune.extra_evals import ExtraEval
 from labqueue.llm.data import corpora, tokenize
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.evaluation import evaluate
@@ -86,7 +86,7 @@ def test_a_text_that_is_too_short_missing_or_unknown_is_said(tokenizer: Any, tmp
 
 
 def test_the_kind_knows_every_corpus_of_the_catalogue() -> None:
-    annotation = Also.model_fields["corpus"].annotation
+    annotation = ExtraEval.model_fields["corpus"].annotation
     literal, _ = get_args(annotation)
     assert set(get_args(literal)) == set(corpora.CATALOGUE)
     assert all(corpus.licence and corpus.characters > 1000 for corpus in corpora.CATALOGUE.values())
