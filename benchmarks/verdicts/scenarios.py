@@ -43,7 +43,7 @@ def _half(scale: Scale) -> Callable[[Array], Outcome]:
 def _family(scale: Scale) -> list[Callable[[Array], Outcome]]:
     """Each of eight arms against the first one."""
     return [
-        lambda values, arm=arm: rule.compare(values[:, [0, arm]], scale, region=BELOW_0)  # type: ignore[misc]
+        lambda values, arm=arm: rule.compare(values[:, [0, arm]], scale, region=BELOW_0)  # type: ignore[misc]  # arm has its default
         for arm in range(1, COMPARED + 1)
     ]
 

@@ -129,7 +129,7 @@ def test_an_odd_experiment_has_a_readable_report_in_every_format(lab_of_odd: Lab
     lab = lab_of_odd
     shown = call(lab, "report", name)
     assert (shown.code, shown.err) == (0, "")
-    assert max(map(len, shown.out.splitlines())) <= 480, "a line that no terminal has room for"
+    assert max(map(len, shown.out.splitlines())) <= 400, "a line that no terminal has room for"
     assert shown.out.startswith(name)
     written = lab.settings.experiment(name) / "report"
     markdown = (written / "report.md").read_text(encoding="utf-8")
