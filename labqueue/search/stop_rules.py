@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labqueue.domain.canonical import canonical
 from labqueue.domain.spec.search import Search
 from labqueue.domain.trials import Told, stagnant
 from labqueue.domain.views import SearchResult, VerdictView
@@ -57,7 +56,7 @@ def stop(study: Study, rules: Rules, verdict: Callable[[], str | None]) -> Stop 
         if said in ("supported", "refuted"):
             return Stop(DECIDED, f"prediction {rules.prediction} is {said}", done=True)
     if rules.patience is not None:
-        search = Search.model_validate_json(canonical(study.spec["sweep"]["search"]))
+        search = Search.parse(study.spec["sweep"]["search"])
         # Points that were drawn before TPE learned say nothing of whether learning has come to its end.
         begin = search.startup if search.sampler == "tpe" else 0
         why = stagnant(study.trials, search.direction, rules.patience, rules.min_improvement, begin)

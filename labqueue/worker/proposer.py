@@ -84,7 +84,7 @@ def propose(db: Database, job: int) -> str | None:
     while (study := trials.study(db, job)) is not None and study.switch.ended is None:
         if any(run.state == "queued" for trial in study.trials for run in trial.runs):
             break
-        spec = Spec.model_validate_json(canonical({k: v for k, v in study.spec.items() if k != "axes"}))
+        spec = Spec.of_job(study.spec)
         assert spec.sweep is not None, "a search is a sweep"
         search = spec.sweep.search
         assert search is not None, "it has been registered"

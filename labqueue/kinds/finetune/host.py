@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _plan(params: Params) -> tuple[Shape, Plan] | None:
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes
 
-    if params.model == FROM_RUN:
+    if is_unresolved(params.model):
         return None
     targets = params.lora.targets
     if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host, _pins
 from labqueue.kinds.finetune import extra_evals, method
 from labqueue.kinds.finetune.callbacks import Watch
@@ -156,7 +156,7 @@ def resolved(params: Params, device: str) -> Params:
 
 def assets(params: Params) -> list[str]:
     """The model, and the task, file or dataset; names of ``labqueue.llm.assets``."""
-    model = [] if params.model == FROM_RUN else [params.model]
+    model = [] if is_unresolved(params.model) else [params.model]
     return [*model, *params.data.assets, *(asset for each in params.extra_evals for asset in each.assets)]
 
 
