@@ -46,10 +46,10 @@ def is_reference(value: Any) -> bool:
 
 
 def of(key: str, value: Any) -> Reference | None:
-    """Returns the reference that ``value``, validated at submission, is under ``key``; None if it is none."""
-    if not is_reference(value):
+    """Returns the reference that ``value`` is under ``key``; None if it is none, or not one that a submission takes."""
+    named = value[KEY] if is_reference(value) else None
+    if not isinstance(named, dict) or not named.keys() >= {"experiment", "artifact"}:
         return None
-    named = value[KEY]
     return Reference(key, named["experiment"], named["artifact"], named.get("where", {}), named.get("seed"))
 
 

@@ -181,10 +181,17 @@ def _users(connection: Connection, experiment: Any) -> Iterator[str]:
         yield f"runs {_ids(ids)} of experiment {name!r} use artifacts of {experiment.name!r}"
 
 
-def _takes(params: Sequence[dict[str, Any]], experiment: str) -> bool:
+def _takes(params: list[Any], experiment: str) -> bool:
     """Whether parameters name an artifact of an experiment, by reference or by path."""
-    named = any(each.experiment == experiment for one in params for each in references(one))
+    named = any(each.experiment == experiment for each in references(_by_place(params)))
     return named or f"outputs/{experiment}/" in canonical(params)
+
+
+def _by_place(value: Any) -> Any:
+    """With lists as folders: what a kind that is gone meant by a list is not known, so that no mention is passed over."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    return {str(key): _by_place(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 _RUNS = "(SELECT id FROM runs WHERE experiment_id = :id)"
