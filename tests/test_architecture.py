@@ -99,7 +99,7 @@ MAX_LINES = 400
 """More than a reader keeps in mind at once (design, section 1)."""
 
 
-def test_every_module_can_be_read_at_one_sitting() -> None:
+def test_every_module_can_be_read_in_one_go() -> None:
     lines = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert len(lines) > 40
     assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}

@@ -243,7 +243,7 @@ class Kind:
         return cast("Params", decide(params, device)) if decide else params
 
     def check(self, params: Params, device: str) -> None:
-        """Does nothing where a run of these could begin, as far as it can be known before.
+        """Checks that a run of these could begin, as far as it can be known before.
 
         Raises:
             LabError: it could not; ``key`` is relative to the parameters, ``file`` is set where a data file is wrong.

@@ -1,4 +1,4 @@
-"""Which model, exactly, and computed in what: parameters beside a model's or an adapter's name. No kind itself."""
+"""Pins models and adapters by content: fields beside their names, shared by several kinds."""
 
 from __future__ import annotations
 

@@ -67,11 +67,11 @@ def run(params: Params, rec: Recorder) -> None:
         Stopped: asked to stop; nothing is kept, a resume answers all questions again.
     """
     from labqueue.domain.errors import LabError
-    from labqueue.llm.training.recipe import Left
+    from labqueue.llm.training.recipe import Interrupted
 
     try:
         _run(params, rec)
-    except Left:
+    except Interrupted:
         raise kind.Stopped(str(rec.should_stop)) from None
     except LabError as error:
         raise kind.UserError(str(error)) from error
@@ -159,7 +159,7 @@ def imports(device: str) -> tuple[str, ...]:
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a run could begin, as far as its folders tell: the models' templates write each question and
+    """Checks that a run could begin, as far as its folders tell: the models' templates write each question and
     leave room for its answer.
 
     Raises:

@@ -51,7 +51,7 @@ class Capacity:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MemoryCheck:
     """What a run is predicted to reserve, item by item, GiB; ``items_gib`` is None where its kind cannot say."""
 
     items_gib: dict[str, float] | None
@@ -153,7 +153,7 @@ class History:
                 return items | {f"calibration_from_{_runs(len(alike))}": (_bounded(ratio) - 1) * total}
         return items
 
-    def verdict(self, params: Params, device: str, room: Capacity | None) -> Verdict:
+    def verdict(self, params: Params, device: str, room: Capacity | None) -> MemoryCheck:
         """What a run is predicted to reserve.
 
         Raises:
@@ -161,8 +161,8 @@ class History:
         """
         items = self._kind.estimate(params, device)
         if not items:
-            return Verdict(None, None, room, params)
-        return Verdict(self.corrected(params, items), math.fsum(items.values()), room, params)
+            return MemoryCheck(None, None, room, params)
+        return MemoryCheck(self.corrected(params, items), math.fsum(items.values()), room, params)
 
 
 def _groups(kind: Kind, params: Params) -> tuple[str, str]:
@@ -183,7 +183,7 @@ def _runs(number: int) -> str:
     return "1_run" if number == 1 else f"{number}_runs"
 
 
-def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> tuple[Plan, list[Verdict]]:
+def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> tuple[Plan, list[MemoryCheck]]:
     """The plan with corrected estimates, and what is predicted of each of its runs; ``beside`` are plans of the same
     submission, whose artifacts they may take.
 
@@ -192,9 +192,9 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     """
     job = planned.job
     if job.device != "cuda":
-        return planned, [Verdict(None, None, None) for _ in job.runs]
+        return planned, [MemoryCheck(None, None, None) for _ in job.runs]
     history = History.of(planned.kind, db)
-    known: dict[tuple[str, str], Verdict] = {}
+    known: dict[tuple[str, str], MemoryCheck] = {}
     verdicts = []
     for run, params, plain in zip(job.runs, _with_origins(planned, beside, db), planned.params, strict=True):
         key = (run.params.text, run.limits.text)
@@ -215,7 +215,7 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     return replace(planned, job=replace(job, runs=runs)), verdicts
 
 
-def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> None:
+def refuse(planned: Plan, verdicts: Sequence[MemoryCheck], db: Database | None) -> None:
     """Refuses a submission of which a run cannot fit.
 
     Raises:

@@ -43,7 +43,7 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
 
 def assessed(
     settings: Settings, plans: list[Plan], beside: list[Plan] | None = None
-) -> list[tuple[Plan, list[memory_check.Verdict]]]:
+) -> list[tuple[Plan, list[memory_check.MemoryCheck]]]:
     """Each plan with estimates corrected by what this workspace measured, and what is predicted of its runs; what they
     take from others is looked for among ``beside``, by default the plans themselves."""
     db = _past(settings)

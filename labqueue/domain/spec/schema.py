@@ -31,7 +31,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 def _no_seed_twice(seeds: tuple[int, ...]) -> tuple[int, ...]:
     twice = sorted(seed for seed, n in Counter(seeds).items() if n > 1)
     if twice:
-        raise ValueError(f"the seeds {twice} stand there twice; each is run once per sweep point")
+        raise ValueError(f"the seeds {twice} are listed twice; each is run once per sweep point")
     return seeds
 
 
@@ -45,7 +45,7 @@ Keys = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is No
 def _no_id_twice(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
     twice = sorted(name for name, n in Counter(each.id for each in predictions).items() if n > 1)
     if twice:
-        raise ValueError(f"the prediction ids {twice} stand there twice")
+        raise ValueError(f"the prediction ids {twice} are listed twice")
     return predictions
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning run would find out as it begins, found out at submission. No kind itself."""
+"""Submission-time checks of a fine-tuning run: what it would otherwise find out as it begins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRAWN = 16
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a run could begin, as far as its files and its model's figures tell; its assets are here.
+    """Checks that a run could begin, as far as its files and its model's figures tell; its assets are here.
 
     What only the loaded tokenizer knows (a prompt that fills max_length) is left to the run or its rehearsal.
 
@@ -42,7 +42,7 @@ def check(params: Params, device: str) -> None:
         stored_form.check_use(form, params.model, quantization=params.quantization, backend=backend)
     _adapter(params)
     _data(params)
-    _also(params)
+    _extra_evals(params)
 
 
 def _adapter(params: Params) -> None:
@@ -138,7 +138,7 @@ def _stamp(path: str | None) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _also(params: Params) -> None:
+def _extra_evals(params: Params) -> None:
     from labqueue.llm.data import corpora
     from labqueue.llm.data.generated import tasks
 

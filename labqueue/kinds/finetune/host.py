@@ -11,7 +11,7 @@ from labqueue.kinds import _host
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params
-    from labqueue.llm.memory.workload import Plan
+    from labqueue.llm.memory.workload import Workload
     from labqueue.llm.models.shapes import Shape
 
 SPARE_GIB = 1.5
@@ -19,7 +19,7 @@ SPARE_GIB = 1.5
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a fine-tuning run can compute in what it asks for, and its computer has the memory.
+    """Checks that a fine-tuning run can compute in what it asks for, and its computer has the memory.
 
     Raises:
         LabError: a type that method or device do not have, no AVX2, too little memory.
@@ -70,7 +70,7 @@ def expected_s(params: Params, device: str) -> float | None:
     )
 
 
-def _plan(params: Params) -> tuple[Shape, Plan] | None:
+def _plan(params: Params) -> tuple[Shape, Workload] | None:
     """(shape, plan) as ``llm.memory.host`` takes them; None where the model is another run's or of no known shape."""
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes

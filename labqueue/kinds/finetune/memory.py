@@ -1,4 +1,4 @@
-"""What a fine-tuning run will reserve on a GPU, and how it could do with less. No kind itself."""
+"""Estimates the GPU memory of a fine-tuning run, and reduces it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
     return dict(predict(shape, plan(params)).items_gib)
 
 
-def plan(params: Params) -> workload.Plan:
-    """The run as the memory estimate sees it: a ``labqueue.llm.memory.workload.Plan``."""
+def plan(params: Params) -> workload.Workload:
+    """The run as the memory estimate sees it: a ``labqueue.llm.memory.workload.Workload``."""
     from labqueue.llm.memory import workload
     from labqueue.llm.models import catalogue
     from labqueue.llm.models.load import choose_backend
@@ -49,7 +49,7 @@ def plan(params: Params) -> workload.Plan:
     form = catalogue.form(params.model)
     full = params.method == "full"
     backend = "hf" if full else params.backend
-    return workload.Plan(
+    return workload.Workload(
         backend=choose_backend("auto", "cuda:0") if backend == "auto" else backend,
         sequence=min(params.max_length, _longest(params.model, params.data) or params.max_length),
         batch=params.batch,

@@ -188,7 +188,7 @@ def _takes(params: list[Any], experiment: str) -> bool:
 
 
 def _by_place(value: Any) -> Any:
-    """With lists as folders: what a kind that is gone meant by a list is not known, so that no mention is passed over."""
+    """With lists as folders, so that no mention in one is passed over: kinds may be gone that knew what it meant."""
     if isinstance(value, list):
         value = dict(enumerate(value))
     return {str(key): _by_place(inner) for key, inner in value.items()} if isinstance(value, dict) else value
