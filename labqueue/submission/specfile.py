@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -171,8 +170,7 @@ def to_spec(source: Source) -> Spec:
         LabError: an unknown key, a wrong type or a forbidden value, at its line.
     """
     try:
-        # Not canonical: the order in which axes are written is the order in which points are run and shown.
-        return Spec.model_validate_json(json.dumps(source.data, ensure_ascii=False))
+        return Spec.parse(source.data)
     except ValidationError as error:
         raise first_error(error, source, "", Spec) from error
 

@@ -259,6 +259,9 @@ CASES = {
     "a reference without its experiment": after_head(
         "params:\n  witness: {from_run: {artifact: a}}\n", 4, "params.witness.from_run.experiment", "missing"
     ),
+    "the text that stands for a reference": after_head(
+        "params:\n  witness: from_run\n", 4, "params.witness", "{from_run: {experiment: NAME, artifact: NAME}}"
+    ),
     "a reference with an unknown key": after_head(
         "params:\n  witness: {from_run: {experiment: y, artifact: a, sead: 1}}\n",
         4,

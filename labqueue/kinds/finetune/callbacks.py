@@ -1,4 +1,4 @@
-"""Between a fine-tuning run's trainer and its recorder: what is measured when, and what is kept. No kind itself."""
+"""Training callbacks of a fine-tuning run: record metrics, evaluate, save checkpoints."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Evaluations:
                 )
             self.all.append(found)
 
-    def apart(self, split: Split) -> Split:
+    def decontaminate(self, split: Split) -> Split:
         """The split without training rows that share a question with the items; says how many there were.
 
         Raises:
@@ -63,7 +63,7 @@ class Evaluations:
         """
         from labqueue.llm.evaluation import evaluate
 
-        train = evaluate.apart(split.train, self.all)
+        train = evaluate.decontaminate(split.train, self.all)
         if gone := len(split.train) - len(train):
             of = f"{gone} of {len(split.train)} training rows"
             self.rec.note(f"{of} ask what `extra_evals` measures and were left out")

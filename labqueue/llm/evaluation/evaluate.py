@@ -93,7 +93,7 @@ def of_text(
     return Evaluation(name, rows, (), None, text.name, text.licence, text.sha256)
 
 
-def apart(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
+def decontaminate(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
     """The training rows that share no question with what is measured (``overlap``)."""
     asked = overlap.Asked.of(row for each in evaluations for row in each.questions)
     return tuple(row for row in training if asked.twin(row) is None)
@@ -119,7 +119,7 @@ def answers(
     """The model's greedy answers to the questions, with room for the longest expected one.
 
     Raises:
-        Left: ``leave``, asked before each batch, said so.
+        Interrupted: ``leave``, asked before each batch, said so.
     """
     longest = max(len(tokenizer(row.answer)["input_ids"]) for row in evaluation.questions)
     new = longest + SPARE_TOKENS
