@@ -34,9 +34,9 @@ NEAR_END, END_ALLOWANCE = 0.1, 2.0
 differ by more than their items explain. Without it 9 % of such claims are decided at their edge (same benchmark)."""
 
 LATTICE_ALLOWANCE, COARSE = 1.1, 0.04
-"""How often p counts where values lie on a lattice whose rounding alone makes more than that share of their variance: of
-values rounded to their own standard deviation eight seeds decide at the edge in 5.7 % of experiments without it, with it
-at most 5.4 % do (same benchmark)."""
+"""How often p counts where values lie on a lattice whose rounding alone makes more than that share of their variance.
+Of values rounded to their own standard deviation eight seeds decide at the edge in 5.7 % of experiments without it,
+with it at most in 5.4 % (same benchmark)."""
 
 SKEWED = 2.0
 """Sample skewness from which a verdict by t mentions it: 1.5 % of normal samples of five reach it."""
