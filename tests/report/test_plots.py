@@ -202,8 +202,19 @@ def test_arms_whose_seeds_agree_show_each_of_them():
     assert len(set(drawn)) == len(drawn) == 12
 
 
+def test_the_bound_of_a_positive_metric_is_drawn_where_its_values_are():
+    claim = prediction(threshold={"metric": "eval_loss", "where": {"rank": 1}, "below": 16.0})
+    view, series = sweep({"rank": [1]}, range(3), lambda _, seed: {"eval_loss": 3.0 + 0.1 * seed}, [claim])
+    evidence = judgements(view, series)[0].evidence
+    assert evidence.log
+    axes = Figure().subplots()
+    verdict._seeds(axes, evidence, "rank=1")
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [pytest.approx(16.0)]
+
+
 @pytest.mark.parametrize(
-    ("missing", "said"), [((), "n = 3 seeds, the same at every point"), ((1,), "n = 2 to 3 seeds, not the same ones")]
+    ("missing", "said"),
+    [((), "n = 3 seeds, the same at every point"), ((1,), "n = 2 to 3 seeds, not the same everywhere")],
 )
 def test_figures_over_an_axis_say_how_many_seeds_and_that_bars_are_not_paired(missing, said):
     def some(point, seed):

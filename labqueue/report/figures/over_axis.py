@@ -164,8 +164,8 @@ def scattered(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) ->
 
 def _count(cells: Sequence[Cell]) -> str:
     """What stands in the figure itself: it may be shown without its caption."""
-    bars = any(each.ends is not None for each in cells)
-    return f"{seeds_said(cells)}{'; bars: 95 %, not paired' if bars else ''}"
+    bars = ["bars: 95 %, not paired"] if any(each.ends is not None for each in cells) else []
+    return "\n".join([seeds_said(cells), *bars])
 
 
 def _lines(metric: Quantity, key: str, values: list[Any], others: Sequence[str], points: Sequence[Point]) -> list[Line]:

@@ -207,7 +207,7 @@ def seeds_said(cells: Sequence[Cell]) -> str:
     if len(filled) < 2:
         return words
     alike = all(each.values.keys() == filled[0].values.keys() for each in filled)
-    return f"{words}, {'the same' if alike else 'not the same ones'} at every point"
+    return f"{words}, {'the same at every point' if alike else 'not the same everywhere'}"
 
 
 def pairing_said(cells: Sequence[Cell]) -> str:

@@ -127,7 +127,8 @@ def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:
     axes.plot(range(len(values)), list(values.values()), "o", color=style.COLOURS[0], ms=6)
     for edge in (evidence.region.low, evidence.region.high):
         if math.isfinite(edge):
-            axes.axhline(edge, color=style.COLOURS[0], lw=1, ls="--")
+            bound = exponential(edge) if evidence.log else edge  # the values are drawn as they were measured
+            axes.axhline(bound, color=style.COLOURS[0], lw=1, ls="--")
     if len(values) <= 2 * ARMS_SHOWN:
         axes.set_xticks(range(len(values)), [str(seed) for seed in values])
     axes.set_xlim(-0.6, len(values) - 0.4)
