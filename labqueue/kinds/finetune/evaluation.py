@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts
 from labqueue.domain.errors import LabError
@@ -42,25 +42,26 @@ class ItemScores:
         for between in sorted(steps)[1:-1]:
             del steps[between]
 
-    def about(self) -> dict[str, Any]:
-        """Returns what ``restore`` takes, as JSON."""
-        return {"items": self.items, "scores": {name: list(steps.items()) for name, steps in self.scores.items()}}
-
-    def restore(self, about: dict[str, Any]) -> None:
-        """Takes up what an earlier attempt had kept."""
-        self.items = dict(about["items"])
-        self.scores = {
-            name: {int(step): list(found) for step, found in steps} for name, steps in about["scores"].items()
-        }
-
-    def table(self) -> artifacts.Table | None:
-        """All of them; None where nothing was scored."""
-        rows = [
+    def rows(self) -> list[tuple[str, int, str, float]]:
+        """Returns metric, step, item and score of each; what ``restore`` takes."""
+        return [
             (metric, step, item, score)
             for metric, steps in self.scores.items()
             for step, found in sorted(steps.items())
             for item, score in zip(self.items[metric], found, strict=True)
         ]
+
+    def restore(self, rows: Sequence[tuple[str, int, str, float]]) -> None:
+        """Takes up what an earlier attempt had kept."""
+        for metric, step, item, score in rows:
+            steps = self.scores.setdefault(metric, {})
+            steps.setdefault(step, []).append(score)
+            if len(steps) == 1:
+                self.items.setdefault(metric, []).append(item)
+
+    def table(self) -> artifacts.Table | None:
+        """All of them; None where nothing was scored."""
+        rows = self.rows()
         return artifacts.Table(columns=("metric", "step", "item", "score"), rows=tuple(rows)) if rows else None
 
 
