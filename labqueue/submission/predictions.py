@@ -88,6 +88,21 @@ def check_metrics(spec: Spec, kind: Kind, runs: Sequence[Params], source: Source
         )
 
 
+def against_declared(job: NewJob, kind: Kind) -> list[str]:
+    """Returns a sentence for each ``best_at`` that calls the declared worst of its metric best: it may be meant so."""
+    told = []
+    for stored in job.spec["predictions"]:
+        test = stored["best_at"]
+        better = kind.metrics[test["metric"]].better if test is not None else None
+        wanted = {"lower": "min", "higher": "max", None: None}[better]
+        if test is not None and wanted is not None and test["direction"] != wanted:
+            told.append(
+                f"prediction {stored['id']!r} takes the {test['direction']} of {test['metric']!r} for the best, and "
+                f"the kind {kind.name!r} declares {better} as better: unless that is meant, set direction: {wanted}"
+            )
+    return told
+
+
 def _check_yes_no(spec: Spec, kind: Kind, source: Source) -> None:
     """A yes/no metric of one run is 1 or 0: how much it differs between two seeds has no meaning, only how often."""
     for at, prediction in enumerate(spec.predictions):
