@@ -1,4 +1,4 @@
-"""What this computer's processor is to a run: the type of number that it multiplies fast, its cores, its memory.
+"""Measures this computer for a run: the type of number that its processor multiplies fast, its cores, its memory.
 
 Knows no runs and no GPU. The choice of a type is measured in a process of its own, a product of milliseconds, and kept
 in the cache folder for as long as the processor and torch are the same.

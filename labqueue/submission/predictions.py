@@ -1,5 +1,5 @@
-"""Whether the predictions, the search and the plots of a spec can be served by what its runs will be and record: asked
-at submission, when a mistake is still cheap."""
+"""Checks predictions, search and plots of a spec at submission against what its runs will be and record: mistakes are
+still cheap then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many tokens a row of text has at most, asked before anything is loaded. Knows no torch and no transformers."""
+"""Bounds the number of tokens of a row before anything is loaded. Knows no torch and no transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a tokenizer and its chat template can show rows as they are. No torch; asked before a model is loaded.
+"""Checks that a tokenizer and its chat template render rows as they are. No torch; asked before a model is loaded.
 
 Two things go wrong without a word. Text in a row that spells a control token becomes one: a false turn, an early end.
 And a template leaves out what it does not know: tools, tool calls, reasoning, whole turns.

@@ -1,4 +1,4 @@
-"""What a model is measured on besides the data that it learns: further tasks, and running text. Knows no runs.
+"""Evaluates a model on data that it does not learn: further tasks, and running text. Knows no runs.
 
 Items are drawn with a seed of their own, before and without any training data, so that they are the same for every run
 of a sweep; whoever trains leaves their questions out (``apart``).

@@ -1,4 +1,4 @@
-"""What a model is beyond its name: its folder's content by SHA-256, or its snapshot's commit. No torch, no network.
+"""Pins a model by more than its name: its folder's content by SHA-256, or its snapshot's commit. No torch, no network.
 
 Pinned at submission, so that another content is another run; a run takes what was pinned, or none.
 """

@@ -1,5 +1,4 @@
-"""What a folder's weight files hold and what its ``config.json`` says they hold: names, shapes and types, read from
-headers. Knows no torch.
+"""Compares a folder's weight files with its ``config.json``: names, shapes and types, read from headers. No torch.
 
 A library fills what it does not find with random numbers and passes over what it does not know, so both are refused
 here, before a run and as it loads.

@@ -1,5 +1,5 @@
-"""Whether a folder's tokenizer belongs to its model: its tokens have rows in the embedding, and it needs no code of its
-own. Knows no torch.
+"""Checks that a folder's tokenizer belongs to its model: its tokens have rows in the embedding, and it needs no code of
+its own. Knows no torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What of a loaded model is trained: a LoRA adapter through PEFT or Unsloth, or every weight. fp32 and seeded; an
+"""Prepares a loaded model for training: a LoRA adapter through PEFT or Unsloth, or every weight. fp32 and seeded; an
 adapter equals its base until it is trained.
 """
 

@@ -1,5 +1,5 @@
-"""What a fine-tuning is, whichever library does it: recipe, order of the data, when and how held-out loss is measured,
-and what a caller is told. Knows nothing of runs, files or the recorder.
+"""Defines a fine-tuning for every library: recipe, order of the data, when and how held-out loss is measured, and what
+a caller is told. Knows nothing of runs, files or the recorder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What workers and running attempts write into the store, each in one transaction: themselves, results, switches.
+"""Writes results of running attempts, and what workers say of themselves; each in one transaction.
 
 Submissions are in ``jobs``; the life of an attempt (claim, renew, end, reclaim) is in ``attempts``.
 """
