@@ -152,6 +152,8 @@ OTHERWISE = {
     ("report/document/artifacts.py", "model"): "a type of artifact",
     ("store/workspace/bundle.py", "model"): "a type of artifact",
     ("domain/declarations.py", "samples"): "a use of artifacts",
+    ("domain/declarations.py", "item_scores"): "a use of artifacts",
+    ("report/statistics/items.py", "item_scores"): "a use of artifacts",
     ("cli/report.py", "samples"): "a use of artifacts",
     ("report/document/sections.py", "samples"): "a use of artifacts",
     ("worker/telemetry.py", "samples"): "readings of a card",

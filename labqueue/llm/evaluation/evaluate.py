@@ -143,8 +143,12 @@ def answer_batch(model: Model, tokenizer: Tokenizer, rows: Sequence[Row], max_ne
     return max(1, min(256, budget // (longest + max_new_tokens)))
 
 
-def exact(evaluation: Evaluation, replies: Sequence[str]) -> float:
-    """The share of questions whose whole reply the task's own scorer takes for right; never a part of one."""
+def scores(evaluation: Evaluation, replies: Sequence[str]) -> list[float]:
+    """1 for each question whose whole reply the task's own scorer takes for right, else 0; never a part of one."""
     assert evaluation.score is not None
-    right = sum(evaluation.score(row, reply) for row, reply in zip(evaluation.questions, replies, strict=True))
-    return right / len(evaluation.questions)
+    return [evaluation.score(row, reply) for row, reply in zip(evaluation.questions, replies, strict=True)]
+
+
+def exact(evaluation: Evaluation, replies: Sequence[str]) -> float:
+    """The share of questions that are answered exactly."""
+    return sum(scores(evaluation, replies)) / len(evaluation.questions)
