@@ -15,8 +15,6 @@ from labqueue.domain.errors import LabError, nearest
 if TYPE_CHECKING:
     from labqueue.submission.memory_check import Capacity
 
-DIRECT = ("model", "backend", "sequence", "batch", "rank")
-
 
 @click.command()
 @click.argument("spec", required=False, type=click.Path(path_type=Path))

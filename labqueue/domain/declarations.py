@@ -1,4 +1,4 @@
-"""What a kind declares of what it records: metrics with unit, direction and role, and what artifacts mean to a report.
+"""Declares a kind's metrics (unit, direction, role) and what its artifacts mean to a report.
 
 A kind's ``METRICS`` maps names to ``Metric``, in the order in which a report shows them within a role. A name with one
 ``*`` is a family, for names that a kind makes from parameters: ``*_loss`` stands for ``general_loss``. The family ``*``

@@ -1,4 +1,4 @@
-"""What this computer's processor is to a run: the type of number that it multiplies fast, its cores, its memory.
+"""Measures this computer for a run: the type of number that its processor multiplies fast, its cores, its memory.
 
 Knows no runs and no GPU. The choice of a type is measured in a process of its own, a product of milliseconds, and kept
 in the cache folder for as long as the processor and torch are the same.
@@ -6,6 +6,7 @@ in the cache folder for as long as the processor and torch are the same.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -14,14 +15,13 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labqueue.domain.errors import LabError, nearest
-from labqueue.system.files import cache_folder
+from labqueue.system.files import cache_folder, write_bytes
 
 DTYPES = ("float32", "bfloat16")
 
@@ -91,13 +91,8 @@ def _speeds(kept: str) -> Speeds:
         return Speeds(**{name: float(value) for name, value in json.loads(path.read_text()).items()})
     except (OSError, ValueError, TypeError, AttributeError):
         found = _in_a_process()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as aside:
-            json.dump(asdict(found), aside)
-        os.replace(aside.name, path)
-    except OSError:
-        pass  # where nothing can be kept, every process measures
+    with contextlib.suppress(OSError):  # where nothing can be kept, every process measures
+        write_bytes(path, json.dumps(asdict(found)).encode(), shared=True)
     return found
 
 

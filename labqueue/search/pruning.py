@@ -1,4 +1,4 @@
-"""Whether a search ends a running trial early: asked at each value of the searched metric, in the run's own process.
+"""Decides whether a search ends a running trial early: asked at each value of its metric, in the run's own process.
 
 Earlier trials are read from the results store, once per attempt, and only those of the same seed: they saw the same
 data in the same order. Of a search without a pruner, and of a run without a search, there is no judge and nothing is

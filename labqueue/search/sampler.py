@@ -1,4 +1,4 @@
-"""Which point a search tries next: Optuna, asked anew each time, of a study rebuilt from the results store's trials.
+"""Samples the next point of a search: Optuna, asked anew each time, on a study rebuilt from the stored trials.
 
 No study is kept anywhere. The sampler's random numbers are seeded by the search, the trial's number and the draw, so
 the next point is a pure function of the spec and of what the results store says: a process that dies between two trials

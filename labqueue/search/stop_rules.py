@@ -1,4 +1,4 @@
-"""When an unattended search may stop, and what it came to. Pure functions of recorded trials; starts nothing.
+"""Decides when an unattended search may stop, and what it came to. Pure functions of recorded trials; starts nothing.
 
 *Done* is a contract: every trial has ended and the search proposes no more, because all were tried, because the last
 ones improved on nothing, or because a registered prediction was decided. A budget that ends first is not done.

@@ -1,4 +1,4 @@
-"""Which runs a submission takes artifacts of, and whether those are there or come with it. Records nothing."""
+"""Checks that the runs of which a submission takes artifacts are there, or come with it. Records nothing."""
 
 from __future__ import annotations
 

@@ -99,7 +99,10 @@ def compared(settings: Settings, plans: list[Plan]) -> list[str]:
     return [
         f"{planned.job.experiment}: {words}"
         for planned in plans
-        for words in predictions.check_history(planned.job, db, planned.source)
+        for words in [
+            *predictions.check_history(planned.job, db, planned.source),
+            *predictions.against_declared(planned.job, planned.kind),
+        ]
     ]
 
 

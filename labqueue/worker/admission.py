@@ -11,16 +11,12 @@ from pathlib import Path
 
 from labqueue.domain.state import Waiting
 from labqueue.domain.waiting import Reason
+from labqueue.llm.memory.workload import CONTEXT_GIB, GIB
 from labqueue.store.runs.attempts import Candidate
 from labqueue.system import cards, clock
 from labqueue.system.cards import Gpu
 from labqueue.system.devices import Device
 from labqueue.worker.working_hours import Hours
-
-GIB = 1024**3
-
-CONTEXT_GIB = 0.6
-"""A process's CUDA context beside what its allocator reserves: 0.604 GiB measured (torch 2.11, driver 580)."""
 
 UNKNOWN_SHARE = 0.5
 """The share of a card that must be free for a run with neither limits.memory_gib nor an estimate. Assumption."""

@@ -1,4 +1,4 @@
-"""How a worker tells that it lives, whatever its main thread waits for: a claim, a backup, a pause of the whole night.
+"""Tells that a worker lives, whatever its main thread waits for: a claim, a backup, a pause of the whole night.
 
 In threads of their own: a worker that waits for a locked database is alive, and one that is frozen stops all threads.
 """

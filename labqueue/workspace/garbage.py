@@ -18,9 +18,6 @@ from labqueue.store.backup import BACKUPS
 from labqueue.store.workspace.retention import GarbageFacts, RunFacts
 from labqueue.workspace.scan import Entry
 
-LOGS_DAYS = 30.0
-"""How long the logs of succeeded runs are kept unless somebody says otherwise."""
-
 BACKUPS_KEPT = 3
 """Of the results store's backups, the newest; beside them stays the newest of those made before each migration."""
 

@@ -17,6 +17,7 @@ from labqueue.domain.errors import LabError
 from labqueue.domain.kind import UserError
 from labqueue.kinds import finetune
 from labqueue.llm.models import catalogue, tiny
+from labqueue.system import files
 from tests.commands import call
 from tests.conftest import Answer, Lab
 from tests.helpers_recorder import MemoryRecorder
@@ -200,7 +201,7 @@ def test_a_run_on_a_file_with_another_content_is_another_run(lab: Lab) -> None:
 
     first = hashes()
     assert hashes() == first
-    assert first[1] == catalogue.sha256(Path(file))
+    assert first[1] == files.sha256(Path(file))
     written(lab.root, "rows", FILES["twin"])
     assert hashes()[0] != first[0]
     written(lab.root, "rows", FILES["good"])

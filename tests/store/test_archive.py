@@ -98,7 +98,8 @@ def test_deleting_leaves_no_row_of_it_and_every_row_of_others(tmp_path: Path) ->
     full(db, "keep")
     before = counts(db)
     gone = full(db, "gone")
-    results.set_control(db, "pause:gone", {"reason": "", "until": "forever"})
+    control.pause(db, "gone", None)
+    assert read.control(db, "pause:gone") is not None
     with pytest.raises(LabError, match="labqueue archive gone"):
         archive.delete(db, "gone")
     archive.archive(db, ["gone"])

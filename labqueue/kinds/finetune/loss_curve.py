@@ -1,4 +1,4 @@
-"""What a loss curve shows, by stated rules: drop, plateau, divergence, overfitting, gap. Pure; knows no model, no run.
+"""Summarizes a loss curve by stated rules: drop, plateau, divergence, overfitting, gap. Pure; knows no model, no run.
 
 A held-out curve is ``(step, loss)`` by step, its first point before the first step; training loss comes as means over
 equal parts of the run (``Smoothed``). Losses are nats per token of the same kind of token in both. A rule that has too

@@ -1,4 +1,4 @@
-"""What a fine-tuning run measures and leaves, as reports and checks read it."""
+"""Declares the metrics and artifacts of a fine-tuning run, for reports and checks."""
 
 from __future__ import annotations
 

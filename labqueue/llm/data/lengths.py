@@ -1,4 +1,4 @@
-"""How many tokens a row of text has at most, asked before anything is loaded. Knows no torch and no transformers."""
+"""Bounds the number of tokens of a row before anything is loaded. Knows no torch and no transformers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates
 from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.models import catalogue, gguf
+from labqueue.llm.types import Json
 
 TEMPLATE_TOKENS = 52
 """What a chat template adds to a row where it cannot be asked: 51 in Llama 3's, whose system turn has dates, and 32 in
@@ -131,7 +131,7 @@ def _opened(folder: Path, template: str, _stamps: tuple[int, ...]) -> Opened | N
 
 
 def _renderer(
-    folder: Path, config: dict[str, Any], named: dict[str, str], template: str
+    folder: Path, config: Json, named: dict[str, str], template: str
 ) -> tuple[str | None, chat_templates.Render]:
     """The template's source and what renders a conversation with it."""
     own = folder / "chat_template.jinja"
@@ -167,7 +167,7 @@ def renderer(source: str, named: dict[str, str]) -> chat_templates.Render:
     return render
 
 
-def _named(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+def _named(folder: Path, config: Json) -> dict[str, str]:
     """The special tokens that the folder names, "" for those that it says there are none of.
 
     Raises:

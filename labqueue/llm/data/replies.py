@@ -1,4 +1,4 @@
-"""Whether a model can be taught to answer, and asked: its template, a reply's end, room for one. No torch, no runs.
+"""Checks that a model can be taught to answer, and asked: its template, a reply's end, room for one. No torch, no runs.
 
 Found out before anything is loaded, from the files of the model's folder; what they do not tell is left to the run,
 which finds out the same with the loaded tokenizer.

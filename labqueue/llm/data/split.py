@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files.records import Columns, Found, read_file
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.data.generated.tasks import Row, Split
 from labqueue.llm.data.overlap import Asked, exchanges
+from labqueue.llm.types import JsonMapping
 
 NAMED = 3
 """Rows that an error names; it says how many there are."""
@@ -34,7 +35,7 @@ def load(
     subset: str | None = None,
     split: str = "train",
     columns: Columns | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: JsonMapping | None = None,
     sha256: str | None = None,
     eval_path: str | None = None,
     eval_sha256: str | None = None,

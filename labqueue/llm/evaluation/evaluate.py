@@ -1,4 +1,4 @@
-"""What a model is measured on besides the data that it learns: further tasks, and running text. Knows no runs.
+"""Evaluates a model on data that it does not learn: further tasks, and running text. Knows no runs.
 
 Items are drawn with a seed of their own, before and without any training data, so that they are the same for every run
 of a sweep; whoever trains leaves their questions out (``apart``).
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from labqueue.llm.data import corpora, overlap, tokenize
 from labqueue.llm.data.generated import tasks
@@ -18,6 +18,7 @@ from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.data.tokenize import TokenRow
 from labqueue.llm.evaluation import generate
 from labqueue.llm.training import recipe
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from labqueue.llm.training.recipe import Trainer
@@ -56,7 +57,7 @@ class Evaluation:
 
 
 def of_task(
-    tokenizer: Tokenizer, name: str, task: str, *, options: dict[str, Any], items: int, seed: int, max_length: int
+    tokenizer: Tokenizer, name: str, task: str, *, options: Json, items: int, seed: int, max_length: int
 ) -> Evaluation:
     """``items`` different questions of a generated task: the first that a training run with the same options and seed
     holds out, so that they stay unseen along a chain of trainings.

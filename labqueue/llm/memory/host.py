@@ -1,4 +1,4 @@
-"""What a fine-tuning run takes of a computer without a GPU: seconds and memory, before it begins. Needs no torch.
+"""Estimates seconds and memory of a fine-tuning run on a computer without a GPU. Needs no torch.
 
 Counted from the model's shape and the run's plan. What no count gives (imports, calls, the allocator) was measured with
 SmolLM2-135M on two cores and is scaled by how fast this processor is: meant to tell minutes from hours.

@@ -6,7 +6,6 @@ Weights are fetched before the night by ``fetch`` and read offline in it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.models import architectures, snapshot, stored_form
+from labqueue.system import files
 
 Where = Literal["package", "hub", "folder", "random"]
 
@@ -219,7 +219,7 @@ def checked_package_file(model: Model) -> Path:
     package = model.source.partition("/")[0].replace("_", "-")
     if path is None:
         raise LabError(f"model {model.alias!r} needs the package {package}; run `uv sync`", key="model")
-    found = sha256(path)
+    found = files.sha256(path)
     if found != model.sha256:
         raise LabError(
             f"{path.name} of the package {package} has SHA-256 {found}, not the pinned {model.sha256}; "
@@ -227,12 +227,6 @@ def checked_package_file(model: Model) -> Path:
             key="model",
         )
     return path
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _snapshot(model: Model, commit: str | None = None) -> Path | None:

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm import processor
 from labqueue.llm.models import architectures, catalogue, pins, snapshot, stored_form, tensors, vocabulary
+from labqueue.llm.types import Json
 from labqueue.system.files import cache_folder
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def _made(entry: catalogue.Model) -> Path:
 
 
 def _load_hf(
-    folder: Path, name: str, settings: dict[str, Any], dtype: torch.dtype, device: str, attention: str
+    folder: Path, name: str, settings: Json, dtype: torch.dtype, device: str, attention: str
 ) -> tuple[CausalModel, Tokenizer]:
     from transformers import AutoModelForCausalLM
 
@@ -266,7 +267,7 @@ def _load_hf(
         **common,
         **settings,
     )
-    model, info = cast("tuple[CausalModel, dict[str, Any]]", found)
+    model, info = cast("tuple[CausalModel, Json]", found)
     tensors.check_info(info, name)
     return model, load_tokenizer(folder, name)
 

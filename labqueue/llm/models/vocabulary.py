@@ -1,5 +1,5 @@
-"""Whether a folder's tokenizer belongs to its model: its tokens have rows in the embedding, and it needs no code of its
-own. Knows no torch.
+"""Checks that a folder's tokenizer belongs to its model: its tokens have rows in the embedding, and it needs no code of
+its own. Knows no torch.
 """
 
 from __future__ import annotations
@@ -7,10 +7,10 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures
+from labqueue.llm.types import Json
 
 
 def check(folder: Path, name: str) -> None:
@@ -74,7 +74,7 @@ def _words(path: Path, name: str, *_stamp: int) -> int:
     return max((number for number in _json(path, name).values() if isinstance(number, int)), default=-1)
 
 
-def _json(path: Path, name: str) -> dict[str, Any]:
+def _json(path: Path, name: str) -> Json:
     if not path.is_file():
         return {}
     try:

@@ -1,5 +1,5 @@
-"""What a fine-tuning is, whichever library does it: recipe, order of the data, when and how held-out loss is measured,
-and what a caller is told. Knows nothing of runs, files or the recorder.
+"""Defines a fine-tuning for every library: recipe, order of the data, when and how held-out loss is measured, and what
+a caller is told. Knows nothing of runs, files or the recorder.
 """
 
 from __future__ import annotations
@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
 from labqueue.llm.models.load import bare
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +115,7 @@ class Watch(Protocol):
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
         """``save`` writes the state into a folder."""
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """What the caller wants to find again in the checkpoint, as JSON."""
 
     def stop_after(self, step: int) -> bool:

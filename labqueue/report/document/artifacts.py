@@ -1,4 +1,4 @@
-"""What runs left behind beside their metrics: what their curves show, and their artifacts."""
+"""Sections on what runs left beside their metrics: summaries of their curves, and their artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which figures an experiment gets: verdicts, curves, metrics over what was varied. Reads no database."""
+"""Chooses the figures of an experiment: verdicts, curves, metrics over what was varied. Reads no database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How seeds, means, intervals and lost runs are drawn, and how far an axis reaches. Knows no experiment."""
+"""Draws seeds, means, intervals and lost runs, and sets the range of an axis. Knows no experiment."""
 
 from __future__ import annotations
 

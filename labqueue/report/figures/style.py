@@ -1,4 +1,4 @@
-"""How figures look and are saved: colours, fonts, file formats. Knows no experiment."""
+"""Styles and saves figures: colours, fonts, file formats. Knows no experiment."""
 
 from __future__ import annotations
 

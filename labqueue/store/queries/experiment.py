@@ -1,4 +1,4 @@
-"""Which runs speak for an experiment: the newest of each sweep point and seed, within one spec version."""
+"""Chooses the runs that speak for an experiment: the newest of each sweep point and seed, within one spec version."""
 
 from __future__ import annotations
 

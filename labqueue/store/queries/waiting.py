@@ -1,4 +1,4 @@
-"""Why queued runs wait, for the pages that explain: read from what the transactions keep, decided by nothing here."""
+"""Reads why queued runs wait, for the pages that explain: the transactions keep it, nothing here decides it."""
 
 from __future__ import annotations
 

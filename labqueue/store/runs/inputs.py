@@ -1,4 +1,4 @@
-"""What a run takes from others: parameters that name another run's artifact, resolved, and remembered by their hash."""
+"""Resolves a run's inputs (parameters that name another run's artifact) and remembers them by their hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which jobs still propose runs: one switch per search, set when its job is recorded and ended with its last trial.
+"""Keeps which jobs still propose runs: one switch per search, set with its job and ended with its last trial.
 
 A search that is open has more trials to come; its job is not done, whatever its runs say.
 """

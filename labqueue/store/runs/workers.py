@@ -1,4 +1,4 @@
-"""What a worker records of itself and its machine, and what it finds: workers before it that died, runs they left."""
+"""Records workers and their machines, and finds workers that died and the runs they left."""
 
 from __future__ import annotations
 

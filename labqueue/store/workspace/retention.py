@@ -1,4 +1,4 @@
-"""What the store says of the files under ``outputs``: the evidence by which ``gc`` decides, and its re-check."""
+"""Reads what the store says of the files below ``outputs``: the facts by which ``gc`` decides, and its re-check."""
 
 from __future__ import annotations
 

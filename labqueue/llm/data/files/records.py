@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files import formats, turns
 from labqueue.llm.data.files.turns import Seen, Turn, plain
 from labqueue.llm.data.generated.tasks import Row
+from labqueue.llm.types import Json
 
 QUESTION_KEYS = ("question", "prompt")
 ANSWER_KEYS = ("answer", "completion")
@@ -78,7 +78,7 @@ def read_file(
     data = formats.contents(path, key, sha256)
     opened = formats.objects(data, str(path), key)
 
-    def where(number: int) -> dict[str, Any]:
+    def where(number: int) -> Json:
         return {"file": str(path), "line": number if opened.place == "line" else None}
 
     return collect(opened.values, columns, path.name, opened.place, where, opened.form)
@@ -89,7 +89,7 @@ def collect(
     columns: Columns | None,
     name: str,
     place: str,
-    where: Callable[[int], dict[str, Any]],
+    where: Callable[[int], Json],
     form: str = "",
 ) -> Found:
     """Rows from ``(number, object)``; ``where(number)`` are the keyword arguments that place a ``LabError``, ``form``
@@ -142,7 +142,7 @@ def _counted(names: Counter[str]) -> str:
 class _Reader:
     """One object, and which of its columns have been used. Null means that there is none."""
 
-    def __init__(self, value: dict[str, Any], seen: Seen) -> None:
+    def __init__(self, value: Json, seen: Seen) -> None:
         self.whole = value
         self.value = {name: each for name, each in value.items() if each is not None}
         self.seen, self.used = seen, set[str]()
