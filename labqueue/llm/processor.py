@@ -42,7 +42,7 @@ BURST_S = 0.03
 """Processor time for each type at a time, and three products at least."""
 
 MEASURED_S = 1.2
-"""How long bursts are repeated: beside other work some of them have the core, its caches and its clock to themselves."""
+"""How long bursts are repeated: beside other work some of them have the core and its clock for themselves."""
 
 QUIET = 0.1
 """Share of all processors that others may use while it is measured; above, it is measured again another time."""
