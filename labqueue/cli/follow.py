@@ -142,11 +142,11 @@ class _Told:
             if view.id not in self._ended:
                 self._ended.add(view.id)
                 if view.id in self._expected_s or (view.finished_at and _recent(view.finished_at)):
-                    words = f"run {view.id} ({view.experiment}, {varied(view.varied)}, seed {view.seed})"
+                    words = f"run {view.id} ({view.experiment}, {_point(view, ', ')})"
                     lines.append(f"{words}: {view.outcome} in {duration(view.wall_s)}")
         self.done, self.of = len(ended), len(views)
         left = left_s(views, self._expected_s)
-        self.words = f"{self.done}/{self.of}" + ("" if left is None else f", about {duration(left)} left")
+        self.words = f"{self.done}/{self.of}" + _left(left, self.of - self.done)
         self.running = next((view for view in views if view.state == "running"), None)
         return lines
 
@@ -157,7 +157,18 @@ class _Told:
             return "", "starting the worker", 0, None
         done, total = (view.progress.done, view.progress.total) if view.progress else (0, None)
         words = f"step {done}/{total}" if total else "loading"
-        return f"run {view.id}: {varied(view.varied)} seed {view.seed}", words, done, total
+        return f"run {view.id}: {_point(view, ' ')}", words, done, total
+
+
+def _point(view: RunView, between: str) -> str:
+    """What of a run is its own: what is varied, where anything is, and its seed."""
+    return between.join(filter(None, [varied(view.varied), f"seed {view.seed}"]))
+
+
+def _left(seconds: float | None, runs: int) -> str:
+    if seconds is None or not runs:
+        return ""
+    return f", about {duration(seconds)} left" if seconds >= 1.0 else ", longer than predicted"
 
 
 def _show(
