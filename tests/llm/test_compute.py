@@ -12,6 +12,7 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.kinds import finetune, generate
+from labqueue.kinds.finetune import memory
 from labqueue.llm import processor
 from labqueue.llm.memory import host, workload
 from labqueue.llm.models import load, shapes
@@ -232,3 +233,20 @@ def test_a_predicted_time_follows_the_processor_the_type_and_the_work() -> None:
     assert host.memory_gib(shape, whole, "float32") > host.memory_gib(shape, whole, "bfloat16")
     same = {host.memory_gib(shape, plan, dtype) for dtype in ("float32", "bfloat16")}
     assert len(same) == 1, "all but 4-bit weights is float32 whatever is computed in"
+
+
+def test_the_quickstart_is_foretold_alike_before_its_model_was_converted_and_half_as_many_tokens_take_less() -> None:
+    """In the fresh clone in which it is first asked there is no tokenizer: by bytes it was told half as long again."""
+    keep(Speeds(bfloat16=5.0, float32=28.0))
+    plain = quickstart("float32")
+    memory._padded.cache_clear()
+    tokens = memory.typical_tokens(plain)
+    assert tokens == pytest.approx(53, abs=6), "rows of 50 to 53 tokens in a run that was looked at"
+    took = finetune.expected_s(plain, "cpu")
+    short = plain.model_copy(update={"data": plain.data.model_copy(update={"template": "chatml"})})
+    less = finetune.expected_s(short, "cpu")
+    assert took is not None
+    assert less is not None
+    assert 60 < took < 110, "82 s on two quiet cores of that speed"
+    assert 0.6 * took < less < 0.9 * took
+    memory._padded.cache_clear()
