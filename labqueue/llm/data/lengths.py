@@ -25,7 +25,7 @@ TURN_TOKENS = 8
 """What it then adds for each further turn (at most 5 in the catalogue's)."""
 
 TYPICAL_TEMPLATE = {"none": 2, "chatml": 10, "alpaca": 31, "llama3": 51, "auto": 32}
-"""Tokens that a chat template adds to a row, where a guess is enough; ``auto`` is SmolLM2's own, with its system turn."""
+"""Tokens that a chat template adds to a row, where a guess is enough; ``auto`` is SmolLM2's own with its system."""
 
 PIECE = re.compile(r"(\d)| ?([A-Za-z]+)| ?((?:[^\w\s]|_)+)|(\s+)|(.)")
 """A digit, a word, marks, spaces, another letter: as GPT-2's pattern parts a text, with digits alone."""
