@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
 from labqueue.domain.declarations import ArtifactUse, Metric
+from labqueue.domain.errors import Conflict
 from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host, _pins
 from labqueue.kinds._pins import Dtype, Pin
@@ -55,7 +56,8 @@ class Params(kind.Params):
     @model_validator(mode="after")
     def _one_other(self) -> Self:
         if self.adapter is not None and self.other is not None:
-            raise ValueError("give adapter or other, not both: two columns are compared")
+            words = f"adapter is {self.adapter!r} and other {self.other!r}: give one of them, two columns are compared"
+            raise Conflict("other", words)
         return self
 
 

@@ -92,6 +92,17 @@ def test_a_whole_number_at_the_edge_is_taken(lab: Lab) -> None:
     assert call(lab, "show", 1, "--json").json["params"]["fault_at"] == 2**63 - 1
 
 
+def test_a_step_is_taken_as_numpy_and_torch_have_it(lab: Lab, recorder: RunRecorder) -> None:
+    import numpy
+    import torch
+
+    recorder.start()
+    for step in (numpy.int64(1), torch.tensor(2), 3.0):
+        recorder.metric("loss", numpy.float32(0.5), step)  # type: ignore[arg-type]  # people pass what they have
+    recorder.close()
+    assert read.series(lab.db, 1, "loss") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
 @pytest.fixture
 def recorder(lab: Lab) -> RunRecorder:
     db: Database = lab.db
@@ -110,6 +121,10 @@ SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
     "a name with a zero byte": (lambda rec: rec.metric("lo\0ss", 1.0, 1), r"metric name 'lo\x00ss'"),
     # The wrong type is what is tried.
     "a name that is no text": (lambda rec: rec.metric(7, 1.0, 1), "metric name 7"),  # type: ignore[arg-type]
+    "a step between two": (lambda rec: rec.metric("loss", 1.0, 1.5), "step 1.5 of metric 'loss' is no whole"),  # type: ignore[arg-type]
+    "a step that is no number": (lambda rec: rec.metric("loss", 1.0, "2"), "step '2' of metric 'loss' is no"),  # type: ignore[arg-type]
+    "a value beyond floats": (lambda rec: rec.metric("loss", 10**400, 1), "of metric 'loss' is no number that can be"),
+    "a value that is text": (lambda rec: rec.metric("loss", "low", 1), "value 'low' of metric 'loss' is no"),  # type: ignore[arg-type]
     "a note": (lambda rec: rec.note("said \udfff"), r"note 'said \udfff'"),
     "progress": (lambda rec: rec.progress(1, 10**30), f"progress 1 of {10**30}"),
     "an artifact's name": (lambda rec: rec.artifact("a\ud800", Text(text="fine")), r"artifact name 'a\ud800'"),
@@ -144,6 +159,10 @@ KINDS = {
             rec.metric("good", 1.0, step)
         rec.metric("step", 1.0, 2**63)
     """,
+    "unfit": """
+        from labqueue.domain import artifacts
+        rec.artifact("kept", artifacts.Files(type="text", path=pathlib.Path("x")))
+    """,
     # Somebody damages the results store: nothing that is measured can be stored, and no later attempt could.
     "damaged": """
         import sqlite3
@@ -157,6 +176,7 @@ KINDS = {
 }
 ENDINGS = {
     "says": "step 9223372036854775808 of metric 'step' is no whole number from -2^63 to 2^63 - 1",
+    "unfit": "ValidationError: Files: type: Input should be 'file' or 'model'",
     "damaged": "what the run measured could not be stored: ",
 }
 

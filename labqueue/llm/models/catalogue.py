@@ -7,6 +7,7 @@ Weights are fetched before the night by ``fetch`` and read offline in it.
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,10 +121,19 @@ def find(name: str) -> Model:
         raise LabError(
             f"model folder {name!r} has no config.json; give a folder written by save_pretrained", key="model"
         )
-    raise LabError(
-        f"unknown model {name!r}: {nearest(name, CATALOGUE)}, or a folder with a config.json on this machine",
-        key="model",
-    )
+    raise LabError(f"unknown model {name!r}: {_cure(name, folder)}", key="model")
+
+
+def _cure(name: str, path: Path) -> str:
+    if path.is_file():
+        return f"it is a file; name the folder that it stands in, {str(path.parent)!r}"
+    alias = next((model.alias for model in CATALOGUE.values() if model.source.lower() == name.lower()), None)
+    if alias is not None:
+        return f"here it is called {alias!r}"
+    known = f"{nearest(name, CATALOGUE)}, or a folder with a config.json on this machine"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # a repository of the hub, or a path that leads nowhere
+        return f"{known} (of the hub: `hf download {name} --local-dir DIR`, then DIR)"
+    return known
 
 
 def available(name: str) -> bool:
