@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
@@ -120,21 +121,24 @@ def _import_for_cpu() -> None:
     from transformers import utils
 
     if "bitsandbytes" not in sys.modules:
-        compiled, torch.compile = torch.compile, lambda model=None, **_: model or (lambda function: function)
-        try:
+        with _replaced(torch, "compile", lambda model=None, **_: model or (lambda function: function)):
             import bitsandbytes  # noqa: F401  # its kernels of a CPU
-        finally:
-            torch.compile = compiled
-    asked = ("is_sklearn_available", "is_scipy_available")
-    known = {name: getattr(utils, name) for name in asked}
-    for name in asked:
-        setattr(utils, name, lambda: False)
-    try:
+    with (
+        _replaced(utils, "is_sklearn_available", lambda: False),
+        _replaced(utils, "is_scipy_available", lambda: False),
+    ):
         for name in ("data.metrics", "generation.candidate_generator", "modeling_utils"):
             importlib.import_module(f"transformers.{name}")
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, stand_in: Callable[..., object]) -> Iterator[None]:
+    known = getattr(module, name)
+    setattr(module, name, stand_in)
+    try:
+        yield
     finally:
-        for name, answer in known.items():
-            setattr(utils, name, answer)
+        setattr(module, name, known)
 
 
 def load_model(

@@ -27,7 +27,7 @@ def library() -> ModuleType:
     if "cellpylib" not in sys.modules:
         unused = ModuleType("cellpylib")
 
-        def first_use(name: str) -> Any:
+        def first_use(name: str) -> object:
             if name.startswith("__"):  # whoever only looks through all modules
                 raise AttributeError(name)
             sys.modules.pop("cellpylib", None)
