@@ -123,7 +123,7 @@ class Worker:
         stop_listening = wakeups.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
             self._recover()
-            self._standby = self._prepare()
+            self._standby = self._prepare_next()
             keeping = (self.settings.database, self.options.say)
             threading.Thread(target=backup.keep, args=keeping, name="backup", daemon=True).start()
             self.options.say(f"worker ready on {self.device} in {self.settings.root}")
@@ -201,8 +201,10 @@ class Worker:
             self._retry_while_unavailable(lambda: retry_policy.conclude(self.db, claim, ending, words))
             return
         # The next run's process starts now, while this one computes.
-        self._standby = self._prepare()
-        if self._retry_while_unavailable(lambda: another_waits(self.db, self.device_class)):
+        self._standby = self._prepare_next()
+        if self._standby is not None and self._retry_while_unavailable(
+            lambda: another_waits(self.db, self.device_class)
+        ):
             self._standby.warm(claim.kind)  # likely the next run's too
         status = self._watch(claim, running)
         if running.ending is None and any(place.changed for place in self._places):
@@ -240,6 +242,15 @@ class Worker:
             self._standby.discard()
             self._standby = None
         return self._standby or self._prepare()
+
+    def _prepare_next(self) -> children.Standby | None:
+        """Starts the process of a run to come; none where a draining worker sees that no other will."""
+        if (
+            self.options.drain
+            and self._retry_while_unavailable(lambda: prospect(self.db, self.device_class)) is not Prospect.LATER
+        ):
+            return None
+        return self._prepare()
 
     def _prepare(self) -> children.Standby:
         return children.prepare(self.settings, self._hardware.card, self._compute_lock, self._mark)
