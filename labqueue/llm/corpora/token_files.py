@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,9 @@ BATCH = 2**20
 WHOLE = 2**23
 """Characters of a document that a tokenizer gets at once if pieces would change its tokens; it needs some 100 bytes for
 each."""
+
+ASK_S = 0.2
+"""Seconds between two questions whether to leave."""
 
 ABOUT, TOKENIZER = "about.json", "tokenizer"
 SIDES = ("train.bin", "validation.bin")
@@ -177,13 +182,18 @@ class _Watch:
     ) -> None:
         self._opened, self._progress, self._leave = opened, progress, leave
         self._done, self._total = 0, opened.size * passes
+        self._asked = -math.inf
 
     def read(self) -> Iterable[Piece]:
         """The corpus's pieces."""
         return self._opened.read(self._tell)
 
     def ask(self) -> None:
-        if self._leave is not None and self._leave():
+        """Asks whether to leave, but not for each of a million documents: it may be a question to a database."""
+        if self._leave is None or time.monotonic() < self._asked + ASK_S:
+            return
+        self._asked = time.monotonic()
+        if self._leave():
             raise Interrupted
 
     def _tell(self, size: int) -> None:
