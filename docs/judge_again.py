@@ -36,6 +36,9 @@ class NoSeries:
         """Refuses: a claim that needs a curve cannot be judged from its summary."""
         raise LookupError(f"the curve of {metric} of run {run_id} is not committed")
 
+    def table(self, run: views.RunView, artifact: str) -> None:
+        """No artifact is committed."""
+
 
 def documents() -> list[Path]:
     """The committed result documents."""

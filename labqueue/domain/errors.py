@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Knows nothing of how they are shown."""
+"""The errors that a user can fix. Knows nothing of how they are shown."""
 
 from __future__ import annotations
 

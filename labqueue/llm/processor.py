@@ -143,7 +143,7 @@ def measure() -> Speeds:
 
 
 def check_processor() -> None:
-    """Does nothing where torch's and bitsandbytes' kernels can run.
+    """Checks that torch's and bitsandbytes' kernels can run.
 
     Raises:
         LabError: an x86 processor without AVX2.

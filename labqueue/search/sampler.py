@@ -15,7 +15,7 @@ from typing import Any
 
 from labqueue.domain.canonical import canonical, digest
 from labqueue.domain.spec.search import Search
-from labqueue.domain.trials import Told, Trial
+from labqueue.domain.trials import Trial, TrialState
 
 DRAWS = 50
 """How often a point that stands already, or that the kind refuses, is drawn again. Assumption."""
@@ -137,11 +137,11 @@ def frozen(trial: Trial, axes: dict[str, Any], search: Search) -> Any:
     optuna = quiet()
     state = optuna.trial.TrialState
     words: dict[str, Any] = {"params": write_point(search, trial.point), "distributions": axes}
-    if trial.told is Told.COMPLETE:
+    if trial.state is TrialState.COMPLETE:
         return optuna.trial.create_trial(state=state.COMPLETE, value=trial.value, **words)
-    if trial.cut_at is not None and trial.told is Told.PRUNED:
+    if trial.cut_at is not None and trial.state is TrialState.PRUNED:
         return optuna.trial.create_trial(state=state.PRUNED, intermediate_values=dict([trial.cut_at]), **words)
-    return optuna.trial.create_trial(state=state.RUNNING if trial.told is Told.OPEN else state.FAIL, **words)
+    return optuna.trial.create_trial(state=state.RUNNING if trial.state is TrialState.OPEN else state.FAIL, **words)
 
 
 def _seed(search: Search, purpose: str) -> int:

@@ -57,7 +57,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A read transaction: one consistent picture, whatever is written meanwhile."""
+        """A read transaction: one consistent snapshot, whatever is written meanwhile."""
         with self._translated(), self.engine.connect() as connection:
             connection.execute(text("BEGIN"))
             try:

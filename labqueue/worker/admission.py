@@ -30,7 +30,7 @@ STEP_GIB = 0.5
 
 
 class Admission:
-    """Answers for one worker. ``look`` takes a new picture of the device; calls between two looks share it."""
+    """Answers for one worker. ``look`` takes a snapshot of the device; calls between two looks share it."""
 
     def __init__(self, device: Device, hours: Hours, expected_s: Callable[[Candidate], float | None]) -> None:
         self._device, self._hours, self._expected_s = device, hours, expected_s
@@ -38,7 +38,7 @@ class Admission:
         self._now = clock.local()
 
     def look(self) -> None:
-        """Takes a new picture of clock and device."""
+        """Takes a snapshot of clock and device."""
         self._now = clock.local()
         if self._device.card is not None:
             self._card = cards.card(self._device.card, int(self._device.name.partition(":")[2]))

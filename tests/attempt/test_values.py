@@ -1,4 +1,4 @@
-"""What the ledger cannot hold is refused where it is said: once, with the value in the sentence."""
+"""What the results store cannot hold is refused where it is said: once, with the value in the sentence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("command", NUMBERS, ids=lambda command: command[:40])
-def test_a_number_that_the_ledger_cannot_hold_is_refused_on_the_command_line(lab: Lab, command: str) -> None:
+def test_a_number_that_the_results_store_cannot_hold_is_refused_on_the_command_line(lab: Lab, command: str) -> None:
     submitted(lab.db, "mine")
     lab.spec("spec")
     before = rows(lab)
@@ -77,7 +77,7 @@ SPECS = {
 
 
 @pytest.mark.parametrize("case", SPECS)
-def test_a_value_that_the_ledger_cannot_hold_is_refused_in_a_spec_at_its_line(lab: Lab, case: str) -> None:
+def test_a_value_that_the_results_store_cannot_hold_is_refused_in_a_spec_at_its_line(lab: Lab, case: str) -> None:
     text, key, words = SPECS[case]
     path = lab.text(f"name: x\nkind: drill\n{text}\n")
     error = refused(call(lab, "submit", path, "--profile", "cpu", "--json"))
@@ -122,7 +122,7 @@ SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
 
 
 @pytest.mark.parametrize("what", SAYINGS)
-def test_what_a_run_says_that_the_ledger_cannot_hold_is_refused_by_name_and_the_rest_is_stored(
+def test_what_a_run_says_that_the_results_store_cannot_hold_is_refused_by_name_and_the_rest_is_stored(
     lab: Lab, recorder: RunRecorder, what: str
 ) -> None:
     say, words = SAYINGS[what]
@@ -154,12 +154,12 @@ KINDS = {
             rec.metric("good", 1.0, step)
         rec.metric("step", 1.0, 2**63)
     """,
-    # Somebody damages the ledger: nothing that is measured can be stored, and no later attempt could.
+    # Somebody damages the results store: nothing that is measured can be stored, and no later attempt could.
     "damaged": """
         import sqlite3
-        ledger = sqlite3.connect(pathlib.Path(os.environ["LABQUEUE_ROOT"]) / "results.db")
-        ledger.execute("ALTER TABLE metrics RENAME TO lost")
-        ledger.close()
+        results = sqlite3.connect(pathlib.Path(os.environ["LABQUEUE_ROOT"]) / "results.db")
+        results.execute("ALTER TABLE metrics RENAME TO lost")
+        results.close()
         for step in range(10_000):
             rec.metric("good", 1.0, step)
             time.sleep(0.01)

@@ -140,7 +140,7 @@ def test_a_stop_in_the_middle_of_any_measurement_is_heeded_at_once_and_changes_n
         for name in whole.metrics.keys() - {"tokens_per_second", "step_s", "peak_memory_gib"}:
             together = first.metrics.get(name, {}) if kept else {}
             assert together | second.metrics.get(name, {}) == whole.metrics[name], (asks, name)
-        for name in ("samples", "curve_reading", "update_by_layer", "update_norm_over_steps"):
+        for name in ("samples", "item_scores", "curve_reading", "update_by_layer", "update_norm_over_steps"):
             assert second.artifacts[name] == whole.artifacts[name], (asks, name)
         assert all(torch.equal(value, adapter(second)[name]) for name, value in adapter(whole).items()), asks
     assert left == {None, 1, 2}

@@ -174,7 +174,7 @@ def test_a_type_that_a_run_could_not_compute_in_is_refused(
 
 def test_a_predicted_time_follows_the_processor_the_type_and_the_work() -> None:
     shape = shapes.shape_of("smollm2-135m-instruct")
-    plan = workload.Plan(sequence=64, batch=4, checkpointing=False)
+    plan = workload.Workload(sequence=64, batch=4, checkpointing=False)
     work = host.Work(steps=12, evaluated=72, answered=32, new_tokens=5)
 
     def takes(found: Speeds, dtype: str, cores: int = 2, work: host.Work = work) -> float:
@@ -185,7 +185,7 @@ def test_a_predicted_time_follows_the_processor_the_type_and_the_work() -> None:
     twice = host.Work(24, 144, 64, 5)
     alone = takes(SLOW, "float32", work=host.Work(0, 0, 0, 5))
     assert takes(SLOW, "float32", work=twice) - alone == pytest.approx(2 * (takes(SLOW, "float32") - alone))
-    whole = workload.Plan(sequence=64, batch=4, checkpointing=False, quantization="none")
+    whole = workload.Workload(sequence=64, batch=4, checkpointing=False, quantization="none")
     assert host.memory_gib(shape, whole, "float32") > host.memory_gib(shape, whole, "bfloat16")
     same = {host.memory_gib(shape, plan, dtype) for dtype in ("float32", "bfloat16")}
     assert len(same) == 1, "all but 4-bit weights is float32 whatever is computed in"

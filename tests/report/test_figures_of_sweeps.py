@@ -281,7 +281,7 @@ def test_a_plot_from_elsewhere_that_cannot_be_read_is_left_out(stored: Any) -> N
     assert "## One metric against another" in found.markdown()
 
 
-def test_a_ledger_from_before_there_were_plots_has_none(lab: Lab) -> None:
+def test_a_results_store_from_before_there_were_plots_has_none(lab: Lab) -> None:
     submitted(lab.db, "older", [{"steps": 1}])
     executed(lab.db, points=[("value", 1, 0.5)])
     assert experiment.experiment(lab.db, "older").plots == []

@@ -1,4 +1,4 @@
-"""What a fine-tuning run learns from, as parameters. No kind itself."""
+"""Parameters of the training and held-out data."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Data(kind.Params):
 
 
 def content(path: str | None, key: str) -> str | None:
-    """SHA-256 (hex) of a file; None where there is none, which is said elsewhere.
+    """Returns the SHA-256 (hex) of a file; None if it is missing, which the caller reports.
 
     Raises:
         LabError: it cannot be read, or is being written.

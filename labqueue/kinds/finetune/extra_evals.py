@@ -71,7 +71,7 @@ class ExtraEval(kind.Params):
 
 
 def check_names(extra: Sequence[ExtraEval], max_length: int, data_path: str | None) -> None:
-    """Does nothing where the evaluations fit together and to the run.
+    """Checks that the evaluations fit together and to the run.
 
     Raises:
         ValueError: a name stands there twice, a window is longer than a row, or text is measured that is trained on.

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params
-    from labqueue.llm.memory.workload import Plan
+    from labqueue.llm.memory.workload import Workload
     from labqueue.llm.models.shapes import Shape
 
 SPARE_GIB = 1.5
@@ -19,7 +19,7 @@ SPARE_GIB = 1.5
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a fine-tuning run can compute in what it asks for, and its computer has the memory.
+    """Checks that a fine-tuning run can compute in what it asks for, and its computer has the memory.
 
     Raises:
         LabError: a type that method or device do not have, no AVX2, too little memory.
@@ -70,12 +70,12 @@ def expected_s(params: Params, device: str) -> float | None:
     )
 
 
-def _plan(params: Params) -> tuple[Shape, Plan] | None:
+def _plan(params: Params) -> tuple[Shape, Workload] | None:
     """(shape, plan) as ``llm.memory.host`` takes them; None where the model is another run's or of no known shape."""
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes
 
-    if params.model == FROM_RUN:
+    if is_unresolved(params.model):
         return None
     targets = params.lora.targets
     if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part

@@ -54,6 +54,7 @@ METRICS = {
 
 ARTIFACTS = {
     "samples": ArtifactUse("samples", about="held-out questions with their answers before and after"),
+    "item_scores": ArtifactUse("item_scores", about="which questions were answered exactly"),
     "curve_reading": ArtifactUse("curve_summary", MEASURED, "phases", about="what the loss curves show"),
     "trainer_config": ArtifactUse(about="every setting that the trainer held"),
     "token_preview": ArtifactUse(about="training rows token by token, with what carries loss"),

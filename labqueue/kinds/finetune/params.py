@@ -73,7 +73,7 @@ class Params(kind.Params):
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "sgd"] = "adamw"
     """AdamW, bitsandbytes' with moments in 8 bit, Adafactor, or plain gradient descent without momentum."""
     lora: Lora = Lora()
-    """The adapter; of no account where ``method`` is ``full``."""
+    """The adapter; ignored where ``method`` is ``full``."""
     quantization: Literal["4bit", "none"] = "4bit"
     """``4bit``: NF4 with double quantisation (QLoRA), or as a folder in NF4 keeps it; ``none``: the base in 16 bit."""
     dtype: Dtype = "auto"

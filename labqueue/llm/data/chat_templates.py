@@ -241,7 +241,7 @@ def leading(tokenizer: Tokenizer) -> list[int]:
 
 
 def check_tokens(name: str, known: Collection[str], eos: bool) -> None:
-    """Does nothing where a tokenizer that knows these tokens (``eos``: and has an eos_token) can write the template.
+    """Checks that a tokenizer that knows these tokens (``eos``: and has an eos_token) can write the template.
 
     Raises:
         LabError: it lacks some: they would be spelt out in pieces, which no model was ever shown.

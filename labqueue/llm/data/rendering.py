@@ -64,7 +64,7 @@ def of_model(model: str, template: str) -> Rendering | None:
 def check(
     rows: Sequence[Row], rendering: Rendering, what: str, *, file: str | None = None, place: str = "line"
 ) -> None:
-    """Does nothing where every row is shown as it is. ``what`` names the rows; ``file`` is where their keys point, and
+    """Checks that every row is shown as it is. ``what`` names the rows; ``file`` is where their keys point, and
     ``place`` what they count there.
 
     Raises:

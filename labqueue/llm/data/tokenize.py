@@ -111,7 +111,7 @@ def encode(
 
 
 def check_context(rows: Sequence[TokenRow], config: PreTrainedConfig) -> None:
-    """Does nothing where the model has positions for the longest row.
+    """Checks that the model has positions for the longest row.
 
     Raises:
         LabError: it has not; GPT-2 would fail inside a CUDA kernel, others would go on with positions never learned.
@@ -195,7 +195,7 @@ def rendered(shown: Sequence[tuple[int, int, str, int, bool, int]]) -> str:
 
 
 def check_written(conversation: list[dict[str, Any]], text: str) -> None:
-    """Does nothing where a template's text holds every turn as it is given, but for spaces around it.
+    """Checks that a template's text holds every turn as it is given, but for spaces around it.
 
     What a tool says is left to ``rendering``: some templates write it as JSON text.
 

@@ -93,7 +93,7 @@ def of_text(
     return Evaluation(name, rows, (), None, text.name, text.licence, text.sha256)
 
 
-def apart(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
+def decontaminate(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
     """The training rows that share no question with what is measured (``overlap``)."""
     asked = overlap.Asked.of(row for each in evaluations for row in each.questions)
     return tuple(row for row in training if asked.twin(row) is None)
@@ -119,7 +119,7 @@ def answers(
     """The model's greedy answers to the questions, with room for the longest expected one.
 
     Raises:
-        Left: ``leave``, asked before each batch, said so.
+        Interrupted: ``leave``, asked before each batch, said so.
     """
     longest = max(len(tokenizer(row.answer)["input_ids"]) for row in evaluation.questions)
     new = longest + SPARE_TOKENS
@@ -142,8 +142,12 @@ def answer_batch(model: Model, tokenizer: Tokenizer, rows: Sequence[Row], max_ne
     return max(1, min(256, budget // (longest + max_new_tokens)))
 
 
-def exact(evaluation: Evaluation, replies: Sequence[str]) -> float:
-    """The share of questions whose whole reply the task's own scorer takes for right; never a part of one."""
+def scores(evaluation: Evaluation, replies: Sequence[str]) -> list[float]:
+    """1 for each question whose whole reply the task's own scorer takes for right, else 0; never a part of one."""
     assert evaluation.score is not None
-    right = sum(evaluation.score(row, reply) for row, reply in zip(evaluation.questions, replies, strict=True))
-    return right / len(evaluation.questions)
+    return [evaluation.score(row, reply) for row, reply in zip(evaluation.questions, replies, strict=True)]
+
+
+def exact(evaluation: Evaluation, replies: Sequence[str]) -> float:
+    """The share of questions that are answered exactly."""
+    return sum(scores(evaluation, replies)) / len(evaluation.questions)

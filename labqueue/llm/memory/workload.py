@@ -26,7 +26,7 @@ card."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workload:
     """What of a fine-tuning run decides its memory.
 
     Raises:

@@ -82,7 +82,7 @@ def load(loaded: Loaded, folder: Path) -> PeftModel:
 
 
 def check(folder: Path, model: str) -> None:
-    """Does nothing where the adapter of a folder is one of the model's, as far as headers and pins tell.
+    """Checks that the adapter of a folder is one of the model's, as far as headers and pins tell.
 
     Raises:
         LabError: it is not.

@@ -207,7 +207,7 @@ def tame_cpu_4bit(model: Model, dtype: torch.dtype | None = None) -> int:
 
 
 def check_loaded(model: CausalModel, folder: Path, name: str, quantization: Quantization) -> None:
-    """Does nothing where every weight of a loaded model is one of its files', and is in the form that was asked for.
+    """Checks that every weight of a loaded model is one of its files', and is in the form that was asked for.
 
     Libraries fill in random weights for what they do not find and only warn.
 

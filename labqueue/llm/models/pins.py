@@ -35,7 +35,7 @@ steps, of 2 s at the coarsest (FAT), and a second change within a step would lea
 
 def of(name: str) -> str | None:
     """The pin of a model; None where the code itself pins it (packaged and random ones), or it is not on this machine,
-    which is said elsewhere.
+    which the caller reports.
 
     Raises:
         LabError: a file of its folder cannot be read.
@@ -78,7 +78,7 @@ def local(name: str, pin: str | None) -> Path:
 
 
 def check(name: str, pin: str | None) -> None:
-    """Does nothing where the model that was pinned is here, or none was.
+    """Checks that the model that was pinned is here, or none was.
 
     Raises:
         LabError: it is not, or the pin is of the other form.
@@ -96,7 +96,7 @@ def check(name: str, pin: str | None) -> None:
 
 
 def check_folder(path: str, pin: str | None, key: str = "model") -> None:
-    """Does nothing where the folder has the content that was pinned, or is not there, which is said elsewhere.
+    """Checks that the folder has the content that was pinned, or is missing, which the caller reports.
 
     Raises:
         LabError: it has another.

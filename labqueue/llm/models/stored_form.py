@@ -92,7 +92,7 @@ def of(config: Mapping[str, Any], found: Mapping[str, tensors.Tensor], name: str
 def check_use(
     found: Stored | None, name: str, *, quantization: str, backend: Literal["hf", "unsloth"] | None = None
 ) -> None:
-    """Does nothing where a model in this form can be loaded as it is asked for.
+    """Checks that a model in this form can be loaded as it is asked for.
 
     Raises:
         LabError: weights in 4 bit that are asked for in 16, or a form that the backend would read wrongly.

@@ -107,7 +107,7 @@ def _fold(found: dict[str, Tensor], state_name: str, state: dict[str, Any], name
 
 
 def compare(found: Mapping[str, Tensor], wanted: architectures.Shapes, known: architectures.Names, name: str) -> None:
-    """Does nothing where a file's tensors are the model's, each in its shape and in a type that can be believed.
+    """Checks that a file's tensors are the model's, each in its shape and in a type that can be believed.
 
     Raises:
         LabError: they are not.
@@ -135,7 +135,7 @@ def compare(found: Mapping[str, Tensor], wanted: architectures.Shapes, known: ar
 
 
 def check_info(info: dict[str, Any], name: str) -> None:
-    """Does nothing where transformers found every weight of a model and nothing else, by its own account.
+    """Checks that transformers found every weight of a model and nothing else, by its own account.
 
     Raises:
         LabError: it did not.

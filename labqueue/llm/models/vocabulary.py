@@ -14,7 +14,7 @@ from labqueue.llm.models import architectures
 
 
 def check(folder: Path, name: str) -> None:
-    """Does nothing where the folder's tokenizer can be loaded and none of its tokens is beyond the embedding.
+    """Checks that the folder's tokenizer can be loaded and none of its tokens is beyond the embedding.
 
     A tokenizer that is a ``tokenizer.model`` alone is left to ``check_highest``, as the model is loaded.
 
@@ -42,7 +42,7 @@ def check(folder: Path, name: str) -> None:
 
 
 def check_highest(token: int, rows: int, name: str) -> None:
-    """Does nothing where the embedding has a row for the highest token.
+    """Checks that the embedding has a row for the highest token.
 
     Raises:
         LabError: it has not.

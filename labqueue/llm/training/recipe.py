@@ -60,8 +60,8 @@ class Step:
     wall_s: float
 
 
-class Left(Exception):
-    """A measurement was left before its end: the caller is to stop. Model and random numbers are as before it."""
+class Interrupted(Exception):
+    """An evaluation stopped on request: the caller is to stop. Model and random numbers are as before it."""
 
 
 class Trainer(Protocol):
@@ -97,7 +97,7 @@ class Watch(Protocol):
         """A resume: model and optimizer stand as after the checkpoint's step."""
 
     def leave(self) -> bool:
-        """Asked between the batches of a measurement: whether the rest is left undone (``Left``)."""
+        """Asked between the batches of a measurement: whether the rest is left undone (``Interrupted``)."""
 
     def step(self, step: Step) -> None:
         """A step is done."""
@@ -158,7 +158,7 @@ def held_out_loss(trainer: Trainer, rows: Sequence[TokenRow], batch: int) -> flo
     memory. Changes no random number, no mode and no weight.
 
     Raises:
-        Left: the trainer's watch wants to stop.
+        Interrupted: the trainer's watch wants to stop.
     """
     import torch
 
@@ -179,7 +179,7 @@ def answer_states(
     hidden]``, and those tokens, ``[token]``. Leaves the model's mode as it was once it has ended.
 
     Raises:
-        Left: the trainer's watch wants to stop.
+        Interrupted: the trainer's watch wants to stop.
     """
     import torch
 
@@ -191,7 +191,7 @@ def answer_states(
     try:
         for first in range(0, len(ordered), batch):
             if trainer.watch.leave():
-                raise Left
+                raise Interrupted
             inputs = trainer._prepare_inputs(trainer.data_collator(ordered[first : first + batch]))
             labels = inputs.pop("labels")[:, 1:]  # [batch, position]: what each position is to predict
             with torch.no_grad(), trainer.accelerator.autocast():

@@ -18,7 +18,7 @@ from labqueue.llm.training import checkpoint
 from labqueue.llm.training.delayed_metrics import Readings
 from labqueue.llm.training.lora import is_adapter
 from labqueue.llm.training.recipe import (
-    Left,
+    Interrupted,
     Recipe,
     Step,
     Trainer,
@@ -310,7 +310,7 @@ def _classes(loaded: Loaded) -> tuple[type[LabTrainer], type[SFTConfig]]:
                 self._tell(all_of_them=True)
             try:
                 super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
-            except Left:  # the checkpoint says that this evaluation is owed; ``resumed`` makes up for it
+            except Interrupted:  # the checkpoint says that this evaluation is owed; ``resumed`` makes up for it
                 checkpointed = True
             if checkpointed:
                 self.watch.checkpoint(number, lambda folder: checkpoint.save(folder, self, self.watch.about()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -53,7 +52,7 @@ def pairs(experiment: ExperimentView) -> list[MetricPair]:
     found = []
     for stored in experiment.plots:
         try:
-            found.append(MetricPair.model_validate_json(json.dumps(stored)))
+            found.append(MetricPair.parse(stored))
         except (ValidationError, TypeError):
             continue
     return found

@@ -16,7 +16,7 @@ from labqueue.system import clock
 
 
 class Waits:
-    """Answers for many runs of one picture of the results store; asks for each job's needs once."""
+    """Answers for many runs of one snapshot of the results store; asks for each job's needs once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -21,6 +21,9 @@ PREFIX = needs.SEARCH
 ALL_RECORDED = "all_recorded"
 """The code of a search whose last trial has been recorded: it ends by itself."""
 CANCELLED = "cancelled"
+METRIC_NEVER_RECORDED = "metric_never_recorded"
+NOT_DONE = frozenset({CANCELLED, METRIC_NEVER_RECORDED, "barren"})
+"""Codes of searches that ended without what was asked; the last one is what earlier versions stored."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Dead:
         return self.boot_id, self.pid, self.pid_start
 
 
-def bury(db: Database, worker_id: int) -> Dead | None:
+def close_dead_workers(db: Database, worker_id: int) -> Dead | None:
     """Ends the rows of earlier workers of this one's device and host that never ended; returns the newest of them.
 
     The caller holds the device's lock, so none of them is alive. None when every worker before ended by itself.
