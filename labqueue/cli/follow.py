@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from labqueue.cli.render import duration, echo, varied
+from labqueue.cli.render import duration, echo, progress, varied
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +96,8 @@ def left_s(views: Sequence[RunView], expected_s: Mapping[int, float | None]) -> 
     one that computes; None where a run is of unknown length."""
     took = [(v.id, v.wall_s) for v in views if v.id in expected_s and v.outcome == "succeeded" and v.wall_s is not None]
     if not took:  # how far the first is says something of this hour, too
-        took = [(v.id, (v.wall_s or 0.0) + v.eta_s) for v in views if v.state == "running" and v.eta_s is not None]
+        running = [v for v in views if v.state == "running" and not (v.progress and v.progress.phase)]
+        took = [(v.id, (v.wall_s or 0.0) + v.eta_s) for v in running if v.eta_s is not None]
     pace = _pace([seconds / known for run, seconds in took if (known := expected_s.get(run))])
     typical = statistics.fmean(seconds for _, seconds in took) if took else None
     left = 0.0
@@ -156,7 +157,7 @@ class _Told:
         if view is None:
             return "", "starting the worker", 0, None
         done, total = (view.progress.done, view.progress.total) if view.progress else (0, None)
-        words = f"step {done}/{total}" if total else "loading"
+        words = progress(view.progress) if view.progress else "loading"
         return f"run {view.id}: {_point(view, ' ')}", words, done, total
 
 
