@@ -131,6 +131,7 @@ SMALL = {
     "domain/values.py": "what the results store can hold: asked by the spec and the store alike",
     "kinds/_host.py": "what a run computes in and imports here: asked by several kinds",
     "kinds/_pins.py": "which model, exactly: fields of several kinds",
+    "llm/corpora/choice.py": "which tokenizer, as parameters: asked by kinds",
     "llm/load.py": "the name that scripts know",
     "llm/warm.py": "imports ahead: importing it is what it does",
     "llm/memory/coefficients.py": "the fitted numbers alone: written anew at each refit",
