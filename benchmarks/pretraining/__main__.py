@@ -309,12 +309,16 @@ def losses(session: Session) -> None:
             jobs[f"memory {preset}"] = session.ours(
                 preset, corpus, steps=3, recipe=recipe, way={"logits_bytes": 0.97 * 2**30}, evaluations=[0]
             )
+        if session.tiny:  # one of each form
+            few = ("nanogpt 0", "modern 0", "resume modern whole", "resume modern half", "memory gpt2-124m")
+            jobs = {name: jobs[name] for name in few}
         found = session.side_by_side("losses", jobs, at_once=1 if session.tiny else 9)
         later = {
             f"{name} resumed": session.ours(
                 preset, "shakespeare_char", seed=5, steps=short, every=True, resume=f"{aside}/{preset}"
             )
             for name, preset in (("resume gpt2", "gpt2-10.7m"), ("resume modern", "modern-10.7m"))
+            if f"{name} half" in jobs
         }
         found += session.side_by_side("losses", later, at_once=2)
     summary = _losses(found)

@@ -77,7 +77,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if "save" in job:
         Path(job["save"]).mkdir(parents=True)
         checkpoint.save(Path(job["save"]), taken, {"step": last})
-    card_gib = torch.cuda.get_device_properties(device).total_memory / 2**30 if cuda else memory.CARD_GIB
+    limit = taken.way.logits_bytes
+    assert limit is not None
+    card_gib = limit / memory.LOGITS_SHARE / 2**30  # of the card for which the chunks would be as large
     estimated = memory.estimate(
         config, recipe, recompute=taken.way.recompute, card_gib=card_gib, corpus_bytes=train.nbytes
     )
