@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from labqueue.cli.render import duration, echo, varied
+from labqueue.cli.render import duration, echo, progress, varied
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +96,8 @@ def left_s(views: Sequence[RunView], expected_s: Mapping[int, float | None]) -> 
     run is of unknown length."""
     took = [v.wall_s for v in views if v.id in expected_s and v.outcome == "succeeded" and v.wall_s is not None]
     if not took:  # the pace of the first says more of this hour than a prediction
-        took = [(v.wall_s or 0.0) + v.eta_s for v in views if v.state == "running" and v.eta_s is not None]
+        running = [v for v in views if v.state == "running" and not (v.progress and v.progress.phase)]
+        took = [(v.wall_s or 0.0) + v.eta_s for v in running if v.eta_s is not None]
     typical = statistics.fmean(took) if took else None
     left = 0.0
     for view in views:
@@ -147,7 +148,7 @@ class _Told:
         if view is None:
             return "", "starting the worker", 0, None
         done, total = (view.progress.done, view.progress.total) if view.progress else (0, None)
-        words = f"step {done}/{total}" if total else "loading"
+        words = progress(view.progress) if view.progress else "loading"
         return f"run {view.id}: {varied(view.varied)} seed {view.seed}", words, done, total
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "retry": ("labqueue.cli.control", "retry", "Queue finished runs again under their ids; never a succeeded one."),
     "release": ("labqueue.cli.control", "release", "Free runs from what they wait for."),
     "prioritize": ("labqueue.cli.control", "prioritize", "Change the priority of unfinished runs."),
+    "checkpoint": ("labqueue.cli.control", "checkpoint", "Ask a running run to keep the model that it has now."),
     "estimate": ("labqueue.cli.estimate", "estimate", "Predicted GPU memory, of a spec's runs or of one setting."),
     "kinds": ("labqueue.cli.catalogue", "kinds", "Kinds of experiment and their parameters."),
     "models": ("labqueue.cli.catalogue", "models", "Models that specs can name."),

@@ -267,7 +267,7 @@ class Worker:
                     attempts.renew(self.db, claim.ref)
                 if now - looked > LOOK_S and running.ending is None:
                     looked = now
-                    asked = read.request(self.db, claim.ref)
+                    asked = read.asked(self.db, claim.ref).stop
                     if asked is not None:
                         running.end(asked, self.options.grace_s)
             except Unavailable as error:

@@ -111,6 +111,9 @@ SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
     # The wrong type is what is tried.
     "a name that is no text": (lambda rec: rec.metric(7, 1.0, 1), "metric name 7"),  # type: ignore[arg-type]
     "a note": (lambda rec: rec.note("said \udfff"), r"note 'said \udfff'"),
+    "a sample's step": (lambda rec: rec.sample(2**63, "p", "t"), "step 9223372036854775808 of a sample"),
+    "a prompt": (lambda rec: rec.sample(1, "p\0", "t"), r"prompt 'p\x00'"),
+    "a phase": (lambda rec: rec.progress(1, 2, phase="a\ud800"), r"phase 'a\ud800'"),
     "progress": (lambda rec: rec.progress(1, 10**30), f"progress 1 of {10**30}"),
     "an artifact's name": (lambda rec: rec.artifact("a\ud800", Text(text="fine")), r"artifact name 'a\ud800'"),
     "an artifact": (lambda rec: rec.artifact("a", Text(text="\ud800")), "artifact 'a'"),
@@ -134,6 +137,13 @@ def test_what_a_run_says_that_the_ledger_cannot_hold_is_refused_by_name_and_the_
     assert recorder.refused is None
     assert read.series(lab.db, 1, "good") == [(1, 1.0), (2, 2.0)]
     assert read.metric_names(lab.db, 1) == ["good"]
+
+
+def test_what_a_model_wrote_is_kept_with_what_no_text_holds_as_escapes(lab: Lab, recorder: RunRecorder) -> None:
+    """It is no fault of the run: a model that has learnt nothing yet writes any bytes."""
+    recorder.sample(1, "Once", "a\0b\udfffc")
+    recorder.close()
+    assert [(sample.step, sample.text) for sample in read.run(lab.db, 1).samples] == [(1, r"a\x00b\udfffc")]
 
 
 TAB = "    "

@@ -22,8 +22,10 @@ from labqueue.domain.views import (
 from labqueue.store.db import Database
 from labqueue.store.queries.views import by_ids, queue_eta_s, views_of
 from labqueue.store.queries.waiting import Waits
+from labqueue.store.runs import results
 from labqueue.store.runs.attempts import Claim, Ref, claim_from, guard
 from labqueue.store.runs.control import targets
+from labqueue.store.runs.results import Asked
 from labqueue.store.runs.search_state import all_open
 from labqueue.store.tables import Experiment, Job, JobRun, Run, Series, Worker
 from labqueue.system.clock import Deadline, iso
@@ -229,7 +231,7 @@ def checkpoints(db: Database, run_id: int) -> list[Any]:
         return list(connection.execute(query, {"r": run_id}))
 
 
-def request(db: Database, ref: Ref) -> str | None:
+def asked(db: Database, ref: Ref) -> Asked:
     """What a person has asked of a running attempt.
 
     Raises:
@@ -237,7 +239,7 @@ def request(db: Database, ref: Ref) -> str | None:
     """
     with db.read() as connection:
         guard(connection, ref)
-        return connection.execute(select(Run.c.request).where(Run.c.id == ref.run_id)).scalar_one()
+        return results.asked(connection, ref)
 
 
 def claim(db: Database, ref: Ref) -> Claim:
