@@ -1,5 +1,7 @@
-"""One run of nanoGPT's own ``train.py``, its loop untouched: patched at run time are the seed, the evaluation (the whole
-split, as on our side), the checkpoint file (left out) and a clock at chosen iterations.
+"""One run of nanoGPT's own ``train.py``, its loop untouched.
+
+Patched at run time are the seed, the evaluation (the whole split, as on our side), the checkpoint file (left out) and a
+clock at chosen iterations.
 
     python -m benchmarks.pretraining.nanogpt '{"source": …, "corpus": …, …}'
 """
@@ -56,11 +58,13 @@ class Lab:
         """Time of evaluations, which no clock counts."""
 
     def now(self) -> float:
+        """Seconds without evaluations, once the device is done."""
         if self.device.startswith("cuda"):
             self.torch.cuda.synchronize()
         return time.perf_counter() - self.apart_s
 
     def tick(self, done: int) -> None:
+        """Reads the clock after an iteration, where that was asked for."""
         if done in self.marks:
             self.times[done] = self.now()
 
@@ -71,6 +75,7 @@ class Lab:
         begin = self.now()
         self.losses[iteration] = split_loss(model, self.held_out, self.device, ctx)
         self.apart_s += self.now() - begin
+        print("SO FAR " + json.dumps(self.losses), flush=True)
         return {"train": 0.0, "val": self.losses[iteration]}
 
 
@@ -100,6 +105,7 @@ def split_loss(model: Any, tokens: packed.Ids, device: str, ctx: Any) -> float:
 
 
 def main() -> None:
+    """Runs train.py in a folder of its own and prints what came out."""
     job = json.loads(sys.argv[1])
     source, corpus = Path(job["source"]).resolve(), Path(job["corpus"]).resolve()
     lab = Lab(job | {"corpus": str(corpus)})

@@ -1,6 +1,6 @@
 """One run of the lab's own training path: its model, its ``TrainStep``, its validation. No pydantic, no store.
 
-    python -m benchmarks.pretraining.ours '{"preset": …, "corpus": …, …}'
+python -m benchmarks.pretraining.ours '{"preset": …, "corpus": …, …}'
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.pretraining import packed
 
 
 def main() -> None:
+    """Runs the job of the command line and prints what came out."""
     job = json.loads(sys.argv[1])
     print("RESULT " + json.dumps(run(job)))
 
@@ -62,6 +63,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         from_s = now()
         losses[step] = split_loss(model, held_out, device, taken.way.dtype)
         apart_s += now() - from_s
+        print("SO FAR " + json.dumps(losses), flush=True)
 
     if 0 in evaluations:
         evaluate(0)
@@ -96,7 +98,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "tokens_a_step": taken.tokens,
         "times_s": times,
         "losses": losses,
-        "train_losses": {step: loss for step, loss in training.items() if job.get("every") or step <= 5 or step % 50 == 0 or step == last},
+        "train_losses": {
+            step: loss
+            for step, loss in training.items()
+            if job.get("every") or step <= 5 or step % 50 == 0 or step == last
+        },
         "peak_gib": torch.cuda.max_memory_reserved(device) / 2**30 if cuda else None,
         "ready_s": round(ready_s, 1),
         "wall_s": round(time.perf_counter() - begin, 1),

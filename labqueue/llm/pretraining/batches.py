@@ -1,7 +1,7 @@
 """Which sequences a step sees: a pure function of (seed, step, place in the batch), by integer hashing.
 
-No sampler has a state: a resume needs the step's number alone, every device draws the same sequences, and a step that is
-split into more micro-batches still sees the same ones. 64-bit arithmetic that wraps around is exact everywhere; the
+No sampler has a state: a resume needs the step's number alone, every device draws the same sequences, and a step that
+is split into more micro-batches still sees the same ones. 64-bit arithmetic that wraps around is exact everywhere; the
 mixing function is SplitMix64's (Steele et al. 2014, doi:10.1145/2660193.2660195).
 """
 
@@ -18,7 +18,7 @@ from labqueue.domain.errors import LabError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+    Tokens = npt.NDArray[np.uint16 | np.uint32]
 
 GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """SplitMix64's increment and multipliers."""

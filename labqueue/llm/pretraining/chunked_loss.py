@@ -8,7 +8,7 @@ nothing is computed twice. The idea is Liger Kernel's (Hsu et al. 2024, arXiv:24
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -32,10 +32,19 @@ def chunk_loss(x: Tensor, w: Tensor, y: Tensor, scale: float, softcap: float | N
     return loss, dz.to(x.dtype)
 
 
+class _Context(Protocol):
+    """What torch hands to both passes of a function."""
+
+    saved_tensors: tuple[Tensor, ...]
+    types: tuple[torch.dtype, torch.dtype]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class _FusedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,  # torch's own, untyped
+        ctx: _Context,
         x: Tensor,
         w: Tensor,
         y: Tensor,
@@ -59,14 +68,14 @@ class _FusedLoss(torch.autograd.Function):
             else:
                 more = (dz.t() @ xs[part]).float()  # [V, d]
             gw = more if gw is None else gw.add_(more)
+        assert gw is not None, "there are rows"
         ctx.save_for_backward(gx, gw)
         ctx.types = x.dtype, w.dtype
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: _Context, g: Tensor) -> tuple[Tensor | None, ...]:
         gx, gw = ctx.saved_tensors
-        (g,) = grads
         of_x, of_w = ctx.types
         return (gx * g).to(of_x), gw.mul_(g).to(of_w), None, None, None, None, None
 
@@ -86,7 +95,7 @@ def fused_loss(
     ``x`` [N, d], ``w`` [V, d], ``y`` [N]; ``rows`` of N at a time. ``dtype`` is that of the products (None: x's own);
     ``chunk`` may be a compiled ``chunk_loss``.
     """
-    loss: Tensor = _FusedLoss.apply(x, w, y, rows, softcap, dtype or x.dtype, chunk)
+    loss: Tensor = _FusedLoss.apply(x, w, y, rows, softcap, dtype or x.dtype, chunk)  # type: ignore[no-untyped-call]
     return loss
 
 

@@ -78,7 +78,8 @@ class GPTConfig:
             raise LabError("gelu belongs to family gpt2: Llama's MLP is gated (swiglu)", key="activation")
         if self.zero_head and self.tied:
             raise LabError(
-                "zero_head needs tied: false, for a tied head is the embedding, which cannot start at 0", key="zero_head"
+                "zero_head needs tied: false, for a tied head is the embedding, which cannot start at 0",
+                key="zero_head",
             )
         if self.softcap is not None and not self.softcap > 0:
             raise LabError(f"softcap is {self.softcap}, it must be above 0", key="softcap")

@@ -16,7 +16,8 @@ What the two families choose, and from whom:
 
 Ablation-only, because no class of transformers computes them: ungated ReLU² (So et al. 2021, arXiv:2109.08668), value
 embeddings (Zhou et al. 2024, arXiv:2410.17897, as github.com/KellerJordan/modded-nanogpt uses them), capped logits
-(Gemma 2, arXiv:2408.00118). Starting projections and head at 0 (modded-nanogpt) is an initialisation: it loads anywhere.
+(Gemma 2, arXiv:2408.00118). Starting projections and head at 0 (modded-nanogpt) is an initialisation alone: it loads
+anywhere.
 """
 
 from __future__ import annotations
@@ -159,11 +160,15 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, values: Tensor | None, manual: bool) -> Tensor:
         """[B, T, d] to [B, T, d]; the others as ``Attention.forward``."""
         x = x + self.attention(self.attention_norm(x), rotary, values, manual)  # [B, T, d]
-        return x + self.mlp(self.mlp_norm(x))  # [B, T, d]
+        x = x + self.mlp(self.mlp_norm(x))  # [B, T, d]
+        return x
 
 
 class GPT(nn.Module):
-    """The model: tokens in, the last hidden state out. ``logits`` is the head, apart so that a loss can go in chunks."""
+    """The model: tokens in, the last hidden state out. ``logits`` is the head, apart: a loss can go in chunks."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
         super().__init__()
@@ -203,7 +208,8 @@ class GPT(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """[V, d]: the head's matrix, which may be the embedding's."""
-        return self.embedding.weight if self.config.tied else self.head.weight
+        weight: Tensor = self.embedding.weight if self.config.tied else self.head.weight
+        return weight
 
     def forward(self, tokens: Tensor, *, manual: bool = False) -> Tensor:
         """Token ids [B, T] to the normalised last hidden state [B, T, d]; T is at most the context.
@@ -225,7 +231,8 @@ class GPT(nn.Module):
                 x = checkpoint(block, x, rotary, values, manual, use_reentrant=False)  # [B, T, d]
             else:
                 x = block(x, rotary, values, manual)  # [B, T, d]
-        return self.norm(x)  # [B, T, d]
+        x = self.norm(x)  # [B, T, d]
+        return x
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., d] to logits [..., V], fp32."""

@@ -1,7 +1,7 @@
 """A trained GPT as a folder that transformers loads without custom code, with its tokenizer; or as plain weights.
 
-``AutoModelForCausalLM`` and ``AutoTokenizer`` open what ``save`` leaves: GPT-2's, Llama's or Qwen 3's class computes the
-same from the same weights. Ablation-only models have no such class: ``gpt.json`` and plain weights, without config.json.
+``AutoModelForCausalLM`` and ``AutoTokenizer`` open what ``save`` leaves: GPT-2's, Llama's or Qwen 3's class computes
+the same from the same weights. Ablation-only models have no such class: ``gpt.json`` and plain weights, no config.json.
 """
 
 from __future__ import annotations

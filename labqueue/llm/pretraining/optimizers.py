@@ -1,7 +1,7 @@
 """The optimizers of a run: AdamW with nanoGPT's groups, and Muon for the hidden matrices; their states, out and back.
 
-Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) orthogonalises each update; ``match_rms_adamw`` scales it to
-the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one learning rate serves both.
+Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) orthogonalises each update; ``match_rms_adamw`` scales it
+to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one learning rate serves both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ State = dict[str, Any]
 
 
 class Optimizers:
-    """All optimizers of a model as one. With ``captured`` a step can be recorded into a CUDA graph: rates are tensors."""
+    """All optimizers of a model as one. With ``captured`` a step can be recorded into a CUDA graph."""
 
     def __init__(self, model: GPT, recipe: Recipe, *, captured: bool = False) -> None:
         self.captured = captured

@@ -49,12 +49,15 @@ PRESETS = {
     "gpt2-124m": Preset("GPT-2 small, 20 tokens a parameter: one GPU, a night", _SMALL, _SMALL_RECIPE),
     "modern-0.9m": Preset("the modern model for a CPU", _modern(_CPU), replace(_CPU_RECIPE, optimizer="muon")),
     "modern-10.7m": Preset(
-        "the modern model as large as nanoGPT's baby", _modern(_BABY), replace(_BABY_RECIPE, optimizer="muon")
+        "the modern model as large as nanoGPT's baby",
+        # Muon fits the million characters sooner, and 80 times is often: dropped is more than nanoGPT's 0.2.
+        replace(_modern(_BABY), dropout=0.3),
+        replace(_BABY_RECIPE, optimizer="muon"),
     ),
     "modern-162m": Preset(
         "the modern model as large as GPT-2 small without embeddings",
         _modern(_SMALL),
-        replace(_SMALL_RECIPE, optimizer="muon"),
+        replace(_SMALL_RECIPE, optimizer="muon", learning_rate=2e-3, muon_rate=3e-3),
     ),
 }
 """By name."""

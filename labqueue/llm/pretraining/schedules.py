@@ -45,8 +45,8 @@ class Recipe:
                 raise LabError(f"{name} is {getattr(self, name)}, at least 1 is needed", key=name)
         if self.warmup_steps > self.steps:
             raise LabError(
-                f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps: the rate would never reach its "
-                "peak; give fewer, or more steps",
+                f"warmup_steps is {self.warmup_steps}, more than the {self.steps} steps: the rate would never reach "
+                "its peak; give fewer, or more steps",
                 key="warmup_steps",
             )
         if self.schedule == "wsd" and self.warmup_steps + self.decay_steps > self.steps:

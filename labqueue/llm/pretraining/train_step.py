@@ -46,7 +46,7 @@ UNREAD = 4096
 
 
 class Reading(NamedTuple):
-    """What a step measured: mean loss of its tokens before the update, nats, and the gradient's norm before clipping."""
+    """What a step measured: mean loss of its tokens before the update, nats, and the gradient's norm unclipped."""
 
     step: int
     loss: float

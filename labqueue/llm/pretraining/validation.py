@@ -1,7 +1,7 @@
 """The loss of a whole split: every token but the first is predicted once, in windows that never differ.
 
-Window i reads tokens iT to iT + T and predicts each next one, so the mean context is that of training, and two models of
-the same tokenizer are measured on the same text. Draws nothing; changes no weight, no mode and no random state.
+Window i reads tokens iT to iT + T and predicts each next one, so the mean context is that of training, and two models
+of the same tokenizer are measured on the same text. Draws nothing; changes no weight, no mode and no random state.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from labqueue.llm.pretraining.batches import check
 from labqueue.llm.pretraining.train_step import autocast
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from labqueue.llm.pretraining.batches import Tokens
@@ -75,7 +76,7 @@ def split_loss(
     return float(total) / (len(tokens) - 1)
 
 
-def _nats(model: GPT, spans: Tokens, device: str, dtype: str) -> Tensor:
+def _nats(model: GPT, spans: npt.NDArray[np.generic], device: str, dtype: str) -> Tensor:
     """Summed loss of spans [B, T + 1]."""
     span = torch.from_numpy(spans.astype(np.int64)).to(device)  # [B, T + 1]
     targets = span[:, 1:].flatten()  # [B T]
