@@ -116,6 +116,8 @@ def find(name: str) -> Model:
     if (folder / "config.json").is_file():
         stored_form.by_config(architectures.check(folder / "config.json", name), name)
         return Model(name, "folder", str(folder.resolve()), None, "as the folder says")
+    if (folder / architectures.PLAIN).is_file():
+        raise LabError(architectures.no_class(f"model folder {name!r}", architectures.ablations(folder)), key="model")
     if folder.is_dir():
         raise LabError(
             f"model folder {name!r} has no config.json; give a folder written by save_pretrained", key="model"

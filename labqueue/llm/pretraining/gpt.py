@@ -160,8 +160,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, values: Tensor | None, manual: bool) -> Tensor:
         """[B, T, d] to [B, T, d]; the others as ``Attention.forward``."""
         x = x + self.attention(self.attention_norm(x), rotary, values, manual)  # [B, T, d]
-        x = x + self.mlp(self.mlp_norm(x))  # [B, T, d]
-        return x
+        out: Tensor = x + self.mlp(self.mlp_norm(x))  # [B, T, d]
+        return out
 
 
 class GPT(nn.Module):
@@ -231,8 +231,8 @@ class GPT(nn.Module):
                 x = checkpoint(block, x, rotary, values, manual, use_reentrant=False)  # [B, T, d]
             else:
                 x = block(x, rotary, values, manual)  # [B, T, d]
-        x = self.norm(x)  # [B, T, d]
-        return x
+        hidden: Tensor = self.norm(x)  # [B, T, d]
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., d] to logits [..., V], fp32."""

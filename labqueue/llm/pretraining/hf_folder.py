@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from labqueue.domain.errors import LabError
+from labqueue.llm.models import architectures
 from labqueue.llm.pretraining.config import GPTConfig
 from labqueue.llm.pretraining.gpt import GPT, LAYER_NORM_EPSILON, RMS_NORM_EPSILON
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PLAIN, WEIGHTS, CONFIG = "gpt.json", "model.safetensors", "config.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 _GPT2 = {
     "attention_norm.weight": "ln_1.weight",
@@ -68,7 +69,7 @@ def config_json(config: GPTConfig) -> dict[str, Any]:
         LabError: the model has switches that no class of transformers has.
     """
     if config.class_name is None:
-        raise LabError(no_class("this model", config.ablations))
+        raise LabError(architectures.no_class("this model", config.ablations))
     common = {
         "architectures": [config.class_name],
         "vocab_size": config.vocabulary,
@@ -139,7 +140,7 @@ def save(model: GPT, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         plain = {name: weight.detach().float().cpu().contiguous() for name, weight in model.named_parameters()}
         save_file(plain, folder / WEIGHTS)
         about = {"config": asdict(config), "ablations": list(config.ablations)}
-        (folder / PLAIN).write_text(json.dumps(about, indent=2) + "\n")
+        (folder / architectures.PLAIN).write_text(json.dumps(about, indent=2) + "\n")
     else:
         save_file(weights(model), folder / WEIGHTS, metadata={"format": "pt"})
         (folder / CONFIG).write_text(json.dumps(config_json(config), indent=2) + "\n")
@@ -150,15 +151,7 @@ def load_plain(folder: Path) -> GPT:
     """An ablation-only model back from its folder."""
     from safetensors.torch import load_file
 
-    about = json.loads((folder / PLAIN).read_text())
+    about = json.loads((folder / architectures.PLAIN).read_text())
     model = GPT(GPTConfig(**about["config"]))
     model.load_state_dict(load_file(folder / WEIGHTS))
     return model
-
-
-def no_class(name: str, ablations: tuple[str, ...] | list[str]) -> str:
-    """Why no other kind of experiment can use a model."""
-    return (
-        f"{name} has no Hugging Face class: it was pretrained with {', '.join(ablations)}, which no class of "
-        "transformers computes. Its weights are kept for the comparison alone; pretrain without, to use it elsewhere"
-    )

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from labqueue.domain.errors import LabError
+from labqueue.llm.models import catalogue
 from labqueue.llm.pretraining import hf_folder, presets
 from labqueue.llm.pretraining.gpt import GPT, GPTConfig
 
@@ -53,6 +54,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def test_logits_equal_those_of_the_class_in_transformers(name: str, tmp_path: Path) -> None:
     model = shaken(FAMILIES[name])
     hf_folder.save(model, tokenizer(), tmp_path / "model")
+    catalogue.local(str(tmp_path / "model"))  # other kinds can name it: weights, config and tokenizer belong together
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "model").eval()
     assert type(theirs).__name__ == model.config.class_name
     x = tokens(model.config)
@@ -158,6 +160,8 @@ def test_an_ablation_keeps_plain_weights_and_no_config_that_would_lie(name: str,
         assert torch.equal(model.logits(model(x)), again.logits(again(x)))
     with pytest.raises(LabError, match="has no Hugging Face class"):
         hf_folder.config_json(model.config)
+    with pytest.raises(LabError, match=f"has no Hugging Face class: .*{model.config.ablations[0]}"):
+        catalogue.find(str(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
