@@ -38,7 +38,7 @@ COMMANDS = {
     "estimate": ("labqueue.cli.estimate", "estimate", "Predicted GPU memory, of a spec's runs or of one setting."),
     "kinds": ("labqueue.cli.catalogue", "kinds", "Kinds of experiment and their parameters."),
     "models": ("labqueue.cli.catalogue", "models", "Models that specs can name."),
-    "corpora": ("labqueue.cli.catalogue", "corpora", "Data that specs can name."),
+    "corpora": ("labqueue.cli.catalogue", "corpora", "Text and tasks that specs can name."),
     "new": ("labqueue.cli.new", "new", "Write a commented spec to start from."),
     "questions": ("labqueue.cli.questions", "questions", "What is asked, by which experiments, and what the data say."),
     "archive": ("labqueue.cli.archive", "archive", "Take experiments out of the listings; nothing is lost."),

@@ -271,8 +271,8 @@ def refuse_what_cannot_begin(plans: list[Plan], *, unfetched: bool = False) -> N
 
 
 def _fetchable(name: str) -> bool:
-    """A file or a generated task is there or it is not; models and hub datasets are brought here."""
-    return ":" not in name or name.startswith("hub:")
+    """A file or a generated task is there or it is not; models, corpora and hub datasets are brought here."""
+    return ":" not in name or name.startswith(("hub:", "corpus:", "tokenizer:"))
 
 
 def _here(name: str) -> bool:

@@ -141,7 +141,7 @@ def _stamp(path: str | None) -> tuple[int, int] | None:
 
 
 def _also(params: Params) -> None:
-    from labqueue.llm.data import corpora
+    from labqueue.llm.corpora import windows
     from labqueue.llm.data.generated import tasks
 
     for each in params.extra_evals:
@@ -151,4 +151,4 @@ def _also(params: Params) -> None:
             except LabError as error:
                 raise LabError(f"extra_evals {each.name!r}: {error.message}", key="extra_evals") from error
         else:
-            corpora.find(each.corpus, each.path, "extra_evals")
+            windows.find(each.corpus, each.path, "extra_evals")

@@ -32,8 +32,19 @@ class ExtraEval(kind.Params):
     """Also answers them greedily, before the first step and after the last: ``NAME_exact`` is the share right."""
     score_always: bool = False
     """Answers them at every evaluation."""
-    corpus: Literal["python_docs"] | None = None
-    """Running text of ``labqueue.llm.data.corpora`` instead: loss over every token, and ``NAME_perplexity``."""
+    corpus: (
+        Literal[
+            "python_docs",
+            "shakespeare_char",
+            "shakespeare",
+            "austen",
+            "world_english_bible",
+            "classics",
+            "wikitext_2",
+        ]
+        | None
+    ) = None
+    """Running text of `labqueue corpora` instead: loss over every token, and ``NAME_perplexity``."""
     path: str | None = None
     """Or of a UTF-8 text file."""
     sha256: str | None = None
@@ -66,8 +77,9 @@ class ExtraEval(kind.Params):
 
     @property
     def assets(self) -> list[str]:
-        """What must be on this machine, as ``labqueue.llm.assets`` names it; text is looked at by ``checks.check``."""
-        return [] if self.task is None else [f"task:{self.task}"]
+        """What must be on this machine, as ``llm.assets`` names it; a file is looked at by ``checks.check``."""
+        named = {"task": self.task, "corpus": self.corpus}
+        return [f"{kind}:{name}" for kind, name in named.items() if name is not None]
 
 
 def check_names(extra: Sequence[ExtraEval], max_length: int, data_path: str | None) -> None:

@@ -12,7 +12,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -37,6 +37,9 @@ COLUMN = "text"
 
 KNOWN = "text is .txt, .md, .jsonl (rows with text) or .parquet, the first three also as .gz"
 
+Together = Callable[[Iterable[str]], Iterator[str]]
+"""Rows as documents."""
+
 LONGEST_LINE = 2**28
 """Bytes of a line of JSON above which it is refused: it would have to be in memory whole. A book has 2**20."""
 
@@ -58,6 +61,15 @@ class Opened:
     cut_exactly: bool = False
     """Whether a single document is divided at the very character of the share, not at a line's end."""
 
+    def documents(self) -> Iterator[str]:
+        """Its documents, each whole."""
+        held: list[str] = []
+        for text, last in self.read(lambda _size: None):
+            held.append(text)
+            if last:
+                yield "".join(held)
+                held = []
+
 
 def open_path(path: str, key: str = "corpus") -> Opened:
     """A file of text, or all in a folder and its folders, in the order of their names; hidden ones are left out.
@@ -66,23 +78,32 @@ def open_path(path: str, key: str = "corpus") -> Opened:
         LabError: there is none, it is no text by its name, or it is being written to.
     """
     place = Path(path).expanduser()
-    files = _files(place, key)
+    return open_files(_files(place, key), place, key)
+
+
+def open_files(files: Sequence[Path], place: Path, key: str, together: Together | None = None) -> Opened:
+    """Certain files, in their order; ``place`` is the one, or the folder that all are in. ``together`` makes documents
+    of the texts of a table's rows, where they are parts of some.
+
+    Raises:
+        LabError: one cannot be read, or is being written to.
+    """
     stamps = {file: _stamp(file, key) for file in files}
     try:
         hashes = {file: pins.sha256(file, key) for file in files}
     except OSError as error:
         raise LabError(f"cannot be read: {error.strerror}", file=str(error.filename), key=key) from error
-    names = {str(file.relative_to(place)): value for file, value in hashes.items()} if place.is_dir() else {}
+    names = {file.relative_to(place).as_posix(): value for file, value in hashes.items()} if place.is_dir() else {}
     sha256 = digest(names) if names else hashes[place]
 
     def unchanged() -> None:
         for file, stamp in stamps.items():
             if _stamp(file, key) != stamp:
-                raise LabError(f"{file} changed while it was read: begin once whoever writes it is done", key=key)
+                raise _changed(file, key)
 
     def read(tell: Callable[[int], None]) -> Iterator[Piece]:
         for file in files:
-            yield from _read(file, key, tell)
+            yield from _read(file, key, tell, together)
 
     return Opened(place.name, "", sha256, sum(stamp[0] for stamp in stamps.values()), read, unchanged)
 
@@ -134,18 +155,25 @@ def _stamp(file: Path, key: str) -> tuple[int, ...]:
     return found.st_size, found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _read(file: Path, key: str, tell: Callable[[int], None]) -> Iterator[Piece]:
+def _changed(file: Path, key: str) -> LabError:
+    return LabError(f"{file} changed while it was read: begin once whoever writes it is done", key=key)
+
+
+def _read(file: Path, key: str, tell: Callable[[int], None], together: Together | None) -> Iterator[Piece]:
     form = _form(file)
     try:
         if form == "table":
-            yield from _rows(_table(file, key), file, "row", key)
+            rows: Iterable[tuple[int, object]] = _table(file, key)
+            if together is not None:
+                rows = enumerate(together(str(text or "") for _, text in rows), 1)
+            yield from _rows(rows, file, "row", key)
             tell(file.stat().st_size)
             return
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(file.open("rb"))
             zipped = raw.peek(2)[:2] == b"\x1f\x8b"
             stream = cast("IO[bytes]", stack.enter_context(gzip.open(raw)) if zipped else raw)
-            told = _Told(raw, tell)
+            told = _Told(raw, file, key, tell)
             if form == "text":
                 yield from pieces.of_blocks(_decoded(stream, file, key, told))
             else:
@@ -157,11 +185,14 @@ def _read(file: Path, key: str, tell: Callable[[int], None]) -> Iterator[Piece]:
 class _Told:
     """Tells of the bytes by which a file's position has moved, compressed ones where it is compressed."""
 
-    def __init__(self, raw: IO[bytes], tell: Callable[[int], None]) -> None:
-        self._raw, self._tell, self._at = raw, tell, 0
+    def __init__(self, raw: IO[bytes], file: Path, key: str, tell: Callable[[int], None]) -> None:
+        self._raw, self._file, self._key, self._tell, self._at = raw, file, key, tell, 0
+        self._size = os.fstat(raw.fileno()).st_size
 
     def __call__(self) -> None:
         at = os.lseek(self._raw.fileno(), 0, os.SEEK_CUR)
+        if at > self._size:  # its end would move on as fast as it is read
+            raise _changed(self._file, self._key)
         self._tell(at - self._at)
         self._at = at
 

@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-PIECE = 2**18
-"""Characters of a piece, about: its tokens as Python objects are some 50 MB at one token a character."""
+PIECE = 2**16
+"""Characters of a piece, about: so that a batch of them keeps many cores busy."""
 
 LONGEST = 2**20
 """A run of so many characters without a place to cut is cut where it is. It is no prose; its text comes back all the

@@ -36,7 +36,7 @@ FORMAT = 1
 """Raised whenever what is written changes: older folders are then made again."""
 
 BATCH = 2**20
-"""Characters that are tokenized at once."""
+"""Characters that are tokenized at once: as Python objects their tokens are some 100 MB at one token a character."""
 
 WHOLE = 2**23
 """Characters of a document that a tokenizer gets at once if pieces would change its tokens; it needs some 100 bytes for

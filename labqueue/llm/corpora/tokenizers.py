@@ -68,7 +68,7 @@ def character(alphabet: npt.NDArray[np.uint32]) -> Encoder:
     def encode(texts: Sequence[str]) -> list[npt.NDArray[np.integer]]:
         return [table[np.frombuffer(text.encode("utf-32-le"), np.uint32)] for text in texts]
 
-    return Encoder(_wrapped(made, end=None), len(vocabulary), encode, None)
+    return Encoder(wrapped(made, end=None), len(vocabulary), encode, None)
 
 
 def byte() -> Encoder:
@@ -85,10 +85,15 @@ def byte() -> Encoder:
     def encode(texts: Sequence[str]) -> list[npt.NDArray[np.integer]]:
         return [np.frombuffer(text.encode(), np.uint8) for text in texts]
 
-    return Encoder(_wrapped(made, end=SEPARATOR), len(letters) + 1, encode, len(letters))
+    return Encoder(wrapped(made, end=SEPARATOR), len(letters) + 1, encode, len(letters))
 
 
 def bpe(texts: Iterable[str], vocabulary: int) -> Encoder:
+    """A tokenizer made from the texts; see ``learned``."""
+    return of(wrapped(learned(texts, vocabulary), end=SEPARATOR))
+
+
+def learned(texts: Iterable[str], vocabulary: int) -> tokenizers.Tokenizer:
     """Byte pairs (Sennrich et al. 2016, arXiv:1508.07909) within GPT-2's words, merged by how often they occur; equal
     counts by number. Same text, same tokenizer. ``vocabulary`` has the 256 bytes and, first, the end of text; it gets
     smaller where the text has no further pair.
@@ -107,7 +112,7 @@ def bpe(texts: Iterable[str], vocabulary: int) -> Encoder:
         show_progress=False,
     )
     made.train_from_iterator(texts, trainer)
-    return of(_wrapped(made, end=SEPARATOR))
+    return made
 
 
 def of(tokenizer: Tokenizer) -> Encoder:
@@ -135,7 +140,7 @@ def opened(folder: Path) -> Tokenizer:
     return found
 
 
-def _wrapped(made: tokenizers.Tokenizer, end: str | None) -> Tokenizer:
+def wrapped(made: tokenizers.Tokenizer, end: str | None) -> Tokenizer:
     """As transformers has it; it is saved and opened as it is, whatever model lies beside it."""
     from transformers import PreTrainedTokenizerFast
 
