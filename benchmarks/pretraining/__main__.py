@@ -202,6 +202,7 @@ def checks(session: Session) -> None:
                 recipe={"accumulation": 2} if large else {},
                 way={"logits_bytes": 0.97 * 2**30},  # a sixteenth of a card sold as 16 GB
                 evaluations=[0],
+                norms=True,
             )
         for name, preset in resumed.items():
             whole = session.ours(preset, "shakespeare_char", seed=5, steps=short, every=True)

@@ -69,9 +69,13 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         evaluate(0)
     last = job.get("steps", recipe.steps)
     for step in range(first + 1, last + 1):
+        before = taken.weights() if job.get("norms") and step == last else None
         taken.run(step)
         if taken.full or step == last or step in evaluations:
             training.update({each.step: each.loss for each in taken.read()})
+        if before is not None:
+            taken.gradient_norms()
+            taken.update_norms(before)
         if step in marks:
             times[step] = now()
         if step in evaluations:

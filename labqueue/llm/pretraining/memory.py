@@ -39,7 +39,7 @@ def estimate(
         "activations": tokens * activations_a_token(config, recompute=recompute),
         "casts": 2.0 * (config.layers * config.block_matrices + config.vocabulary * config.width),
         "logits": _logits(config, tokens, card_gib),
-        "update": 4.0 * by_muon,
+        "update": 4.0 * parameters,  # the weights as they were, beside a step whose update is measured
         "corpus": corpus_bytes,
     }
     return {name: size / GIB for name, size in items.items() if size} | {"allocator": CONSTANT_GIB}
