@@ -19,6 +19,7 @@ COMMANDS = {
     "submit": ("labqueue.cli.submit", "submit", "Validate specs, record their runs, and wake the worker."),
     "worker": ("labqueue.cli.worker", "worker", "Execute queued runs of one device, one at a time."),
     "loop": ("labqueue.cli.loop", "loop", "Carry out a search, unattended, until its stop rule holds."),
+    "generate": ("labqueue.cli.generate", "generate", "Have a kept model of a run go on with prompts."),
     "status": ("labqueue.cli.status", "status", "What runs, what waits, when all will be done."),
     "queue": ("labqueue.cli.status", "queue", "The queue in the order in which it will run."),
     "jobs": ("labqueue.cli.jobs", "jobs", "Submissions of an experiment: when, of what code, and what each claimed."),

@@ -56,6 +56,8 @@ class Options:
     """How a worker behaves beside its device."""
 
     drain: bool = False
+    until_finished: int | None = None
+    """A run after whose end nothing more is started; with ``drain``, the first of the two."""
     hours: Hours = field(default_factory=Hours)
     """When it may compute."""
     grace_s: float = 30.0
@@ -145,6 +147,8 @@ class Worker:
 
     def _loop(self) -> int:
         while not self._stopping and not self.options.hours.over(clock.local()):
+            if self._has_finished:
+                return 1 if self._unsettled else 0
             claim = self._patiently(self._claim)
             if claim is not None:
                 self._execute(claim)
@@ -158,6 +162,14 @@ class Worker:
                     return 1 if self._unsettled or outlook is Prospect.STUCK else 0
             self._sleep(SWEEP_S)
         return 0
+
+    @property
+    def _has_finished(self) -> bool:
+        run = self.options.until_finished
+        if run is None:
+            return False
+        view = self._patiently(lambda: read.run(self.db, run))
+        return view is not None and view.state == "finished"
 
     def _stay(self) -> None:
         for place in self._places:

@@ -38,7 +38,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one_bit_for_bit(lab: Lab, tmp_pa
     for name in ("killed", "whole"):
         done = lab.run("submit", spec(lab, name, text), "--profile", "cpu", "--force", **extra)
         assert done.code == 0, done.err
-    least = random.Random(os.getpid()).randrange(1, 300)
+    least = random.Random(os.getpid()).randrange(40, 300)
     worker = lab.start("worker", "--drain", "--device", "cpu", **extra)
     try:
         wait_until(lambda: saved(lab) >= least, timeout_s=200)
@@ -51,7 +51,8 @@ def test_a_killed_run_ends_as_the_uninterrupted_one_bit_for_bit(lab: Lab, tmp_pa
     killed, whole = shown(lab, 1, **extra), shown(lab, 2, **extra)
     assert [each["outcome"] for each in (killed, whole)] == ["succeeded", "succeeded"]
     assert [attempt["outcome"] for attempt in killed["attempts"]] == ["crashed", "succeeded"]
-    assert killed["attempts"][-1]["resumed_from_step"] >= least
+    # A checkpoint's folder is there before the store knows of it: the kill may have come between.
+    assert killed["attempts"][-1]["resumed_from_step"] >= least - 20
     for metric in ("train_loss", "eval_loss", "grad_norm"):
         one, other = (lab.run("metrics", str(run), metric, "--json", **extra).json for run in (1, 2))
         assert one["series"] == other["series"], metric

@@ -68,8 +68,11 @@ def no_class(name: str, ablations: Iterable[str]) -> str:
 
 
 def ablations(folder: Path) -> list[str]:
-    """The switches of a model that was kept as plain weights."""
-    return [str(name) for name in json.loads((folder / PLAIN).read_text())["ablations"]]
+    """The switches of a model that was kept as plain weights; what stands for them where its file does not say."""
+    try:
+        return [str(name) for name in json.loads((folder / PLAIN).read_text())["ablations"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["switches for ablations"]
 
 
 def read_config(path: Path, name: str) -> dict[str, Any]:

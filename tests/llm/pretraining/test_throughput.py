@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from labqueue.llm.pretraining import memory, presets, throughput, train_step
+from labqueue.llm.pretraining import memory, presets, train_step
 from labqueue.llm.pretraining.throughput import flops_a_token, measured_peak_tflops, sold_peak_tflops
 
 
