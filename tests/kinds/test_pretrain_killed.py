@@ -55,7 +55,7 @@ def test_a_killed_run_ends_as_the_uninterrupted_one_bit_for_bit(lab: Lab, tmp_pa
     assert killed["attempts"][-1]["resumed_from_step"] >= least - 20
     for metric in ("train_loss", "eval_loss", "grad_norm"):
         one, other = (lab.run("metrics", str(run), metric, "--json", **extra).json for run in (1, 2))
-        assert one["series"] == other["series"], metric
+        assert one == other != [], metric
     models = [
         {kept["name"]: kept["sha256"] for kept in each["artifacts"] if kept["type"] == "model"}
         for each in (killed, whole)
