@@ -33,6 +33,7 @@ bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python -m benchmarks.verdicts
 	$(RUN) python benchmarks/reading.py
 	$(RUN) python benchmarks/neighbours.py
+	$(RUN) python benchmarks/tokenizing.py
 
 chaos: $(STAMP)  ## The slow proof that nothing is ever lost: kills at every point, storms, full disks (about an hour)
 	LABQUEUE_EXPLORE=3000 $(RUN) pytest -m hypothesis

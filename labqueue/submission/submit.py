@@ -286,9 +286,11 @@ def _assets(planned: Plan) -> set[str]:
 
 
 def _key_of(tree: dict[str, Any], wanted: object) -> str | None:
-    """The dotted key under which a value stands."""
+    """The dotted key under which a value stands; of a list's values that of the list."""
     for key, value in tree.items():
         if value == wanted:
+            return key
+        if isinstance(value, list) and any(isinstance(each, dict) and _key_of(each, wanted) for each in value):
             return key
         inner = _key_of(value, wanted) if isinstance(value, dict) else None
         if inner is not None:

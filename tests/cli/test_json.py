@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +180,22 @@ def test_corpora_says_how_each_task_is_scored_and_which_are_not_offered_and_why(
     text = call(lab, "corpora").out
     assert "not offered" in text
     assert "task:word_ladder" in text
+
+
+def test_corpora_lists_texts_with_size_licence_source_and_whether_they_are_here(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path / "cache"))
+    rows = {row["name"]: row for row in document(lab, "corpora")["corpora"]}
+    here = {name: row["here"] for name, row in rows.items() if not name.startswith("task:")}
+    assert here["python_docs"] is True
+    assert here["shakespeare_char"] is here["classics"] is False
+    assert rows["shakespeare_char"]["characters"] == 1_115_394
+    assert rows["shakespeare_char"]["licence"] == "public domain"
+    assert "char-rnn" in rows["shakespeare_char"]["source"]
+    text = call(lab, "corpora").out
+    assert all(name in text for name in here)
+    assert "1.12 M" in text
 
 
 @pytest.mark.parametrize(

@@ -389,7 +389,11 @@ def test_every_form_of_text_gives_the_same_documents(tmp_path: Path) -> None:
     }
     for name, data in forms.items():
         (tmp_path / name).write_bytes(data)
-        assert read(tmp_path / name) == texts, name
+        told: list[int] = []
+        opened = documents.open_path(str(tmp_path / name))
+        assert "".join(piece.text for piece in opened.read(told.append)) == "".join(texts), name
+        assert list(opened.documents()) == texts, name
+        assert sum(told) == opened.size == len(data)
 
 
 def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:

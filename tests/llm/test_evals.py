@@ -93,6 +93,12 @@ def test_the_kind_knows_every_corpus_of_the_catalogue_that_fits_in_memory() -> N
     assert all(corpus.licence and (corpus.characters or 0) > 1000 for corpus in catalogue.CATALOGUE.values())
 
 
+def test_a_corpus_that_is_measured_on_has_to_be_on_the_machine() -> None:
+    measured = ExtraEval(name="novels", corpus="austen")
+    assert measured.assets == ["corpus:austen"]
+    assert ExtraEval(name="text", path="a.txt").assets == []
+
+
 def test_the_loss_is_that_of_the_models_own_cross_entropy_whatever_the_batch(bench: Callable[..., Any]) -> None:
     import torch
 

