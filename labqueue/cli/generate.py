@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import subprocess
 import sys
@@ -10,14 +11,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from labqueue.cli.common import PRIORITY, at_root, dump, json_option, open_database, root_option, settings
 from labqueue.cli.render import echo
-from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.errors import DeviceInUse, LabError, nearest
 from labqueue.domain.spec.references import is_reference
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.2
 """Between looks at the results store; the run's process writes its text there every quarter of a second."""
+
+LOOK_FOR_WORKERS_S = 2.0
+"""Between looks whether a worker is there: one that died holds its lease for a while."""
+
+END_S = 5.0
+"""How long an own worker may take to end by itself once its run has finished. Assumption: it needs a second."""
 
 LAST_LINES = 20
 """What is kept of an own worker's words, for when it cannot go on."""
@@ -96,16 +102,14 @@ def generate(
     planned, made, reused = _submitted(chosen, source, params, seed, request)
     if not as_json and reused:
         echo(f"run {made} has done this already", err=True)
-    worker = None if reused else _worker(chosen, db, made, planned.job.device)
+    executor = _Executor(chosen, db, made, planned.job.device)
     try:
-        printed = _Printed(quiet=as_json)
-        view = _followed(db, made, worker, printed)
+        view = _followed(db, made, executor, _Printed(quiet=as_json))
     except KeyboardInterrupt:
-        _cancel(db, made, worker)
+        _cancel(db, made)
         raise
     finally:
-        if worker is not None:
-            worker.close()
+        executor.close()
     document = {name: getattr(view, name) for name in ("experiment", "outcome", "reason", "seed", "samples")}
     if as_json:
         dump({"schema": 1, "run": view.id, "reused": reused, **document})
@@ -187,62 +191,78 @@ def _submitted(
     return plans[0], answer.runs[0], bool(answer.reused)
 
 
-class _OwnWorker:
-    """A worker that ends once the run has finished, where no other is there to execute it."""
+class _Executor:
+    """Who executes the run: a worker that is there, or else one of this command's own, which ends with the run."""
 
-    def __init__(self, root: Path, run: int, device: str) -> None:
-        # In a group of its own: Ctrl-C is for this command, which cancels the run first.
-        words = ["worker", "--drain", "--for", str(run), "--device", device, "--root", str(root)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "labqueue", *words],
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+    def __init__(self, chosen: Settings, db: Database, run: int, device: str) -> None:
+        self._db, self._run, self._device = db, run, device
+        words = ["worker", "--drain", "--for", str(run), "--device", "cpu" if device == "cpu" else "auto"]
+        self._command = [sys.executable, "-m", "labqueue", *words, "--root", str(chosen.root)]
+        self._own: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._said: deque[str] = deque(maxlen=LAST_LINES)
-        # Read all the while: a worker whose pipe is full stands still.
-        self._reader = threading.Thread(target=self._said.extend, args=(self._process.stderr,), daemon=True)
-        self._reader.start()
+        self._looked = -math.inf
 
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
+    def look(self, reason: str) -> None:
+        """Starts a worker where there is none. ``reason`` is why the run waits.
 
-    @property
-    def last_words(self) -> str:
-        self._reader.join(1.0)
-        return "".join(self._said).strip()
+        Raises:
+            LabError: an own worker has ended, and the run waits on: for what only a person can give.
+        """
+        if self._own is not None:
+            status = self._own.poll()
+            if status is None:
+                return
+            self.close()
+            # Another one was quicker, or the run is no longer in the queue: then it is looked at again.
+            if status != DeviceInUse.exit_status and _read(self._db, self._run).state == "queued":
+                words = reason or "".join(self._said).strip() or "its worker ended"
+                cure = f"`labqueue cancel {self._run}` drops it"
+                raise LabError(f"run {self._run} is queued and nobody executes it now: {words}. {cure}")
+        elif time.monotonic() - self._looked >= LOOK_FOR_WORKERS_S:
+            self._looked = time.monotonic()
+            if not self._others():
+                self._start()
 
     def close(self) -> None:
-        """Waits for its end; what it still computes goes back into the queue with a checkpoint."""
-        if not self.ended:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(5.0)
-        if not self.ended:
-            self._process.send_signal(signal.SIGTERM)
-            self._process.wait()
-        self._reader.join(1.0)
+        """Waits for the end of an own worker; what it still computes goes back into the queue with a checkpoint."""
+        if self._own is None:
+            return
+        try:
+            self._own.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._own.send_signal(signal.SIGTERM)
+            self._own.wait()
+        if self._reader is not None:
+            self._reader.join(END_S)
+        self._own = None
+
+    def _start(self) -> None:
+        # In a session of its own: Ctrl-C is for this command, which cancels the run first.
+        how: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "errors": "replace", "start_new_session": True}
+        self._own = subprocess.Popen(self._command, **how)
+        self._said.clear()
+        # Read all the while: a worker whose pipe is full stands still.
+        self._reader = threading.Thread(target=self._said.extend, args=(self._own.stderr,), daemon=True)
+        self._reader.start()
+
+    def _others(self) -> bool:
+        """Whether a worker of the run's device is there: its lease holds, or its process lives, if only stopped."""
+        from labqueue.store.queries import read
+        from labqueue.system import processes
+
+        def lives(*identity: Any) -> bool | None:
+            return processes.lives(processes.Identity(*identity), self._db.place, wait_s=0)
+
+        known = [each for each in read.workers(self._db, lives) if each.device.partition(":")[0] == self._device]
+        return any(each.alive or each.frozen for each in known)
 
 
-def _worker(chosen: Settings, db: Database, run: int, device: str) -> _OwnWorker | None:
-    """A worker for the run; None where one is there already."""
-    from labqueue.store.queries import read
-    from labqueue.system import processes
-
-    lives = read.status(
-        db, lambda *identity: processes.lives(processes.Identity(*identity), db.place, wait_s=0)
-    ).workers
-    if any(worker.alive and worker.device.partition(":")[0] == device for worker in lives):
-        return None
-    return _OwnWorker(chosen.root, run, "cpu" if device == "cpu" else "auto")
-
-
-def _followed(db: Database, run: int, worker: _OwnWorker | None, printed: _Printed) -> RunView:
+def _followed(db: Database, run: int, executor: _Executor, printed: _Printed) -> RunView:
     """The run once it has finished; its text is printed meanwhile.
 
     Raises:
-        LabError: it waits for what only a person can give, and nobody is there to execute it.
+        LabError: as ``_Executor.look``.
     """
     waits = ""
     for view in _views(db, run):
@@ -253,9 +273,7 @@ def _followed(db: Database, run: int, worker: _OwnWorker | None, printed: _Print
         if reason and reason != waits:
             printed.tell(f"run {run} waits: {reason}")
             waits = reason
-        if worker is not None and worker.ended and _read(db, run).state == "queued":
-            words = reason or worker.last_words or "its worker ended"
-            raise LabError(f"run {run} is queued and nobody executes it now: {words}. `labqueue cancel {run}` drops it")
+        executor.look(reason)
     raise AssertionError("a run is looked at until it has finished")
 
 
@@ -300,12 +318,10 @@ class _Printed:
             echo("")
 
 
-def _cancel(db: Database, run: int, worker: _OwnWorker | None) -> None:
-    """Cancels the run; one that computes stops first, and a worker of one's own ends with it."""
+def _cancel(db: Database, run: int) -> None:
+    """Cancels the run; one that computes stops first, and an own worker ends with it."""
     from labqueue.store.runs import control
 
     with contextlib.suppress(LabError):  # it has finished meanwhile
         control.cancel(db, str(run))
         echo(f"\nrun {run} is cancelled", err=True)
-    if worker is not None:
-        worker.close()
