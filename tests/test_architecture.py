@@ -132,6 +132,7 @@ SMALL = {
     "kinds/_host.py": "what a run computes in and imports here: asked by several kinds",
     "kinds/_pins.py": "which model, exactly: fields of several kinds",
     "llm/corpora/choice.py": "which tokenizer, as parameters: asked by kinds",
+    "kinds/pretrain/metrics.py": "what a pretraining run declares of its metrics and artifacts",
     "llm/load.py": "the name that scripts know",
     "llm/warm.py": "imports ahead: importing it is what it does",
     "llm/memory/coefficients.py": "the fitted numbers alone: written anew at each refit",

@@ -186,5 +186,5 @@ def _check_room(prompt: str, tokens: int, limit: int | None) -> None:
         )
 
 
-def _text(tokenizer: Tokenizer, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=True))
+def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True))

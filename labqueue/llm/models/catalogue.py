@@ -101,9 +101,6 @@ RANDOM_TINY = Model(
 CATALOGUE: dict[str, Model] = {model.alias: model for model in (SMOLLM2, *_HUB, RANDOM_TINY)}
 """Every alias, in the order in which a page lists them."""
 
-ABLATION = "gpt.json"
-"""In the place of a ``config.json``: plain weights of a GPT that transformers has no class for."""
-
 FILES = ["*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
 """What is fetched of a model's repository: weights, settings and tokenizer; no code, no pickle."""
 
@@ -120,12 +117,8 @@ def find(name: str) -> Model:
     if (folder / "config.json").is_file():
         stored_form.by_config(architectures.check(folder / "config.json", name), name)
         return Model(name, "folder", str(folder.resolve()), None, "as the folder says")
-    if (folder / ABLATION).is_file():
-        raise LabError(
-            f"model folder {name!r} has no Hugging Face class: it was trained with switches that only the kind "
-            "pretrain knows, so no other kind can load it; train one without them to go on with it",
-            key="model",
-        )
+    if (folder / architectures.PLAIN).is_file():
+        raise LabError(architectures.no_class(f"model folder {name!r}", architectures.ablations(folder)), key="model")
     if folder.is_dir():
         raise LabError(
             f"model folder {name!r} has no config.json; give a folder written by save_pretrained", key="model"
