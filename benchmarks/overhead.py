@@ -36,14 +36,14 @@ def lab(model: str, steps: int) -> dict[str, Any]:
     from tests.helpers_recorder import MemoryRecorder
 
     folder = Path(tempfile.mkdtemp())
-    ledger = sqlite3.connect(folder / "ledger.db", isolation_level=None)
-    ledger.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE metric(name, step, value);")
+    store = sqlite3.connect(folder / "store.db", isolation_level=None)
+    store.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE metric(name, step, value);")
     ends: list[float] = []
 
     class Recorder(MemoryRecorder):
         def metric(self, name: str, value: float | None, step: int) -> None:
             super().metric(name, value, step)
-            ledger.execute("INSERT INTO metric VALUES (?, ?, ?)", (name, step, value))
+            store.execute("INSERT INTO metric VALUES (?, ?, ?)", (name, step, value))
 
         def progress(self, done: int, total: int, *, phase: str | None = None) -> None:  # the last thing told of a step
             super().progress(done, total, phase=phase)

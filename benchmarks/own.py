@@ -99,7 +99,7 @@ def main() -> None:
         "gradient_checkpointing": False,
     }
     rec.start()
-    finetune.run(finetune.Params.model_validate_json(json.dumps(params)), rec)
+    finetune.run(finetune.Params.parse(params), rec)
     rec.close()
     own_ms = 1e3 * statistics.median(own_s[1:-1])
     flush_ms = 1e3 * statistics.median(flushes_s)

@@ -1,4 +1,4 @@
-"""Where things are: every path of the lab derives from the workspace root. Knows nothing of their content."""
+"""Paths of the lab, all derived from the workspace root. Knows nothing of their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recorder in memory: keeps what a kind says, and can stop it, so that kinds are tested without a ledger."""
+"""A recorder in memory: keeps what a kind says, and can stop it, so that kinds are tested without a results store."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def longest(backend: Literal["hf", "unsloth"], asked: argparse.Namespace) -> dic
     from labqueue.llm.models.shapes import shape_of
 
     shape = shape_of(shapes.ALIASES[asked.shape])
-    plan = workload.Plan(backend=backend, sequence=1024, batch=1, rank=16)
+    plan = workload.Workload(backend=backend, sequence=1024, batch=1, rank=16)
     predicted = estimate.longest(shape, plan, asked.cap_gib) or 512  # where the estimate sees no room, try all the same
     tried: dict[int, dict[str, Any]] = {}
     factors: tuple[float, ...] = (0.9, 1.0, 1.1, 1.25)

@@ -11,19 +11,19 @@ from benchmarks.memory.rows import DEFAULTS, PLAN, Row
 from benchmarks.memory.shapes import ALIASES
 from labqueue.llm.memory.coefficients import FITTED, Coefficients
 from labqueue.llm.memory.estimate import longest, predict
-from labqueue.llm.memory.workload import Plan
+from labqueue.llm.memory.workload import Workload
 from labqueue.llm.models.shapes import shape_of
 
 TOO_LOW = 3.0
 """In the fit an estimate that is too low counts this often: it costs a night, one that is too high a question."""
 
 
-def plan_of(row: Row) -> Plan:
+def plan_of(row: Row) -> Workload:
     """What the estimate is told of a configuration: nothing that was measured."""
     told = {key: row[key] for key in PLAN if key not in ("shape", "cap_gib")}
     if row["method"] == "full":
         told["quantization"] = "none"
-    return Plan(**told)
+    return Workload(**told)
 
 
 def predicted(row: Row, fitted: Coefficients | None = None) -> float:
@@ -126,7 +126,7 @@ def score(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _longest(rows: Sequence[Row], backend: str) -> dict[str, Any]:
     """The longest sequence that ran and the shortest that did not, beside what the estimate says of a 16 GB card."""
-    plan = Plan(backend=backend)  # type: ignore[arg-type]  # a name of FITTED
+    plan = Workload(backend=backend)  # type: ignore[arg-type]  # a name of FITTED
     asked = {"backend": backend, "shape": "qwen2.5-7b", "batch": 1, **DEFAULTS}
     del asked["card_gib"], asked["allowed_gib"]  # at such lengths the loss of Unsloth is the same on a large card
     mine = [

@@ -131,7 +131,7 @@ def one(config: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
         try:
             given = params_of(config, folder, rows)
             found["params"] = {key: value for key, value in given.items() if key not in ("model", "data")}
-            finetune.run(finetune.Params.model_validate_json(json.dumps(given)), rec)
+            finetune.run(finetune.Params.parse(given), rec)
             found["peak_gib"] = peak_gib(device)
         except Exception as error:
             found["outcome"] = "out_of_memory" if is_out_of_memory(error) else "error"

@@ -15,6 +15,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TIMES, COMPARED, STORED = 20_000, 200, 500
 PROCESSES = 2
+WORST = 12
+"""Columns of cells that are named at the end."""
 COLUMNS = {**dict.fromkeys(("n=2", "n=3", "n=5", "n=6", "n=8", "n=10"), 6), "3,5": 7, "3,5,8": 7}
 """Of the table, with their widths; looks are numbers of seeds. ``3,5,8,10`` of one scenario stands in its own name."""
 
@@ -63,6 +66,7 @@ def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
     )
     missed, before = 0, ""
     rows: list[Row] = []
+    every: list[Row] = []
     for found in pool.map(partial(measured, options.times), wanted, chunksize=4):
         name = found[0].cell
         line = name if options.all or name.startswith("scenario") else name.rsplit(" · ", 1)[0]
@@ -70,10 +74,23 @@ def _cells(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
             _print_line(before, rows)
             rows = []
         before, rows = line, rows + found
+        every += found
         missed += sum(bool(row.missed) for row in found)
     if rows:
         _print_line(before, rows)
+    _print_worst(every)
     return missed
+
+
+def _print_worst(rows: Sequence[Row]) -> None:
+    """Of all columns of all cells, those nearest to a bound or beyond."""
+    print(f"worst of {len(rows)} columns of cells, false verdicts (bound 5.5 %):")
+    for row in sorted(rows, key=lambda row: row.false / row.times, reverse=True)[:WORST]:
+        print(f"     {100 * row.false / row.times:5.2f} %  {row.cell} {row.column}")
+    shown = [row for row in rows if row.shown]
+    print(f"worst of {len(shown)} columns with intervals, coverage (bound 93 %):")
+    for row in sorted(shown, key=lambda row: row.coverage)[:WORST]:
+        print(f"     {100 * row.coverage:5.1f} %  {row.cell} {row.column}")
 
 
 def _print_line(name: str, rows: list[Row]) -> None:

@@ -227,7 +227,7 @@ def _cell(form: Form, law: Law, how: Losses) -> Cell:
         draw,
         lambda drawn: [form.judge(law, drawn)],
         None if truth is None else lambda found: np.broadcast_to(truth(law, found), found.low.shape),
-        may_refuse=form.refuses(law) or how != "complete",
+        may_refuse=form.refuses(law) or law.scale.nullable or how != "complete",
     )
 
 

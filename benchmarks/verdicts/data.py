@@ -159,6 +159,7 @@ LAWS: tuple[Law, ...] = (
     Law("lognormal 0.5", "lognormal", POSITIVE, 1.0, 0.5),
     Law("lognormal 1", "lognormal", POSITIVE, 1.0, 1.0),
     Law("exponential", "exponential", POSITIVE, 1.0),
+    Law("lognormal 0.1, nullable", "lognormal", Scale("positive", nullable=True), 1.0, 0.1),
     Law("lognormal, sd 10:1", "lognormal", POSITIVE, 1.0, 0.1, 10.0),
     Law("exponential, sd 10:1", "exponential", POSITIVE, 1.0, 0.1, 10.0),
     *(_shares(items, rate) for items in (24, 256) for rate in (0.5, 0.9, 0.98)),

@@ -49,7 +49,9 @@ def declared(law: Law) -> Metrics:
     """What a kind would declare of the law's metric."""
     scale = law.scale
     items = "items" if scale.form == "share" else None
-    return Metrics({"m": Metric(scale=scale.form, items=items, deterministic=scale.deterministic)})
+    return Metrics(
+        {"m": Metric(scale=scale.form, items=items, deterministic=scale.deterministic, nullable=scale.nullable)}
+    )
 
 
 def clause(form: Form, law: Law) -> dict[str, Any]:

@@ -20,6 +20,8 @@ ALPHA = 0.05
 QUIET, SURE = 0.3, 0.9
 """Standard deviation of logs up to which a positive metric is symmetric enough for a claim about a margin, and how sure
 that must be."""
+NULLABLE_FROM = 5
+"""Seeds below which a claim about a metric that a run can succeed without is refused."""
 SHARES_OF_LOOKS = {1: (0.05,), 2: (0.01, 0.04), 3: (0.005, 0.015, 0.03)}
 """What each registered look spends of 5 %."""
 
@@ -47,11 +49,13 @@ class Outcome:
         return np.where(self.refused, np.nan, np.minimum(self.inside, self.outside))
 
 
-def refusal(values: Array) -> tuple[Array, Flags]:
-    """The arms without the seeds that all of them lost, and where a loss in some arms only blocks the verdict."""
+def refusal(values: Array, scale: Scale) -> tuple[Array, Flags]:
+    """The arms without the seeds that all of them lost, and where a loss in some arms only blocks the verdict, or too
+    few seeds are left for a metric that can be missing."""
     lost = np.isnan(values)
     every = lost.all(1) if values.shape[1] > 1 else np.zeros(lost[:, 0].shape, bool)
-    return values, np.asarray((lost.any(1) & ~every).any(-1))
+    few = scale.nullable & ((~lost.any(1)).sum(-1) < NULLABLE_FROM)
+    return values, np.asarray((lost.any(1) & ~every).any(-1) | few)
 
 
 def outcome(test: Statistic, region: Region, refused: Flags | None = None, level: float = 1 - ALPHA) -> Outcome:
@@ -99,7 +103,7 @@ def threshold(values: Array, region: Region, scale: Scale) -> Outcome:
             return share(full, scale.items, edge) if scale.items else statistic(full, [1.0], scale)
 
         return outcome(filled(values, [[0.0], [1.0]], test), region)
-    values, blocked = refusal(values)
+    values, blocked = refusal(values, scale)
     if scale.form == "positive" and edge > 0:
         return outcome(statistic(values, [1.0], scale, logs=True), _moved(region, float(np.log(edge))), blocked)
     return outcome(statistic(values, [1.0], scale), region, blocked)
@@ -109,7 +113,7 @@ def compare(values: Array, scale: Scale, *, region: Region | None = None, ratio:
     """Two arms paired by seed: their difference in ``region``, or the ratio of a to b in ``ratio``."""
     if scale.form in ("share", "yes_no"):
         return _compare_rates(values, scale, region, ratio)
-    values, blocked = refusal(values)
+    values, blocked = refusal(values, scale)
     found = _compare_numbers(values, scale, region, ratio)
     found.refused = found.refused | blocked
     found.low, found.high = np.where(blocked, np.nan, found.low), np.where(blocked, np.nan, found.high)

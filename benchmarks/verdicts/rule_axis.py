@@ -25,7 +25,7 @@ CROSSES_FROM = 5
 
 def trend(values: Array, places: Sequence[float], scale: Scale, *, rises: bool) -> Outcome:
     """One least-squares slope per seed over ``places`` (logs of base 10 on a log-like axis) against 0."""
-    values, blocked = refusal(values)
+    values, blocked = refusal(values, scale)
     x = np.asarray(places, float)
     x = np.log10(x) if x.min() > 0 and x.max() >= 10 * x.min() * (1 - 1e-12) else x
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
@@ -43,7 +43,7 @@ def flat(values: Array, tolerance: float, scale: Scale) -> Outcome:
     """Every pair of arms within the tolerance of each other: all must be inside, one outside refutes (Bonferroni)."""
     if scale.form == "yes_no":
         return refuse(values)
-    values, blocked = refusal(values)
+    values, blocked = refusal(values, scale)
     if scale.form == "positive":
         blocked = blocked | too_skewed(values)
     pairs = pairs_of(values.shape[1])
@@ -81,7 +81,7 @@ def optimum(values: Array, claimed: Sequence[int], scale: Scale, *, low: bool, l
     ``lost`` [experiment, arm, seed] are seeds in which an arm counts as lost although it has a number: such an arm
     beats none, and is tested on its other seeds.
     """
-    values, blocked = refusal(values)
+    values, blocked = refusal(values, scale)
     arms = values.shape[1]
     others = [arm for arm in range(arms) if arm not in claimed]
     marks = np.zeros(values.shape, bool) if lost is None else lost

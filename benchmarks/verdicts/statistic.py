@@ -22,6 +22,9 @@ LOG_ALLOWANCE = 1.4
 """What the p of a t test on logs counts, since logs of exponential data are skewed."""
 MARGIN_ALLOWANCE, EXTREME = 2.0, 0.1
 """What the p of a margin between shares counts where a rate is nearer than ``EXTREME`` to 0 or 1: skewed."""
+LATTICE_ALLOWANCE, COARSE = 1.1, 0.04
+"""What the p of a t test counts where values lie on a lattice whose rounding alone makes more than that share of the
+variance: a few coarse values are no normal distribution."""
 ROUNDING = 8 * 2.0**-23
 """Relative size of differences that float32 makes by itself."""
 
@@ -36,6 +39,8 @@ class Scale:
     lattice: float = 0.0
     """A step of which all values are multiples; 0 for continuous ones."""
     deterministic: bool = False
+    nullable: bool = False
+    """A run can succeed without it."""
 
 
 class Statistic(Protocol):
@@ -256,8 +261,12 @@ def statistic(
         return Student(values, (w**2 * least).sum(-1), floored=True, factor=factor)
     if logs:
         return Student(values, noise=noise, factor=LOG_ALLOWANCE, certain=scale.deterministic)
-    floor = lattice_step(arms, scale.lattice) ** 2 / 12 * (w**2).sum() if scale.lattice else 0.0
-    return Student(values, floor, noise=noise, certain=scale.deterministic)
+    if not scale.lattice:
+        return Student(values, noise=noise, certain=scale.deterministic)
+    floor = lattice_step(arms, scale.lattice) ** 2 / 12 * (w**2).sum()
+    found = Student(values, floor, noise=noise, certain=scale.deterministic)
+    found.factor = np.where(floor > COARSE * found.se**2 * found.n, LATTICE_ALLOWANCE, 1.0)
+    return found
 
 
 def share_variance(arms: Array, items: int) -> tuple[Array, Array]:

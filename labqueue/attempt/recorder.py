@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from labqueue.attempt import exit_codes, resumption
 from labqueue.domain.artifacts import Artifact, Files
@@ -39,6 +41,32 @@ KEEP_CHECKPOINTS = 2
 """The last one, and the one before in case the last cannot be read."""
 
 _PICKLES = {".pkl", ".pickle", ".joblib"}
+
+
+def _step(step: object, name: str) -> int:
+    """A step as NumPy and torch have it, too, also as 3.0.
+
+    Raises:
+        LabError: it is no whole number: cut down, values of two steps would replace each other.
+    """
+    try:
+        return operator.index(step)  # type: ignore[arg-type]  # what has no index says so
+    except TypeError:
+        if isinstance(step, float) and step.is_integer():
+            return int(step)
+    raise LabError(f"step {step!r:.200} of metric {name!r} is no whole number")
+
+
+def _number(value: Any, name: str) -> float:
+    """A value as a float of 64 bits.
+
+    Raises:
+        LabError: it is none, or larger than the largest.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LabError(f"value {value!r:.200} of metric {name!r} is no number that can be kept: {error}") from error
 
 
 class RunRecorder:
@@ -132,9 +160,9 @@ class RunRecorder:
         if self.refused is not None:
             raise LabError(self.refused)
         check(f"metric name {name!r}", name, str)
-        step = int(step)
+        step = _step(step, name)
         check(f"step {step} of metric {name!r}", step, int)
-        number = None if value is None else float(value)
+        number = None if value is None else _number(value, name)
         if number is not None and not math.isfinite(number):
             self._points.append((name, step, None))
             raise Diverged(name, step, self._last_good.get(name))

@@ -1,4 +1,4 @@
-"""Where an attempt goes on: the newest checkpoint that can be believed. Drops those that cannot, and says why."""
+"""Finds the newest checkpoint that can be believed, drops those that cannot, and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a run when an attempt ends: final, or again, and how. One table for the child and the worker."""
+"""Decides when an attempt ends whether its run is final or tried again, and how. One table for child and worker."""
 
 from __future__ import annotations
 

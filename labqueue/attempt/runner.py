@@ -24,6 +24,7 @@ from labqueue.attempt import exit_codes, retry_policy
 from labqueue.attempt.recorder import RunRecorder
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Diverged, Kind, Params, Pruned, Stopped, UserError
+from labqueue.domain.spec import references
 from labqueue.domain.state import Ending
 from labqueue.llm.memory import device as memory
 from labqueue.settings import Place, Settings
@@ -207,16 +208,7 @@ def _params(settings: Settings, db: Database, kind: Kind, claim: attempts.Claim)
                 key=each.key,
             )
         paths[each.key] = str(path)
-    return kind.params.parse(_laid(raw, paths, "params"))
-
-
-def _laid(value: Any, paths: dict[str, str], key: str) -> Any:
-    """Parameters with each ``{from_run: …}`` replaced by the path of the artifact that it names."""
-    if key in paths:
-        return paths[key]
-    if isinstance(value, dict):
-        return {name: _laid(inner, paths, f"{key}.{name}") for name, inner in value.items()}
-    return value
+    return kind.params.parse(references.resolved(raw, paths, "params"))
 
 
 def _cap(kind: Kind, device: str, limits: dict[str, Any], memory_gib: float | None) -> dict[str, Any]:
@@ -237,8 +229,18 @@ def _peak_gib(device: str) -> float | None:
     return None if device != "cpu" and "torch" not in sys.modules else memory.peak_gib(device)
 
 
+def _said(error: BaseException) -> str:
+    """Its message; of a value that was refused, what is wrong with it, which does not stand in the first line."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    each = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
+    return f"{error.title}: {'; '.join(each)}"
+
+
 def _classify(error: BaseException, root: Path) -> tuple[Ending, str]:
-    words = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:500]
+    words = f"{type(error).__name__}: {_said(error)}".strip(": ").splitlines()[0][:500]
     if disk.is_disk_full(error, root):
         return Ending.DISK_FULL, "; ".join(filter(None, (words, disk.elsewhere(error, root))))
     if memory.is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""What the subcommands share: the workspace, the results store, JSON out."""
+"""Shared by the subcommands: the workspace, the results store, JSON output."""
 
 from __future__ import annotations
 

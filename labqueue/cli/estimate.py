@@ -15,8 +15,6 @@ from labqueue.domain.errors import LabError, nearest
 if TYPE_CHECKING:
     from labqueue.submission.memory_check import Capacity
 
-DIRECT = ("model", "backend", "sequence", "batch", "rank")
-
 
 @click.command()
 @click.argument("spec", required=False, type=click.Path(path_type=Path))
@@ -91,9 +89,9 @@ def _direct(given: dict[str, Any], memory_gib: float | None, as_json: bool) -> N
         stored_form.check_use(form, model, quantization=asked["quantization"], backend=asked["backend"])
         defaults |= {"double": form.double, "plain_elements": form.plain_elements}
     given["checkpointing"] = not given.pop("no_checkpointing", False)
-    found = predict(shape, workload.Plan(**(defaults | given), card_gib=memory_check.card_gib()))
+    found = predict(shape, workload.Workload(**(defaults | given), card_gib=memory_check.card_gib()))
     room = _capacity(memory_gib)
-    verdict = memory_check.Verdict(dict(found.items_gib), found.total_gib, room)
+    verdict = memory_check.MemoryCheck(dict(found.items_gib), found.total_gib, room)
     document = {"schema": 1, **_told(verdict), "capacity_gib": room.gib, "capacity": room.source}
     if as_json:
         dump(document)
@@ -140,7 +138,7 @@ def _of_spec(spec: Path, own_root: str | None, profile: str | None, memory_gib: 
     words: dict[str, None] = {}
     for run, verdict in zip(planned.job.runs, verdicts, strict=True):
         room = _capacity(memory_gib, run.limits.value["memory_gib"])
-        judged = memory_check.Verdict(verdict.items_gib, verdict.formula_gib, room)
+        judged = memory_check.MemoryCheck(verdict.items_gib, verdict.formula_gib, room)
         told = _told(judged) | {"formula_gib": verdict.formula_gib}
         rows.append({"seed": run.seed, "varied": run.varied.value, **told})
         if told["fits"] is not None:

@@ -52,7 +52,7 @@ def gc(ctx: click.Context, apply: bool, logs_days: float, own_root: str | None, 
 
     db, chosen = open_database(own_root), settings(own_root)
     found = scan.scan(chosen.outputs, "outputs")
-    items = garbage.decide(retention.evidence(db), found, chosen.root, now_s=clock.now(), logs_days=logs_days)
+    items = garbage.decide(retention.facts(db), found, chosen.root, now_s=clock.now(), logs_days=logs_days)
     done = removal.remove(db, chosen, items) if apply else [removal.Done(item) for item in items]
     counted = [one.item for one in done if one.spared is None]
     if apply and counted:

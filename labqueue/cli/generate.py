@@ -18,7 +18,7 @@ import click
 from labqueue.cli.common import PRIORITY, at_root, dump, json_option, open_database, root_option, settings
 from labqueue.cli.render import echo
 from labqueue.domain.errors import DeviceInUse, LabError, nearest
-from labqueue.domain.spec.references import is_reference
+from labqueue.domain.spec import references
 
 if TYPE_CHECKING:
     from labqueue.domain.views import RunView
@@ -162,8 +162,9 @@ def _model(chosen: Settings, source: RunView, path: str) -> dict[str, Any]:
             return {"model": path, "quantization": "4bit" if catalogue.form(path) else "none"}
     about, theirs = adapter_folder.about(folder), source.params
     base: Any = theirs.get("model", about.get("base", {}).get("name"))
-    if is_reference(base) and base["from_run"].get("seed") == "same":
-        base = {"from_run": {**base["from_run"], "seed": source.seed}}
+    named = references.of("model", base)
+    if named is not None and named.seed == "same":
+        base = {references.KEY: {**base[references.KEY], "seed": source.seed}}
     quantization = about.get("quantization", theirs.get("quantization", "4bit"))
     return {"model": base, "adapter": path, "quantization": quantization, "beside_base": False}
 

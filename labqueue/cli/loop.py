@@ -54,8 +54,8 @@ def loop(
     """Carry out a search until its stop rule holds, then write the report and say what it came to.
 
     Submits the spec, or goes on with its newest job where nothing in it has changed. Exit 0: done (all trials have
-    ended, the last ones bettered nothing, or the prediction is decided). Exit 1: the budget ended first, or the search
-    cannot go on; what is queued stays queued, and the same command goes on with it.
+    ended, the last ones improved on nothing, or the prediction is decided). Exit 1: the budget ended first, or the
+    search cannot go on; what is queued stays queued, and the same command goes on with it.
     """
     from labqueue.search.stop_rules import Rules, decided, summary
     from labqueue.search.unattended import Unattended
@@ -152,7 +152,7 @@ def _progress(study: Study, trial: Trial) -> None:
 
     search = study.spec["sweep"]["search"]
     found = best(study.trials[: trial.number + 1], search["direction"])
-    worth = f"{search['metric']} {trial.value:.6g}" if trial.value is not None else trial.told.value
+    worth = f"{search['metric']} {trial.value:.6g}" if trial.value is not None else trial.state.value
     so_far = f"; best so far {found.value:.6g} (trial {found.number})" if found else ""
     _tell(f"trial {trial.number} of {study.switch.trials}: {varied(trial.point)}: {worth}{so_far}")
 

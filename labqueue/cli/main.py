@@ -47,7 +47,7 @@ COMMANDS = {
     "delete": ("labqueue.cli.archive", "delete", "Delete an archived experiment with all its runs and outputs."),
     "export": ("labqueue.cli.export", "export", "Experiments as an archive file, or for MLflow."),
     "import": ("labqueue.cli.export", "import_", "Runs from another workspace or an exported archive."),
-    "gc": ("labqueue.cli.gc", "gc", "What may go from outputs, why, and what it frees."),
+    "gc": ("labqueue.cli.gc", "gc", "Files that can be deleted, why, and what it frees."),
     "doctor": ("labqueue.cli.doctor", "doctor", "Check this machine, and say what to do about each problem."),
 }
 

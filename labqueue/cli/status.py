@@ -39,7 +39,7 @@ def status(own_root: str | None, as_json: bool) -> None:
     ended = ", ".join(f"{n} {outcome}" for outcome, n in sorted(view.finished.items())) or "none"
     echo(f"finished: {ended}")
     if view.running or view.queued or view.searches:
-        echo(f"all done in: {duration(view.eta_s)}" + ("" if view.eta_s is not None else " (no like run yet)"))
+        echo(f"all done in: {duration(view.eta_s)}" + ("" if view.eta_s is not None else " (no similar run yet)"))
 
 
 @click.command()

@@ -16,7 +16,7 @@ from labqueue.domain.errors import LabError
 if TYPE_CHECKING:
     from labqueue.store.queries.past_runs import Typical
     from labqueue.store.runs.jobs import Submitted
-    from labqueue.submission.memory_check import Verdict
+    from labqueue.submission.memory_check import MemoryCheck
     from labqueue.submission.plan import Plan
 
 
@@ -145,7 +145,7 @@ def _span(ids: list[int]) -> str:
 
 
 def _dry_run(
-    assessed: list[tuple[Plan, list[Verdict]]],
+    assessed: list[tuple[Plan, list[MemoryCheck]]],
     took: list[Typical | None],
     expected: list[list[float | None]],
     as_json: bool,

@@ -1,4 +1,4 @@
-"""What a run leaves behind, by type. A page that can show each type here can show every kind of experiment."""
+"""Types of artifacts that a run leaves. A page that can show each type here can show every kind of experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One text for equal values: what hashes and reuse rest on. Imports no validation library."""
+"""Canonical JSON: one text for equal values, used for hashing and run reuse. Imports no validation library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a kind declares of what it records: metrics with unit, direction and role, and what artifacts mean to a report.
+"""Declares a kind's metrics (unit, direction, role) and what its artifacts mean to a report.
 
 A kind's ``METRICS`` maps names to ``Metric``, in the order in which a report shows them within a role. A name with one
 ``*`` is a family, for names that a kind makes from parameters: ``*_loss`` stands for ``general_loss``. The family ``*``
@@ -18,7 +18,7 @@ from labqueue.domain.errors import nearest
 Better = Literal["lower", "higher"]
 Role = Literal["held_out", "training", "cost", "diagnostic"]
 Scale = Literal["real", "positive", "share", "yes_no"]
-Use = Literal["samples", "curve_summary", "listed"]
+Use = Literal["samples", "curve_summary", "item_scores", "listed"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -75,7 +75,9 @@ class ArtifactUse:
 
     use: Use = "listed"
     """``samples``: a table to show in full, for the first runs; ``curve_summary``: a table (feature, value, …)
-    with what the curves of a run show, beside ``metrics``; ``listed``: named with its size and path."""
+    with what the curves of a run show, beside ``metrics``; ``item_scores``: a table (metric, step, item, score) whose
+    mean score at a step is the value of that metric, a share, there: it says how far a verdict may move with other
+    items; ``listed``: named with its size and path."""
     metrics: tuple[str, ...] = ()
     """Of a curve summary: the metrics that were read off the same curves, in the order of the report's columns."""
     row: str | None = None

@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Knows nothing of how they are shown."""
+"""The errors that a user can fix. Knows nothing of how they are shown."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ class LabError(Exception):
         if self.line is not None:
             place += f":{self.line}"
         return f"{place}: {self.message}" if place else self.message
+
+
+class Conflict(ValueError):
+    """A value that other values of the same mapping rule out, for a validator to raise: ``key`` (dotted, inside the
+    mapping) is the one to change, and the message names its value and the cure."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class WorkFailed(LabError):

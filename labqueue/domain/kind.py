@@ -38,43 +38,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Protocol, Self, cast, get_args
+from typing import ClassVar, Protocol, cast, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from labqueue.domain.artifacts import Artifact
-from labqueue.domain.canonical import canonical
 from labqueue.domain.declarations import ArtifactUse, Metrics
+from labqueue.domain.spec.strict import Strict
 
 
-class Params(BaseModel):
-    """Parameters of a kind. Unknown keys are errors; docstrings beneath fields are their help.
+class Params(Strict):
+    """Parameters of a kind; defaults are validated like values."""
 
-    Types are strict (the text "1" is not a number), and numbers must be finite.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        # A tuple in Python is a list in YAML and JSON.
-        validate_default=True,
-    )
+    model_config = ConfigDict(validate_default=True)
 
     RENAMED: ClassVar[Mapping[str, str]] = {}
     """Keys of an earlier version and what they are called now: a spec that has one is refused with the new name."""
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Self:
-        """Returns parameters from plain values, such as a spec or the results store holds: a list may be a tuple.
-
-        Raises:
-            ValidationError: a key is unknown or missing, or a value is not what its field takes.
-        """
-        # Strict types take no list for a tuple, but in JSON, which has no tuples.
-        return cls.model_validate_json(canonical(data))
 
     @classmethod
     def renamed(cls, key: str) -> str | None:
@@ -286,7 +265,7 @@ class Kind:
         return cast("Params", decide(params, device)) if decide else params
 
     def check(self, params: Params, device: str) -> None:
-        """Does nothing where a run of these could begin, as far as it can be known before.
+        """Checks that a run of these could begin, as far as it can be known before.
 
         Raises:
             LabError: it could not; ``key`` is relative to the parameters, ``file`` is set where a data file is wrong.

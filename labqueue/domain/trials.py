@@ -20,8 +20,8 @@ PRUNE_FROM = 5
 (``MedianPruner.n_startup_trials``)."""
 
 
-class Told(Enum):
-    """What the sampler is told of a trial."""
+class TrialState(Enum):
+    """What the sampler is told of a trial, as Optuna's own states have it."""
 
     OPEN = "open"
     COMPLETE = "complete"
@@ -55,22 +55,22 @@ class Trial:
     runs: tuple[TrialRun, ...]
 
     @property
-    def told(self) -> Told:
+    def state(self) -> TrialState:
         """Open while a run is; then pruned where one was cut short, complete where all succeeded and measured.
 
         Failed otherwise, or untried where runs were ended that had not begun.
         """
         if any(run.state != "finished" for run in self.runs):
-            return Told.OPEN
+            return TrialState.OPEN
         if any(run.outcome == "pruned" for run in self.runs):
-            return Told.UNTRIED if self.cut_at is None else Told.PRUNED
+            return TrialState.UNTRIED if self.cut_at is None else TrialState.PRUNED
         whole = all(run.outcome == "succeeded" and averageable(run.last) for run in self.runs)
-        return Told.COMPLETE if whole else Told.FAILED
+        return TrialState.COMPLETE if whole else TrialState.FAILED
 
     @property
     def value(self) -> float | None:
         """The mean over seeds; None unless the trial is complete."""
-        if self.told is not Told.COMPLETE:
+        if self.state is not TrialState.COMPLETE:
             return None
         return statistics.fmean(run.last for run in self.runs if run.last is not None)
 
@@ -90,25 +90,26 @@ def best(trials: Sequence[Trial], direction: str) -> Trial | None:
     return min(whole, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
 
-def barren(trials: Sequence[Trial], startup: int, metric: str) -> str | None:
+def metric_never_recorded(trials: Sequence[Trial], startup: int, metric: str) -> str | None:
     """Why a search that learns cannot: its first trials succeeded and none measured the metric. None while it can."""
-    ended = [trial for trial in trials if trial.told is not Told.OPEN]
-    dumb = [t for t in ended if all(run.outcome == "succeeded" and run.last is None for run in t.runs)]
-    if len(dumb) < max(startup, 1) or len(dumb) < len(ended):
+    ended = [trial for trial in trials if trial.state is not TrialState.OPEN]
+    unmeasured = [t for t in ended if all(run.outcome == "succeeded" and run.last is None for run in t.runs)]
+    if len(unmeasured) < max(startup, 1) or len(unmeasured) < len(ended):
         return None
-    return f"{len(dumb)} trials succeeded and none measured {metric!r}; see `labqueue show {dumb[0].runs[0].id}`"
+    first = unmeasured[0].runs[0].id
+    return f"{len(unmeasured)} trials succeeded and none measured {metric!r}; see `labqueue show {first}`"
 
 
-def stagnant(
+def converged(
     trials: Sequence[Trial], direction: str, patience: int, min_improvement: float, begin: int = 0
 ) -> str | None:
     """Why a search has converged, in words; None while it has not.
 
-    It has when the last ``patience`` trials, complete or pruned, have together not bettered the best value before
+    It has when the last ``patience`` trials, complete or pruned, have together not improved on the best value before
     them by more than ``min_improvement`` (in the metric's unit). Failed trials say nothing and are not counted, and
     those before number ``begin`` are none of the last.
     """
-    counted = [trial for trial in trials if trial.told in (Told.COMPLETE, Told.PRUNED)]
+    counted = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if sum(trial.number >= begin for trial in counted) < patience:
         return None
     before, after = best(counted[:-patience], direction), best(counted, direction)
@@ -117,7 +118,7 @@ def stagnant(
     gain = abs((before.value or 0.0) - (after.value or 0.0))
     if gain > min_improvement:
         return None
-    return f"the last {patience} trials bettered {before.value:.6g} (trial {before.number}) by {gain:.3g}"
+    return f"the last {patience} trials improved on {before.value:.6g} (trial {before.number}) by {gain:.3g}"
 
 
 def median_refusal(

@@ -1,4 +1,4 @@
-"""What the results store can hold: whole numbers of 64 bits, and text that can be written down. Knows no table."""
+"""Checks values that are to be stored: whole numbers of 64 bits, and text that can be encoded. Knows no table."""
 
 from __future__ import annotations
 

@@ -301,6 +301,9 @@ class VerdictView:
     why: str
     registration: Registered | None = None
     """None where nothing is known of it: a judgement of predictions that no store registered."""
+    item_ci: list[float] | None = None
+    """The 95 % interval over further seeds and other items of their kind, of a share whose runs kept the score of each
+    item; ``ci`` is over further seeds on the same items."""
 
 
 @dataclass(frozen=True)

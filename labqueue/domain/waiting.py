@@ -1,4 +1,4 @@
-"""Why a queued run waits: a code with its facts, and the one place where they become a sentence."""
+"""Reasons why a queued run waits: a code with its facts, and the one place where they become a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that load a model: what they compute in, whether this processor can, what they import. No kind itself."""
+"""Decides for runs that load a model what they compute in and import, and checks the processor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def imports(device: str) -> tuple[str, ...]:
 
 
 def check_processor(device: str) -> None:
-    """Does nothing where this computer's processor can run what a run on a CPU needs.
+    """Checks that this computer's processor can run what a run on a CPU needs.
 
     Raises:
         LabError: it has no AVX2.

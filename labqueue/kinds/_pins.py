@@ -1,4 +1,4 @@
-"""Which model, exactly, and computed in what: parameters beside a model's or an adapter's name. No kind itself."""
+"""Pins models and adapters by content: fields beside their names, shared by several kinds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 
 Pin = Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|commit:[0-9a-f]{40,64})$")]
 """``sha256:`` of a folder's files, or ``commit:`` of a hub model's snapshot."""
@@ -23,7 +23,7 @@ def model(name: str | None, given: str | None) -> str | None:
     """
     from labqueue.llm.models import pins
 
-    return given or (None if name in (None, FROM_RUN) else pins.of(str(name)))
+    return given or (None if name is None or is_unresolved(name) else pins.of(name))
 
 
 def folder(path: str | None, given: str | None, key: str) -> str | None:
@@ -34,4 +34,4 @@ def folder(path: str | None, given: str | None, key: str) -> str | None:
     """
     from labqueue.llm.models import pins
 
-    return given or (None if path in (None, FROM_RUN) else pins.of_folder(str(path), key))
+    return given or (None if path is None or is_unresolved(path) else pins.of_folder(path, key))

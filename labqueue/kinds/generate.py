@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from labqueue.domain import artifacts, kind
 from labqueue.domain.declarations import ArtifactUse, Metric
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.errors import Conflict
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host, _pins
 from labqueue.kinds._pins import Dtype, Pin
 
@@ -70,9 +71,10 @@ class Params(kind.Params):
     @model_validator(mode="after")
     def _one_other(self) -> Self:
         if self.adapter is not None and self.other is not None:
-            raise ValueError("give adapter or other, not both: two columns are compared")
+            words = f"adapter is {self.adapter!r} and other {self.other!r}: give one of them, two columns are compared"
+            raise Conflict("other", words)
         if not self.beside_base and self.adapter is None:
-            raise ValueError("beside_base false leaves the base out beside an adapter, and no adapter is given")
+            raise Conflict("beside_base", "beside_base false leaves the base out, and no adapter is given: set adapter")
         return self
 
     @model_validator(mode="after")
@@ -80,12 +82,16 @@ class Params(kind.Params):
         if not self.questions and not self.prompts:
             raise ValueError("give questions or prompts, at least 1")
         if twice := sorted(prompt for prompt, n in Counter(self.prompts).items() if n > 1):
-            raise ValueError(f"the prompt {twice[0]!r:.60} stands there twice: take another seed to have another text")
+            raise Conflict(
+                "prompts", f"the prompt {twice[0]!r:.60} is listed twice: take another seed for another text"
+            )
         sampled = self.temperature > 0
         if sampled and not self.prompts:
-            raise ValueError("temperature is of prompts; questions are answered greedily")
+            raise Conflict("temperature", "temperature is of prompts; questions are answered greedily")
         if not sampled and (self.top_k is not None or self.top_p < 1):
-            raise ValueError("top_k and top_p choose what is drawn from, and temperature 0 draws nothing: set it too")
+            raise Conflict(
+                "temperature", "top_k and top_p limit what is drawn, and temperature 0 draws nothing: set it"
+            )
         return self
 
 
@@ -97,11 +103,11 @@ def run(params: Params, rec: Recorder) -> None:
         Stopped: asked to stop; nothing is kept, a resume begins again.
     """
     from labqueue.domain.errors import LabError
-    from labqueue.llm.training.recipe import Left
+    from labqueue.llm.training.recipe import Interrupted
 
     try:
         _run(params, rec)
-    except Left:
+    except Interrupted:
         raise kind.Stopped(str(rec.should_stop)) from None
     except LabError as error:
         raise kind.UserError(str(error)) from error
@@ -242,7 +248,7 @@ def imports(device: str) -> tuple[str, ...]:
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a run could begin, as far as its folders tell: the models' templates write each question and
+    """Checks that a run could begin, as far as its folders tell: the models' templates write each question and
     leave room for its answer, and each prompt leaves room for a token.
 
     Raises:
@@ -259,25 +265,25 @@ def check(params: Params, device: str) -> None:
     _host.check_processor(device)
     for name in assets(params):
         stored_form.check_use(catalogue.form(name), name, quantization=params.quantization, backend="hf")
-    if params.adapter not in (None, FROM_RUN) and params.model != FROM_RUN:
-        adapter_folder.check(Path(str(params.adapter)).expanduser(), params.model)
+    if params.adapter is not None and not is_unresolved(params.adapter) and not is_unresolved(params.model):
+        adapter_folder.check(Path(params.adapter).expanduser(), params.model)
     chat_templates.check(params.template, "template")
     rows = [Row(question, "", number) for number, question in enumerate(params.questions, start=1)]
-    for model in {params.model, params.other} - {None, FROM_RUN}:
-        continuations.check(str(model), params.prompts)
+    for model in assets(params):
+        continuations.check(model, params.prompts)
         if not rows:
             continue
         try:
-            if (shown := rendering.of_model(str(model), params.template)) is not None:
+            if (shown := rendering.of_model(model, params.template)) is not None:
                 rendering.check(rows, shown, "question")
-            replies.check(str(model), params.template, (), rows, max_new_tokens=params.max_new_tokens, place="question")
+            replies.check(model, params.template, (), rows, max_new_tokens=params.max_new_tokens, place="question")
         except LabError as error:
             raise LabError(error.message, key=(error.key or "").removeprefix("data.")) from error
 
 
 def assets(params: Params) -> list[str]:
     """The models; names of ``labqueue.llm.assets``."""
-    return [name for name in (params.model, params.other) if name not in (None, FROM_RUN)]
+    return [name for name in (params.model, params.other) if name is not None and not is_unresolved(name)]
 
 
 def pinned(params: Params) -> Params:

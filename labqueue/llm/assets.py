@@ -1,4 +1,4 @@
-"""What must be on this machine before the night: models, data, generated tasks, by one kind of name.
+"""Fetches what must be on this machine before the night: models, data, generated tasks, by one kind of name.
 
 A name is a model (``qwen2.5-7b-instruct``), ``file:PATH``, ``task:NAME``, ``corpus:NAME`` or ``corpus:PATH``,
 ``tokenizer:MODEL`` or ``hub:DATASET@REVISION#SUBSET``. Knows no torch and no runs.

@@ -51,6 +51,11 @@ if TYPE_CHECKING:
     Tokenizer: TypeAlias = PreTrainedTokenizerBase
 
 
+Json: TypeAlias = dict[str, Any]
+"""An object of a JSON file, a row of a dataset, settings of a library: its values are checked where they are used."""
+JsonMapping: TypeAlias = Mapping[str, Any]
+"""The same, to read only."""
+
 Batch: TypeAlias = dict[str, Any]
 """Arguments of a model by name: tensors ``[batch, position]``, and for packed rows a flag beside them."""
 

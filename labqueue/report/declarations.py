@@ -1,4 +1,4 @@
-"""What the kinds of reported runs declare of their metrics and artifacts. A report needs none of it to be whole.
+"""Looks up what kinds of reported runs declare of their metrics and artifacts. A report is whole without it.
 
 Runs outlive kinds: of one that is not here any more, or cannot be used, metrics are shown without unit and direction,
 and tables that it would call samples are listed only.

@@ -1,4 +1,4 @@
-"""Whether a search ends a running trial early: asked at each value of the searched metric, in the run's own process.
+"""Decides whether a search ends a running trial early: asked at each value of its metric, in the run's own process.
 
 Earlier trials are read from the results store, once per attempt, and only those of the same seed: they saw the same
 data in the same order. Of a search without a pruner, and of a run without a search, there is no judge and nothing is
@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Protocol
 
-from labqueue.domain.trials import Told, Trial, median_refusal
+from labqueue.domain.trials import Trial, TrialState, median_refusal
 from labqueue.store import trials
 from labqueue.store.db import Database
 from labqueue.store.queries import read
@@ -124,19 +124,19 @@ class Hyperband:
                     asked.should_prune()
                 return asked
             ended = _outcome(trial, mine)
-            if ended is Told.COMPLETE or ended is Told.PRUNED:
+            if ended is TrialState.COMPLETE or ended is TrialState.PRUNED:
                 self._earlier += 1
                 for step, point in read.series(self._db, mine.id, self.metric):
                     if point is not None:
                         asked.report(point, step)
                         asked.should_prune()
-            if ended is Told.COMPLETE:
+            if ended is TrialState.COMPLETE:
                 study.tell(asked, mine.last)
             else:
-                study.tell(asked, state=state.PRUNED if ended is Told.PRUNED else state.FAIL)
+                study.tell(asked, state=state.PRUNED if ended is TrialState.PRUNED else state.FAIL)
         raise AssertionError(f"run {self._run_id} is a trial of its own search")
 
 
-def _outcome(trial: Trial, mine: Any) -> Told:
+def _outcome(trial: Trial, mine: Any) -> TrialState:
     """What became of one seed of a trial."""
-    return Trial(trial.number, trial.point, (mine,)).told
+    return Trial(trial.number, trial.point, (mine,)).state

@@ -1,4 +1,4 @@
-"""Which point a search tries next: Optuna, asked anew each time, of a study rebuilt from the results store's trials.
+"""Samples the next point of a search: Optuna, asked anew each time, on a study rebuilt from the stored trials.
 
 No study is kept anywhere. The sampler's random numbers are seeded by the search, the trial's number and the draw, so
 the next point is a pure function of the spec and of what the results store says: a process that dies between two trials
@@ -15,7 +15,7 @@ from typing import Any
 
 from labqueue.domain.canonical import canonical, digest
 from labqueue.domain.spec.search import Search
-from labqueue.domain.trials import Told, Trial
+from labqueue.domain.trials import Trial, TrialState
 
 DRAWS = 50
 """How often a point that stands already, or that the kind refuses, is drawn again. Assumption."""
@@ -137,11 +137,11 @@ def frozen(trial: Trial, axes: dict[str, Any], search: Search) -> Any:
     optuna = quiet()
     state = optuna.trial.TrialState
     words: dict[str, Any] = {"params": write_point(search, trial.point), "distributions": axes}
-    if trial.told is Told.COMPLETE:
+    if trial.state is TrialState.COMPLETE:
         return optuna.trial.create_trial(state=state.COMPLETE, value=trial.value, **words)
-    if trial.cut_at is not None and trial.told is Told.PRUNED:
+    if trial.cut_at is not None and trial.state is TrialState.PRUNED:
         return optuna.trial.create_trial(state=state.PRUNED, intermediate_values=dict([trial.cut_at]), **words)
-    return optuna.trial.create_trial(state=state.RUNNING if trial.told is Told.OPEN else state.FAIL, **words)
+    return optuna.trial.create_trial(state=state.RUNNING if trial.state is TrialState.OPEN else state.FAIL, **words)
 
 
 def _seed(search: Search, purpose: str) -> int:

@@ -1,7 +1,7 @@
-"""When an unattended search may stop, and what it came to. Pure functions of recorded trials; starts nothing.
+"""Decides when an unattended search may stop, and what it came to. Pure functions of recorded trials; starts nothing.
 
 *Done* is a contract: every trial has ended and the search proposes no more, because all were tried, because the last
-ones bettered nothing, or because a registered prediction was decided. A budget that ends first is not done.
+ones improved on nothing, or because a registered prediction was decided. A budget that ends first is not done.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labqueue.domain.canonical import canonical
 from labqueue.domain.spec.search import Search
-from labqueue.domain.trials import Told, stagnant
+from labqueue.domain.trials import TrialState, converged
 from labqueue.domain.views import SearchResult, VerdictView
-from labqueue.store.runs.search_state import ALL_RECORDED, CANCELLED
+from labqueue.store.runs.search_state import ALL_RECORDED, NOT_DONE
 from labqueue.store.trials import Study
 
 CONVERGED = "converged"
@@ -57,10 +56,10 @@ def stop(study: Study, rules: Rules, verdict: Callable[[], str | None]) -> Stop 
         if said in ("supported", "refuted"):
             return Stop(DECIDED, f"prediction {rules.prediction} is {said}", done=True)
     if rules.patience is not None:
-        search = Search.model_validate_json(canonical(study.spec["sweep"]["search"]))
+        search = Search.parse(study.spec["sweep"]["search"])
         # Points that were drawn before TPE learned say nothing of whether learning has come to its end.
         begin = search.startup if search.sampler == "tpe" else 0
-        why = stagnant(study.trials, search.direction, rules.patience, rules.min_improvement, begin)
+        why = converged(study.trials, search.direction, rules.patience, rules.min_improvement, begin)
         if why is not None:
             return Stop(CONVERGED, why, done=True)
     ended, why = study.switch.ended, study.switch.why or ""
@@ -68,11 +67,11 @@ def stop(study: Study, rules: Rules, verdict: Callable[[], str | None]) -> Stop 
         return None
     if ended == ALL_RECORDED:
         why = f"all {study.switch.trials} trials have ended"
-    return Stop(ended, why, done=ended not in (CANCELLED, "barren"))
+    return Stop(ended, why, done=ended not in NOT_DONE)
 
 
 def decided(verdict: VerdictView | None, looks: Sequence[int], seeds: int) -> str | None:
-    """A verdict as a loop heeds it: None for a decision that was not taken at a registered look, one of ``looks``
+    """A verdict as a loop uses it: None for a decision that was not taken at a registered look, one of ``looks``
     seeds, or of all ``seeds`` where none are registered."""
     if verdict is None or verdict.verdict not in ("supported", "refuted"):
         return None
@@ -83,7 +82,7 @@ def decided(verdict: VerdictView | None, looks: Sequence[int], seeds: int) -> st
 
 def settled(study: Study) -> bool:
     """Whether every recorded trial has ended."""
-    return all(trial.told is not Told.OPEN for trial in study.trials)
+    return all(trial.state is not TrialState.OPEN for trial in study.trials)
 
 
 def summary(result: SearchResult, stopped: Stop) -> tuple[Stop, dict[str, Any]]:

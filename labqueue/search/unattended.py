@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from labqueue.domain.errors import DeviceInUse, LabError, WorkFailed
-from labqueue.domain.trials import Told, Trial
+from labqueue.domain.trials import Trial, TrialState
 from labqueue.search.stop_rules import BUDGET, INTERRUPTED, OURS, STUCK, Rules, Stop, settled, stop
 from labqueue.settings import Settings
 from labqueue.store import trials
@@ -80,7 +80,7 @@ class Unattended:
     def _open(self) -> None:
         """Opens a search again that an earlier loop has ended by a rule which does not hold now."""
         study = self._study()
-        self._told = {trial.number for trial in study.trials if trial.told is not Told.OPEN}
+        self._told = {trial.number for trial in study.trials if trial.state is not TrialState.OPEN}
         if study.switch.ended in OURS and self._holds(study) is None:
             trials.reopen(self._db, self._job)
 
@@ -89,7 +89,7 @@ class Unattended:
             return True
         study = self._study()
         # Judged once for each trial that ends, and not at every look: a verdict asked for often comes by chance.
-        seen = (sum(trial.told is not Told.OPEN for trial in study.trials), study.switch.ended)
+        seen = (sum(trial.state is not TrialState.OPEN for trial in study.trials), study.switch.ended)
         if seen != self._seen:
             self._seen = seen
             self._progress(study)
@@ -177,7 +177,7 @@ class Unattended:
 
     def _progress(self, study: Study) -> None:
         for trial in study.trials:
-            if trial.told is not Told.OPEN and trial.number not in self._told:
+            if trial.state is not TrialState.OPEN and trial.number not in self._told:
                 self._told.add(trial.number)
                 self._tell(study, trial)
 

@@ -18,7 +18,7 @@ from labqueue.domain.errors import LabError, WorkFailed
 from labqueue.settings import Settings
 from labqueue.store.address import uri
 from labqueue.store.sqlite import SQLITE
-from labqueue.system import clock
+from labqueue.system import clock, files
 
 BACKUPS = Settings(Path()).backups
 
@@ -52,10 +52,10 @@ def take(path: Path, word: str) -> Path:
         fault = _fault(aside)
         if fault is not None:
             raise WorkFailed(f"{path} is corrupt ({fault}) and was not backed up. {cure(path)}", file=str(path))
-        _sync(aside)
+        files.sync(aside)
         aside.rename(target)
         for above in (folder, folder.parent, path.parent):
-            _sync(above)
+            files.sync(above)
     except SQLITE.OperationalError as error:
         raise WorkFailed(f"{path} could not be backed up: {error}", file=str(path)) from error
     except SQLITE.DatabaseError as error:
@@ -149,11 +149,3 @@ def _fault(copy: Path) -> str | None:
     except SQLITE.DatabaseError as error:
         return str(error)
     return None if said == "ok" else said.splitlines()[-1]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

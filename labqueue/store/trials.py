@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from labqueue.domain.state import ReasonCode, State
-from labqueue.domain.trials import Told, Trial, TrialRun, best
+from labqueue.domain.trials import Trial, TrialRun, TrialState, best
 from labqueue.domain.views import BestTrial, SearchResult
 from labqueue.store.db import Database
 from labqueue.store.runs import needs, search_state
@@ -73,14 +73,14 @@ def result(db: Database, job: int) -> SearchResult | None:
         return None
     search = found.spec["sweep"]["search"]
     top = best(found.trials, search["direction"])
-    counts = Counter(trial.told.value for trial in found.trials)
+    counts = Counter(trial.state.value for trial in found.trials)
     return SearchResult(
         sampler=search["sampler"],
         pruner=search["pruner"],
         metric=search["metric"],
         direction=search["direction"],
         planned=found.switch.trials,
-        trials={told.value: counts[told.value] for told in Told},
+        trials={each.value: counts[each.value] for each in TrialState},
         ended=found.switch.why if found.switch.ended else None,
         best=BestTrial(top.number, top.point, top.value, [run.id for run in top.runs])
         if top is not None and top.value is not None

@@ -1,4 +1,4 @@
-"""Which runs a submission takes artifacts of, and whether those are there or come with it. Records nothing."""
+"""Checks that the runs of which a submission takes artifacts are there, or come with it. Records nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from labqueue import kinds
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec.references import references
+from labqueue.domain.spec.references import Reference, references
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import inputs
@@ -20,34 +20,29 @@ from labqueue.submission.plan import Plan
 
 
 class Taken(NamedTuple):
-    """A reference among the parameters of a run, under its dotted key; ``seed`` None asks for no particular one."""
+    """A reference among the parameters of a run, with the seed that it asks for there (None: any)."""
 
-    key: str
-    experiment: str
-    artifact: str
-    where: dict[str, Any]
+    reference: Reference
     seed: int | None
-    same: bool
-    """Whether the seed is that of the run which asks."""
 
 
 def of(planned: Plan) -> Iterator[Taken]:
     """Every different reference of a submission's runs."""
-    seen: set[str] = set()
+    seen: set[tuple[str, int | None]] = set()
     for run in planned.job.runs:
-        for key, named in references(run.params.value):
-            seed = inputs.seed_of(named, run.seed)
-            text = canonical([key, named, seed])
-            if text not in seen:
-                seen.add(text)
-                same = named.get("seed") == "same"
-                yield Taken(key, named["experiment"], named["artifact"], named.get("where", {}), seed, same)
+        for named in references(run.params.value):
+            seed = named.seed_for(run.seed)
+            if (named.text, seed) not in seen:
+                seen.add((named.text, seed))
+                yield Taken(named, seed)
 
 
 def with_seeds(planned: Plan, plans: Sequence[Plan]) -> Plan:
     """A submission with the seeds that runs of ``plans`` take of it; as it was where it has them."""
     seeds: list[int] = planned.job.spec["seeds"]
-    wanted = {taken.seed for each in plans for taken in of(each) if taken.experiment == planned.job.experiment}
+    wanted = {
+        taken.seed for each in plans for taken in of(each) if taken.reference.experiment == planned.job.experiment
+    }
     missing = sorted(seed for seed in wanted if seed is not None and seed not in seeds)
     return plan.plan(planned.source, replace(planned.request, seeds=(*seeds, *missing))) if missing else planned
 
@@ -68,7 +63,7 @@ def refuse_missing(plans: Sequence[Plan], db: Database | None) -> None:
         for taken in of(planned):
             words = _missing(taken, plans, db)
             if words is not None:
-                raise planned.error(words, taken.key)
+                raise planned.error(words, taken.reference.key)
 
 
 def _renamed(experiment: str, where: dict[str, Any], plans: Sequence[Plan], db: Database | None) -> str | None:
@@ -83,25 +78,25 @@ def _renamed(experiment: str, where: dict[str, Any], plans: Sequence[Plan], db: 
 
 def _missing(taken: Taken, plans: Sequence[Plan], db: Database | None) -> str | None:
     """Why nothing can be taken, with the cure; None where something will be there."""
-    name = taken.experiment
+    _, name, artifact, where, asked = taken.reference
     beside = [planned for planned in plans if planned.job.experiment == name]
-    recorded = None if db is None else inputs.seeds(db, name, taken.where)
-    what = f"takes artifact {taken.artifact!r} of experiment {name!r}"
+    recorded = None if db is None else inputs.seeds(db, name, where)
+    what = f"takes artifact {artifact!r} of experiment {name!r}"
     if not beside and recorded is None:
         return None  # it may be submitted, or imported, before the run is claimed
     found = recorded or set()
     for planned in beside:
         if planned.job.trials is not None:  # its points come with time
             found |= set(planned.job.spec["seeds"])
-        found |= {run.seed for run in planned.job.runs if matches(taken.where, run.varied.value, run.params.value)}
+        found |= {run.seed for run in planned.job.runs if matches(where, run.varied.value, run.params.value)}
     if found if taken.seed is None else taken.seed in found:
         return None
-    renamed = _renamed(name, taken.where, plans, db)
+    renamed = _renamed(name, where, plans, db)
     if renamed is not None:
         return f"{what}: it {renamed}"
-    where = f" where {canonical(taken.where)}" if taken.where else ""
+    point = f" where {canonical(where)}" if where else ""
     if not found:
-        return f"{what}{where}, which no run of it is: change where, or submit {name!r} with that point"
+        return f"{what}{point}, which no run of it is: change where, or submit {name!r} with that point"
     listed = ", ".join(map(str, sorted(found)[:20])) + (", …" if len(found) > 20 else "")
-    cure = "give other --seeds, or --with-needs to submit that seed, too" if taken.same else "choose one of them"
-    return f"{what}{where} with seed {taken.seed}, which has only {listed}: {cure}"
+    cure = "give other --seeds, or --with-needs to submit that seed, too" if asked == "same" else "choose one of them"
+    return f"{what}{point} with seed {taken.seed}, which has only {listed}: {cure}"

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from labqueue.domain.canonical import canonical, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.spec.references import FROM_RUN, is_reference, references, refers
+from labqueue.domain.spec.references import Reference, of, references, refers
 from labqueue.domain.spec.schema import assign
 from labqueue.llm.memory.workload import CARD_GIB, CONTEXT_GIB, usable_gib
 from labqueue.store.db import Database
@@ -51,7 +51,7 @@ class Capacity:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MemoryCheck:
     """What a run is predicted to reserve, item by item, GiB; ``items_gib`` is None where its kind cannot say."""
 
     items_gib: dict[str, float] | None
@@ -153,7 +153,7 @@ class History:
                 return items | {f"calibration_from_{_runs(len(alike))}": (_bounded(ratio) - 1) * total}
         return items
 
-    def verdict(self, params: Params, device: str, room: Capacity | None) -> Verdict:
+    def verdict(self, params: Params, device: str, room: Capacity | None) -> MemoryCheck:
         """What a run is predicted to reserve.
 
         Raises:
@@ -161,8 +161,8 @@ class History:
         """
         items = self._kind.estimate(params, device)
         if not items:
-            return Verdict(None, None, room, params)
-        return Verdict(self.corrected(params, items), math.fsum(items.values()), room, params)
+            return MemoryCheck(None, None, room, params)
+        return MemoryCheck(self.corrected(params, items), math.fsum(items.values()), room, params)
 
 
 def _groups(kind: Kind, params: Params) -> tuple[str, str]:
@@ -183,7 +183,7 @@ def _runs(number: int) -> str:
     return "1_run" if number == 1 else f"{number}_runs"
 
 
-def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> tuple[Plan, list[Verdict]]:
+def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> tuple[Plan, list[MemoryCheck]]:
     """The plan with corrected estimates, and what is predicted of each of its runs; ``beside`` are plans of the same
     submission, whose artifacts they may take.
 
@@ -192,9 +192,9 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     """
     job = planned.job
     if job.device != "cuda":
-        return planned, [Verdict(None, None, None) for _ in job.runs]
+        return planned, [MemoryCheck(None, None, None) for _ in job.runs]
     history = History.of(planned.kind, db)
-    known: dict[tuple[str, str], Verdict] = {}
+    known: dict[tuple[str, str], MemoryCheck] = {}
     verdicts = []
     for run, params, plain in zip(job.runs, _with_origins(planned, beside, db), planned.params, strict=True):
         key = (run.params.text, run.limits.text)
@@ -203,7 +203,7 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
             try:
                 known[key] = history.verdict(params, job.device, room)
             except LabError as error:
-                if error.key not in dict(references(run.params.value)):
+                if error.key not in {each.key for each in references(run.params.value)}:
                     raise planned.error(error.message, error.key or "") from error
                 # What the other run had there means nothing to this kind, and is no value that a person gave it.
                 known[key] = history.verdict(plain, job.device, room)
@@ -215,7 +215,7 @@ def assess(planned: Plan, db: Database | None, beside: Sequence[Plan] = ()) -> t
     return replace(planned, job=replace(job, runs=runs)), verdicts
 
 
-def refuse(planned: Plan, verdicts: Sequence[Verdict], db: Database | None) -> None:
+def refuse(planned: Plan, verdicts: Sequence[MemoryCheck], db: Database | None) -> None:
     """Refuses a submission of which a run cannot fit.
 
     Raises:
@@ -277,37 +277,36 @@ def _with_origins(planned: Plan, beside: Sequence[Plan], db: Database | None) ->
     whatever became of them; where they had different values, or none, the placeholder stays.
     """
     known: dict[str, Params] = {}
-    asked: dict[tuple[str, str], str | None] = {}  # the runs of a sweep mostly name the same
+    asked: dict[str, str | None] = {}  # the runs of a sweep mostly name the same
     found = []
     for run, params in zip(planned.job.runs, planned.params, strict=True):
         if run.params.text not in known and refers(run.params.value):
             plain = params.model_dump(mode="json")
-            for key, named in references(run.params.value):
-                place = (key, canonical(named))
-                if place not in asked:
-                    asked[place] = _origin(key, named, beside, db)
-                plain = plain if asked[place] is None else assign(plain, key, asked[place])
+            for named in references(run.params.value):
+                if named.text not in asked:
+                    asked[named.text] = _origin(named, beside, db)
+                value = asked[named.text]
+                plain = plain if value is None else assign(plain, named.key, value)
             with contextlib.suppress(ValidationError):  # another kind may mean something else by the same key
                 known[run.params.text] = planned.kind.params.parse(plain)
         found.append(known.get(run.params.text, params))
     return found
 
 
-def _origin(key: str, named: dict[str, Any], beside: Sequence[Plan], db: Database | None, depth: int = 0) -> str | None:
-    """What all runs that a reference may mean had under ``key``; None where there is no one such value."""
+def _origin(named: Reference, beside: Sequence[Plan], db: Database | None, depth: int = 0) -> str | None:
+    """What all runs that a reference may mean had under its key; None where there is no one such value."""
     if depth == DEEPEST:
         return None
-    where = named.get("where", {})
-    here = [run for planned in beside if planned.job.experiment == named["experiment"] for run in planned.job.runs]
-    candidates = [run.params.value for run in here if matches(where, run.varied.value, run.params.value)]
+    here = [run for planned in beside if planned.job.experiment == named.experiment for run in planned.job.runs]
+    candidates = [run.params.value for run in here if matches(named.where, run.varied.value, run.params.value)]
     if not here and db is not None:
-        candidates = inputs.candidates(db, named["experiment"], where)
-    values = {canonical(value): value for value in (_at(params, key) for params in candidates)}
+        candidates = inputs.candidates(db, named.experiment, named.where)
+    values = {canonical(value): value for value in (_at(params, named.key) for params in candidates)}
     if len(values) != 1:
         return None
     (value,) = values.values()
-    if is_reference(value):
-        return _origin(key, value[FROM_RUN], beside, db, depth + 1)
+    if (further := of(named.key, value)) is not None:
+        return _origin(further, beside, db, depth + 1)
     return value if isinstance(value, str) else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from labqueue import kinds
 from labqueue.domain.canonical import Canonical, canonical, digest, digest_of, flat
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Kind, Params
-from labqueue.domain.spec.references import FROM_RUN, is_reference
+from labqueue.domain.spec import references
 from labqueue.domain.spec.schema import FromRun, Limits, Spec, Sweep, assign, with_profile
 from labqueue.domain.spec.sweep import RunPlan, axes, expand
 from labqueue.search.sampler import first_points
@@ -190,7 +189,7 @@ def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
             params = assign(params, key, value)
     changes: dict[str, Any] = {"params": params}
     try:
-        changes["limits"] = Limits.model_validate_json(canonical(limits))
+        changes["limits"] = Limits.parse(limits)
     except ValidationError as error:
         raise specfile.first_error(error, asked, "limits", Limits) from error
     if request.sweep:
@@ -199,11 +198,11 @@ def _with_request(spec: Spec, request: Request, source: Source) -> Spec:
             raise asked.error(f"{words}; edit sweep.search.space", next(iter(request.sweep)))
         old = spec.sweep.model_dump(mode="json", by_alias=True) if spec.sweep else {}
         grid = {**(old.get("grid") or {}), **request.sweep}
-        changes["sweep"] = Sweep.model_validate_json(json.dumps({**old, "grid": grid}))
+        changes["sweep"] = Sweep.parse({**old, "grid": grid})
     if request.seeds is not None:
         wanted = {"name": spec.name, "kind": spec.kind, "seeds": list(request.seeds)}
         try:
-            changes["seeds"] = Spec.model_validate_json(canonical(wanted)).seeds
+            changes["seeds"] = Spec.parse(wanted).seeds
         except ValidationError as error:
             raise specfile.first_error(error, asked, "", Spec) from error
     return spec.model_copy(update=changes)
@@ -236,7 +235,7 @@ def _validate(
                 raise _at_origin(error, run, kind, source, request, profile) from error
             params = kind.resolved(kind.pinned(as_asked), device)
             plain = params.model_dump(mode="json")
-            valid = validated[text] = _Valid(params, Canonical.of(_with_references(plain, run.params)), as_asked)
+            valid = validated[text] = _Valid(params, Canonical.of(references.restored(plain, run.params)), as_asked)
         answers.append(valid)
     return answers
 
@@ -309,25 +308,17 @@ def _without_references(params: Any, source: Source, path: str = "params") -> An
     """Parameters with each ``{from_run: …}`` replaced by a text, as the kind will see the artifact's path.
 
     Raises:
-        LabError: one is malformed.
+        LabError: one is malformed, or a parameter is the placeholder's text.
     """
+    if references.is_unresolved(params):
+        named = "{from_run: {experiment: NAME, artifact: NAME}}"
+        raise source.error(f"{path} is {params!r}, which names no run: write {path.rpartition('.')[2]}: {named}", path)
+    if references.is_reference(params):
+        try:
+            FromRun.parse(params[references.KEY])
+        except ValidationError as error:
+            raise specfile.first_error(error, source, f"{path}.{references.KEY}", FromRun) from error
+        return references.PLACEHOLDER
     if not isinstance(params, dict):
         return params
-    if is_reference(params):
-        try:
-            FromRun.model_validate_json(canonical(params[FROM_RUN]))
-        except ValidationError as error:
-            raise specfile.first_error(error, source, f"{path}.from_run", FromRun) from error
-        return FROM_RUN
     return {key: _without_references(value, source, f"{path}.{key}") for key, value in params.items()}
-
-
-def _with_references(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-    """Validated parameters with the references of the raw ones in their places again."""
-    laid = dict(dump)
-    for key, value in raw.items():
-        if is_reference(value):
-            laid[key] = value
-        elif isinstance(value, dict) and isinstance(dump.get(key), dict):
-            laid[key] = _with_references(dump[key], value)
-    return laid

@@ -1,5 +1,5 @@
-"""Whether the predictions, the search and the plots of a spec can be served by what its runs will be and record: asked
-at submission, when a mistake is still cheap."""
+"""Checks predictions, search and plots of a spec at submission against what its runs will be and record: mistakes are
+still cheap then."""
 
 from __future__ import annotations
 
@@ -86,6 +86,21 @@ def check_metrics(spec: Spec, kind: Kind, runs: Sequence[Params], source: Source
             f"{kind.name!r} declares it: set direction: {wanted}",
             "sweep.search.direction",
         )
+
+
+def against_declared(job: NewJob, kind: Kind) -> list[str]:
+    """Returns a sentence for each ``best_at`` that calls the declared worst of its metric best: it may be meant so."""
+    told = []
+    for stored in job.spec["predictions"]:
+        test = stored["best_at"]
+        better = kind.metrics[test["metric"]].better if test is not None else None
+        wanted = {"lower": "min", "higher": "max", None: None}[better]
+        if test is not None and wanted is not None and test["direction"] != wanted:
+            told.append(
+                f"prediction {stored['id']!r} takes the {test['direction']} of {test['metric']!r} for the best, and "
+                f"the kind {kind.name!r} declares {better} as better: unless that is meant, set direction: {wanted}"
+            )
+    return told
 
 
 def _check_yes_no(spec: Spec, kind: Kind, source: Source) -> None:

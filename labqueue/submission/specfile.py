@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import re
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labqueue.domain import values
-from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.errors import Conflict, LabError, nearest
 from labqueue.domain.kind import Params
 from labqueue.domain.spec import predictions
 from labqueue.domain.spec.schema import Limits, Need, Override, RandomSweep, Spec, Sweep
@@ -23,6 +22,8 @@ from labqueue.domain.spec.search import Search
 MAX_BYTES = 1_000_000
 MAX_NODES = 200_000
 """A spec is written by hand; more than this is a mistake, or an attack by nested aliases."""
+MAX_DEPTH = 64
+"""Levels of lists and mappings inside each other: what the parser does with brackets grows with the square of them."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def parse(text: str, file: str) -> Source:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _shallow_composer()
     lines: dict[str, int] = {}
     try:
         root = yaml.compose(text)
@@ -102,6 +104,25 @@ def parse(text: str, file: str) -> Source:
     if not isinstance(data, dict):
         raise LabError(f"a spec is a mapping of keys, this is {_word(data)}", file=file, line=1)
     return Source(file, _plain(data, "", Source(file, {}, lines)), lines)
+
+
+def _shallow_composer() -> Any:
+    """The parser's composer, which stops at the line where values are too deep, before it has read any further."""
+    from ruamel.yaml.composer import Composer, ComposerError
+
+    class Shallow(Composer):
+        levels = 0  # not `depth`: newer versions of the parser count in that, and older ones have no limit
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.levels += 1
+            if self.levels > MAX_DEPTH:
+                mark = self.parser.peek_event().start_mark
+                raise ComposerError(None, None, f"values are over {MAX_DEPTH} levels deep; a spec needs few", mark)
+            node = super().compose_node(parent, index)
+            self.levels -= 1
+            return node
+
+    return Shallow
 
 
 def _walk(node: Any, path: str, lines: dict[str, int], budget: list[int], file: str) -> None:
@@ -171,8 +192,7 @@ def to_spec(source: Source) -> Spec:
         LabError: an unknown key, a wrong type or a forbidden value, at its line.
     """
     try:
-        # Not canonical: the order in which axes are written is the order in which points are run and shown.
-        return Spec.model_validate_json(json.dumps(source.data, ensure_ascii=False))
+        return Spec.parse(source.data)
     except ValidationError as error:
         raise first_error(error, source, "", Spec) from error
 
@@ -193,6 +213,10 @@ def first_error(error: ValidationError, source: Source, prefix: str, model: type
         return source.error(f"unknown key {loc[-1]!r} in {where}: {nearest(loc[-1], owner)}", key)
     if problem["type"] == "missing":
         return source.error(f"the key {key!r} is missing", key)
+    conflict = problem.get("ctx", {}).get("error")
+    if isinstance(conflict, Conflict):  # of a whole mapping pydantic would show the first letters of all its keys
+        key = ".".join(filter(None, [key, conflict.key]))
+        return source.error(f"{key}: {conflict}", key)
     got = problem["input"]
     shown = repr(got)
     shown = f"{shown[:80]}…" if len(shown) > 80 else shown

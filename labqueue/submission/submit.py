@@ -43,7 +43,7 @@ def submit(settings: Settings, plans: list[Plan], request: Request) -> list[Subm
 
 def assessed(
     settings: Settings, plans: list[Plan], beside: list[Plan] | None = None
-) -> list[tuple[Plan, list[memory_check.Verdict]]]:
+) -> list[tuple[Plan, list[memory_check.MemoryCheck]]]:
     """Each plan with estimates corrected by what this workspace measured, and what is predicted of its runs; what they
     take from others is looked for among ``beside``, by default the plans themselves."""
     db = _past(settings)
@@ -99,7 +99,10 @@ def compared(settings: Settings, plans: list[Plan]) -> list[str]:
     return [
         f"{planned.job.experiment}: {words}"
         for planned in plans
-        for words in predictions.check_history(planned.job, db, planned.source)
+        for words in [
+            *predictions.check_history(planned.job, db, planned.source),
+            *predictions.against_declared(planned.job, planned.kind),
+        ]
     ]
 
 
@@ -146,7 +149,7 @@ def _with_needs(db: Database, plans: list[Plan], request: Request) -> list[Plan]
 
 
 def _needs_of(planned: Plan, request: Request) -> list[dict[str, Any]]:
-    spec = Spec.model_validate_json(canonical({k: v for k, v in planned.job.spec.items() if k != "axes"}))
+    spec = Spec.of_job(planned.job.spec)
     needs: list[dict[str, Any]] = []
     for need in spec.needs:
         full = need if isinstance(need, Need) else Need(experiment=need)
@@ -163,7 +166,7 @@ def _in_order(here: dict[str, Plan], wanted: dict[str, list[dict[str, Any]]]) ->
             raise here[name].source.error(f"needs form a circle: {circle}", "needs")
         if name in done:
             return
-        taken = [each.experiment for each in from_run.of(here[name])]
+        taken = [each.reference.experiment for each in from_run.of(here[name])]
         for need in [*(need["experiment"] for need in wanted[name]), *taken]:
             # Its own name means its older job.
             if need in here and need != name:
@@ -199,7 +202,7 @@ def _needed_specs(plans: list[Plan], folders: Iterable[Path]) -> list[Source]:
     """
     known = {planned.job.experiment for planned in plans}
     needed = {need["experiment"] for planned in plans for need in _needs_of(planned, Request())} - known
-    names = needed | {taken.experiment for planned in plans for taken in from_run.of(planned)} - known
+    names = needed | {taken.reference.experiment for planned in plans for taken in from_run.of(planned)} - known
     if not names:
         return []
     found: dict[str, Source] = {}

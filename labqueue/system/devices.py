@@ -1,4 +1,4 @@
-"""Which device a worker computes on, the card behind its name, and where its locks are. Does not import torch."""
+"""Chooses the device that a worker computes on, and knows its card and its locks. Does not import torch."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,12 +91,18 @@ def _locked(handle: int) -> bool:
     return True
 
 
-def write_bytes(target: Path, content: bytes) -> None:
-    """Writes a whole file, durably."""
+def write_bytes(target: Path, content: bytes, *, shared: bool = False) -> None:
+    """Writes a whole file, durably. ``shared``: others may write it at the same time; the last one's stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.partial")
-    aside.write_bytes(content)
-    publish(aside, target)
+    # A writer that is alone finds what it left when it was killed; others must not write into each other's.
+    mine = f".{os.getpid()}-{threading.get_native_id()}" if shared else ""
+    aside = target.with_name(f".{target.name}{mine}.partial")
+    try:
+        aside.write_bytes(content)
+        publish(aside, target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Where the locks of a machine's cards are, and how a lock's file is opened. Knows nothing of who holds it.
+"""Opens the lock files of a machine's cards. Knows nothing of who holds it.
 
 Users share a machine's cards, so its locks lie where all of them can make and open files. Such a folder may hold
 anything: what is opened there is looked at first.

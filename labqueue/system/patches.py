@@ -1,4 +1,4 @@
-"""What the lab's own sources differ from their commit by, kept so that ``git apply`` brings it back in a clone.
+"""Saves what the lab's own sources differ by from their commit, so that ``git apply`` brings it back in a clone.
 
 Reading leaves the checkout as it was: git takes no lock there, runs no hook, and writes to an index and an object
 folder of its own. So a kill in the middle leaves nothing that blocks the owner's next ``git commit``.

@@ -1,4 +1,4 @@
-"""Who holds a device. Knows processes and locks; knows nothing of runs' content.
+"""Identifies processes and locks devices. Knows processes and locks; knows nothing of runs' content.
 
 A process is named by boot id, process id and start time together: ids are used again, and after a reboot they mean
 nothing. The lock is a flock on a file per device that the kernel gives back when its holder dies; for a GPU the file

@@ -1,4 +1,4 @@
-"""What exactly ran: code, packages, machine. A number on a page traces to these."""
+"""Describes what exactly ran: code, packages, machine. A number on a page traces to these."""
 
 from __future__ import annotations
 

@@ -11,16 +11,12 @@ from pathlib import Path
 
 from labqueue.domain.state import Waiting
 from labqueue.domain.waiting import Reason
+from labqueue.llm.memory.workload import CONTEXT_GIB, GIB
 from labqueue.store.runs.attempts import Candidate
 from labqueue.system import cards, clock
 from labqueue.system.cards import Gpu
 from labqueue.system.devices import Device
 from labqueue.worker.working_hours import Hours
-
-GIB = 1024**3
-
-CONTEXT_GIB = 0.6
-"""A process's CUDA context beside what its allocator reserves: 0.604 GiB measured (torch 2.11, driver 580)."""
 
 UNKNOWN_SHARE = 0.5
 """The share of a card that must be free for a run with neither limits.memory_gib nor an estimate. Assumption."""
@@ -30,7 +26,7 @@ STEP_GIB = 0.5
 
 
 class Admission:
-    """Answers for one worker. ``look`` takes a new picture of the device; calls between two looks share it."""
+    """Answers for one worker. ``look`` takes a snapshot of the device; calls between two looks share it."""
 
     def __init__(self, device: Device, hours: Hours, expected_s: Callable[[Candidate], float | None]) -> None:
         self._device, self._hours, self._expected_s = device, hours, expected_s
@@ -38,7 +34,7 @@ class Admission:
         self._now = clock.local()
 
     def look(self) -> None:
-        """Takes a new picture of clock and device."""
+        """Takes a snapshot of clock and device."""
         self._now = clock.local()
         if self._device.card is not None:
             self._card = cards.card(self._device.card, int(self._device.name.partition(":")[2]))

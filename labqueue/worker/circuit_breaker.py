@@ -1,4 +1,4 @@
-"""When a night is not worth going on with: three runs in a row that fail alike, a full disk, a lost card.
+"""Pauses the queue when a night is not worth going on with: three runs in a row fail alike, a full disk, a lost card.
 
 The queue is then paused with the reason, instead of spending every other run on the same cause.
 """

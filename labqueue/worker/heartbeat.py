@@ -1,4 +1,4 @@
-"""How a worker tells that it lives, whatever its main thread waits for: a claim, a backup, a pause of the whole night.
+"""Tells that a worker lives, whatever its main thread waits for: a claim, a backup, a pause of the whole night.
 
 In threads of their own: a worker that waits for a locked database is alive, and one that is frozen stops all threads.
 """
@@ -19,7 +19,7 @@ from labqueue.system.processes import Lock
 LOCK_S = 4.0
 """Between words in the lock file, which cost nothing; a fifth of attempts.LEASE_S."""
 
-LEDGER_S = 8.0
+STORE_S = 8.0
 """Between renewals in the results store, each a commit on the disk; one may be late before the lease has lapsed."""
 
 
@@ -32,11 +32,11 @@ class Heart:
         self._stopped = threading.Event()
         self._describe()
         self._threads: list[threading.Thread] = []
-        self._start(threading.Thread(target=self._beat, name="lease", daemon=True))
+        self._start(threading.Thread(target=self._renew_in_lock_file, name="lease", daemon=True))
 
     def tell(self, db: Database, worker_id: int) -> None:
         """Renews the worker's lease in the results store from now on; its registration was the first beat."""
-        self._start(threading.Thread(target=self._renew, args=(db, worker_id), name="heart", daemon=True))
+        self._start(threading.Thread(target=self._renew_in_store, args=(db, worker_id), name="heart", daemon=True))
 
     def stop(self) -> None:
         """Ends both; waits a moment for a beat that is under way."""
@@ -48,12 +48,12 @@ class Heart:
         self._threads.append(thread)
         thread.start()
 
-    def _beat(self) -> None:
+    def _renew_in_lock_file(self) -> None:
         while not self._stopped.wait(LOCK_S):
             self._describe()
 
-    def _renew(self, db: Database, worker_id: int) -> None:
-        while not self._stopped.wait(LEDGER_S):
+    def _renew_in_store(self, db: Database, worker_id: int) -> None:
+        while not self._stopped.wait(STORE_S):
             # A results store that is locked, full or gone is the main thread's to meet and to tell.
             with contextlib.suppress(LabError):
                 results.renew_worker(db, worker_id)

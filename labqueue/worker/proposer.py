@@ -22,7 +22,7 @@ from labqueue.settings import Settings
 from labqueue.store import trials
 from labqueue.store.db import Database, open_existing
 from labqueue.store.runs import control
-from labqueue.store.runs.search_state import Switch
+from labqueue.store.runs.search_state import METRIC_NEVER_RECORDED, Switch
 from labqueue.system.provenance import importable
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def propose(db: Database, job: int) -> str | None:
     """
     from labqueue.domain.canonical import canonical
     from labqueue.domain.spec.schema import Spec
-    from labqueue.domain.trials import barren
+    from labqueue.domain.trials import metric_never_recorded
     from labqueue.search.sampler import next_point
     from labqueue.submission.plan import runs_of
 
@@ -84,13 +84,13 @@ def propose(db: Database, job: int) -> str | None:
     while (study := trials.study(db, job)) is not None and study.switch.ended is None:
         if any(run.state == "queued" for trial in study.trials for run in trial.runs):
             break
-        spec = Spec.model_validate_json(canonical({k: v for k, v in study.spec.items() if k != "axes"}))
+        spec = Spec.of_job(study.spec)
         assert spec.sweep is not None, "a search is a sweep"
         search = spec.sweep.search
         assert search is not None, "it has been registered"
-        why = barren(study.trials, search.startup, search.metric)
+        why = metric_never_recorded(study.trials, search.startup, search.metric)
         if why is not None:
-            trials.end(db, job, "barren", why)
+            trials.end(db, job, METRIC_NEVER_RECORDED, why)
             return f"the search of {spec.name} ends: {why}"
         refused = partial(_refused, spec, study)
         number = len(study.trials)

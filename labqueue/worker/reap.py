@@ -1,4 +1,4 @@
-"""What the worker tells the results store of an attempt whose process could not: how it died, or why it was stopped."""
+"""Records how an attempt ended whose process could not record it: how it died, or why it was stopped."""
 
 from __future__ import annotations
 

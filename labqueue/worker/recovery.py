@@ -40,7 +40,7 @@ def take_over(path: Path, device: str, db: Database) -> Lock:
     return held
 
 
-def _taken_from_frozen(path: Path, device: str, ledger: Place) -> Lock:
+def _taken_from_frozen(path: Path, device: str, place: Place) -> Lock:
     words = processes.holder(path)
     lease_s = processes.lease_left_s(words)
     identity = processes.identity_in(words)
@@ -51,7 +51,7 @@ def _taken_from_frozen(path: Path, device: str, ledger: Place) -> Lock:
             f"({where}). One device, one worker: end that one first, or choose another with --device."
         )
     if identity.alive and identity.pid in processes.holders(path):
-        if not processes.belongs(identity.pid, ledger):
+        if not processes.belongs(identity.pid, place):
             raise LabError(
                 f"device {device} is held by the worker with process id {identity.pid} ({where}), which has not "
                 f"answered for {attempts.LEASE_S - lease_s:.0f} s. It is not this workspace's to end: wake it with "
@@ -85,10 +85,10 @@ def _refuse_second(db: Database, device: str) -> None:
             )
 
 
-def free_device(path: Path, grace_s: float, ledger: Place | None = None) -> list[int]:
+def free_device(path: Path, grace_s: float, place: Place | None = None) -> list[int]:
     """Waits for orphans to checkpoint and leave a device, then kills them; returns those killed.
 
-    The caller holds the device's worker lock, and no child of its own has begun an attempt. ``ledger`` is its
+    The caller holds the device's worker lock, and no child of its own has begun an attempt. ``place`` is its
     workspace's, for the first time that it frees the device: afterwards only its own children can have come to it.
 
     Raises:
@@ -98,11 +98,7 @@ def free_device(path: Path, grace_s: float, ledger: Place | None = None) -> list
     killed: list[int] = []
     while held is None:
         for pid in processes.holders(path):
-            if (
-                ledger is not None
-                and not path.is_relative_to(ledger.path.parent)
-                and not processes.belongs(pid, ledger)
-            ):
+            if place is not None and not path.is_relative_to(place.path.parent) and not processes.belongs(pid, place):
                 words = processes.holder(path)
                 raise LabError(
                     f"the device is still used by process {pid} of another workspace ({words.get('root', 'unknown')}), "
@@ -152,16 +148,16 @@ def reclaim(
     return taken
 
 
-def _end_orphan(row: Running, grace_s: float, ledger: Place) -> bool:
+def _end_orphan(row: Running, grace_s: float, place: Place) -> bool:
     """Waits for the process of an attempt, then kills it; True, and nothing done, where it is another workspace's."""
     if row.pid is None or row.pid_start is None or row.boot_id != boot_id():
         return False
     child = Identity(row.boot_id, row.pid, row.pid_start)
     give_up = time.monotonic() + grace_s
-    while (alive := processes.lives(child, ledger)) and time.monotonic() < give_up:
+    while (alive := processes.lives(child, place)) and time.monotonic() < give_up:
         time.sleep(0.05)
     if alive:
-        if processes.belongs(child.pid, ledger) is None:
+        if processes.belongs(child.pid, place) is None:
             raise LabError(
                 f"run {row.claim.run_id} is executed by process {child.pid}, which cannot be seen: another user's"
             )

@@ -29,7 +29,7 @@ SPARE_S = 30
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit file that is to be."""
+    """A unit file to write."""
 
     path: Path
     text: str

@@ -1,4 +1,4 @@
-"""How warm a run was and whether its card was slowed down: sampled by the worker while the run computes.
+"""Measures how warm a run was and whether its card was slowed down: sampled by the worker while the run computes.
 
 A thread of its own asks, since a lost card can leave its driver's calls hanging; then the samples so far count.
 Whatever cannot be measured is None, and nothing here can disturb a run.

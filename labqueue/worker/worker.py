@@ -118,14 +118,14 @@ class Worker:
             self.db, device=str(self._hardware), host=socket.gethostname(), pid=me.pid, pid_start=me.start
         )
         heart.tell(self.db, self._worker_id)
-        dead = workers.bury(self.db, self._worker_id)
+        dead = workers.close_dead_workers(self.db, self._worker_id)
         # One that lives is of the workspace that this one was copied from.
         if dead is not None and processes.lives(processes.Identity(*dead.identity), self.db.place) is False:
             self._notices.restarted(dead)
         stop_listening = wakeups.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
             self._recover()
-            self._standby = self._prepare()
+            self._standby = self._prepare_next()
             keeping = (self.settings.database, self.options.say)
             threading.Thread(target=backup.keep, args=keeping, name="backup", daemon=True).start()
             self.options.say(f"worker ready on {self.device} in {self.settings.root}")
@@ -149,15 +149,15 @@ class Worker:
         while not self._stopping and not self.options.hours.over(clock.local()):
             if self._has_finished:
                 return 1 if self._unsettled else 0
-            claim = self._patiently(self._claim)
+            claim = self._retry_while_unavailable(self._claim)
             if claim is not None:
                 self._execute(claim)
-                self._patiently(self._breaker.after)
+                self._retry_while_unavailable(self._breaker.after)
                 continue
             self._wakefulness.release()
             self._notices.idle()
             if self.options.drain:
-                outlook = self._patiently(lambda: prospect(self.db, self.device_class))
+                outlook = self._retry_while_unavailable(lambda: prospect(self.db, self.device_class))
                 if outlook not in (Prospect.LATER, None):
                     return 1 if self._unsettled or outlook is Prospect.STUCK else 0
             self._sleep(SWEEP_S)
@@ -168,7 +168,7 @@ class Worker:
         run = self.options.until_finished
         if run is None:
             return False
-        view = self._patiently(lambda: read.run(self.db, run))
+        view = self._retry_while_unavailable(lambda: read.run(self.db, run))
         return view is not None and view.state == "finished"
 
     def _stay(self) -> None:
@@ -184,7 +184,7 @@ class Worker:
             self._typical = past_runs.typical_wall_s(self.db)
         return attempts.claim(self.db, device=self.device_class, worker_id=self._worker_id, admit=self._admission)
 
-    def _patiently(self, act: Callable[[], T]) -> T | None:
+    def _retry_while_unavailable(self, act: Callable[[], T]) -> T | None:
         """Tries until the workspace can be written (it may be locked, full or read-only); None when told to stop."""
         said = ""
         while True:
@@ -210,21 +210,23 @@ class Worker:
         except OSError as error:  # no room for the log, or none for another process
             full = disk.is_disk_full(error, self.settings.root)
             ending, words = Ending.DISK_FULL if full else Ending.CRASHED, str(error)
-            self._patiently(lambda: retry_policy.conclude(self.db, claim, ending, words))
+            self._retry_while_unavailable(lambda: retry_policy.conclude(self.db, claim, ending, words))
             return
         # The next run's process starts now, while this one computes.
-        self._standby = self._prepare()
-        if self._patiently(lambda: another_waits(self.db, self.device_class)):
+        self._standby = self._prepare_next()
+        if self._standby is not None and self._retry_while_unavailable(
+            lambda: another_waits(self.db, self.device_class)
+        ):
             self._standby.warm(claim.kind)  # likely the next run's too
         status = self._watch(claim, running)
         if running.ending is None and any(place.changed for place in self._places):
             running.ending = "moved"
-        self._patiently(lambda: self._settle(claim, running, status, kills))
+        self._retry_while_unavailable(lambda: self._settle(claim, running, status, kills))
         self._stay()
         self._record_telemetry(claim)
         # What it left behind with the lock in its hands (a daemon that C code forked, say) must not stop the next run.
         recovery.free_device(self._compute_lock, 0.0)
-        ended = self._patiently(lambda: read.run(self.db, claim.run_id))
+        ended = self._retry_while_unavailable(lambda: read.run(self.db, claim.run_id))
         if ended is None:
             return
         if ended.state == "finished" and ended.outcome not in ("succeeded", "pruned"):
@@ -253,6 +255,15 @@ class Worker:
             self._standby = None
         return self._standby or self._prepare()
 
+    def _prepare_next(self) -> children.Standby | None:
+        """Starts the process of a run to come; none where a draining worker sees that no other will."""
+        if (
+            self.options.drain
+            and self._retry_while_unavailable(lambda: prospect(self.db, self.device_class)) is not Prospect.LATER
+        ):
+            return None
+        return self._prepare()
+
     def _prepare(self) -> children.Standby:
         return children.prepare(self.settings, self._hardware.card, self._compute_lock, self._mark)
 
@@ -270,7 +281,7 @@ class Worker:
             status = running.wait(self._wake_read, LOOK_S if running.kill_at_s is None else 0.05)
             if status is not None:
                 return status
-            self._drink()
+            self._drain_wakeups()
             now = time.monotonic()
             try:
                 if now - renewed > RENEW_S:
@@ -309,9 +320,9 @@ class Worker:
         import select
 
         select.select([self._wake_read], [], [], seconds)
-        self._drink()
+        self._drain_wakeups()
 
-    def _drink(self) -> None:
+    def _drain_wakeups(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_read, 4096):
                 pass

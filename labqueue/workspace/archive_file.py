@@ -26,7 +26,7 @@ from labqueue.store.workspace.bundle import Bundle, Points
 from labqueue.system import clock, files
 
 FORMAT = 1
-MANIFEST, LEDGER = "manifest.json", "ledger.jsonl"
+MANIFEST, ROWS = "manifest.json", "ledger.jsonl"
 MAX_MEMBERS = 1_000_000
 MAX_LINE = 64_000_000
 """Bytes of one row, and of the manifest: more is no row that a lab has written."""
@@ -74,7 +74,7 @@ def pack(db: Database, settings: Settings, names: Sequence[str], target: Path, *
                     json.dump(manifest, about)
                     about.flush()
                     tar.add(about.name, MANIFEST)
-                tar.add(rows.name, LEDGER)
+                tar.add(rows.name, ROWS)
                 for path, needed in _paths(held):
                     if (settings.root / path).exists():
                         tar.add(settings.root / path, path)
@@ -119,7 +119,7 @@ def extract(source: Path, inside: Path) -> None:
         with tarfile.open(source) as tar:
             for count, member in enumerate(tar, 1):
                 parts = PurePosixPath(member.name).parts
-                known = parts in ((MANIFEST,), (LEDGER,)) or (len(parts) > 1 and parts[0] == "outputs")
+                known = parts in ((MANIFEST,), (ROWS,)) or (len(parts) > 1 and parts[0] == "outputs")
                 if not known or ".." in parts or not (member.isfile() or member.isdir()):
                     raise _refused(source, f"it holds {member.name!r}, which no export does")
                 total += member.size
@@ -138,8 +138,8 @@ def read(inside: Path, source: Path) -> Bundle:
         LabError: it is no export, or one of another version.
     """
     path = inside / MANIFEST
-    if not path.is_file() or not (inside / LEDGER).is_file() or path.stat().st_size > MAX_LINE:
-        raise _refused(source, f"it has no {MANIFEST} and {LEDGER}: it is no export of this lab")
+    if not path.is_file() or not (inside / ROWS).is_file() or path.stat().st_size > MAX_LINE:
+        raise _refused(source, f"it has no {MANIFEST} and {ROWS}: it is no export of this lab")
     try:
         about = json.loads(path.read_bytes())
         version = about["labqueue"], about["schema"]
@@ -164,7 +164,7 @@ def read(inside: Path, source: Path) -> Bundle:
 
 
 def _rows(inside: Path, source: Path) -> Iterator[dict[str, Any]]:
-    with (inside / LEDGER).open("rb") as rows:
+    with (inside / ROWS).open("rb") as rows:
         while line := rows.readline(MAX_LINE):
             found = json.loads(line)
             if not isinstance(found, dict):

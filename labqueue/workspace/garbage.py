@@ -1,4 +1,6 @@
-"""What may go from ``outputs``, why, and what it frees. Deciding is a pure function; deleting is a step of its own.
+"""Finds files below ``outputs`` that can be deleted, and says why and what that frees.
+
+Deciding is a pure function; deleting is a step of its own.
 
 Never goes: a result, a recorded artifact, anything of a run that is queued or running, anything that another run's
 parameters name, reports and what people put beside them, anything behind a link.
@@ -13,11 +15,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from labqueue.store.backup import BACKUPS
-from labqueue.store.workspace.retention import Evidence, RunFacts
+from labqueue.store.workspace.retention import GarbageFacts, RunFacts
 from labqueue.workspace.scan import Entry
-
-LOGS_DAYS = 30.0
-"""How long the logs of succeeded runs are kept unless somebody says otherwise."""
 
 BACKUPS_KEPT = 3
 """Of the results store's backups, the newest; beside them stays the newest of those made before each migration."""
@@ -66,7 +65,7 @@ class Kept:
         return cls(paths, frozenset(way for path in paths for way in _ways(path)))
 
     def free(self, folder: Entry) -> Iterator[Entry]:
-        """What may go of a folder's content: whole folders, where nothing inside stays; never links."""
+        """Finds what can be deleted of a folder's content: whole folders, where nothing inside stays; never links."""
         if not self.holds(folder.path):
             for entry in folder.children:
                 if entry.path in self.ways:
@@ -84,8 +83,8 @@ def _ways(path: str) -> Iterator[str]:
     return ("/".join(parts[:n]) for n in range(1, len(parts)))
 
 
-def decide(known: Evidence, outputs: Entry | None, root: Path, *, now_s: float, logs_days: float) -> list[Item]:
-    """What may go of the tree under ``outputs`` (None: there is none), by path. Touches nothing.
+def decide(known: GarbageFacts, outputs: Entry | None, root: Path, *, now_s: float, logs_days: float) -> list[Item]:
+    """Finds what can be deleted of the tree below ``outputs`` (None: there is none), by path. Touches nothing.
 
     ``now_s`` is unix time; ``root`` makes paths in parameters comparable and is not looked at.
     """
@@ -111,7 +110,7 @@ def decide(known: Evidence, outputs: Entry | None, root: Path, *, now_s: float, 
 
 
 def _of_run(
-    run: RunFacts, folder: Entry, known: Evidence, kept: Kept, now_s: float, logs_days: float
+    run: RunFacts, folder: Entry, known: GarbageFacts, kept: Kept, now_s: float, logs_days: float
 ) -> Iterator[Item]:
     for entry in kept.free(folder):
         if entry.path in known.logs:
@@ -126,7 +125,7 @@ def _of_run(
             yield _item(entry, Sort.SCRATCH, f"run {run.id} has finished ({run.outcome}); no artifact of it", run)
 
 
-def _unknown(experiment: Entry, folder: Entry, known: Evidence, kept: Kept) -> list[Item]:
+def _unknown(experiment: Entry, folder: Entry, known: GarbageFacts, kept: Kept) -> list[Item]:
     # Somebody may keep folders of their own here, named by years, say: a run's folder has a log from its first moment.
     looks_like_a_run = any(re.fullmatch(r"attempt-[0-9]+\.log", child.name) for child in folder.children)
     used = kept.holds(folder.path) or folder.path in kept.ways

@@ -1,4 +1,4 @@
-"""What lies in a folder, seen without following a link or leaving its file system. Changes nothing."""
+"""Lists a folder without following a link or leaving its file system. Changes nothing."""
 
 from __future__ import annotations
 

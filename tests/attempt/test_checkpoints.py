@@ -79,7 +79,7 @@ DAMAGES = (flip, truncate, lose_a_file, add_a_file, make_a_file_unreadable, lose
 
 
 def recorded(lab: Lab, run: int) -> list[Path]:
-    """A run's checkpoints, oldest first, as the ledger names them; read past the lab."""
+    """A run's checkpoints, oldest first, as the results store names them; read past the lab."""
     connection = sqlite3.connect(lab.settings.database)
     found = connection.execute("SELECT path FROM checkpoints WHERE run_id = ? ORDER BY step", (run,)).fetchall()
     connection.close()

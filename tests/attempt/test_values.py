@@ -1,4 +1,4 @@
-"""What the ledger cannot hold is refused where it is said: once, with the value in the sentence."""
+"""What the results store cannot hold is refused where it is said: once, with the value in the sentence."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("command", NUMBERS, ids=lambda command: command[:40])
-def test_a_number_that_the_ledger_cannot_hold_is_refused_on_the_command_line(lab: Lab, command: str) -> None:
+def test_a_number_that_the_results_store_cannot_hold_is_refused_on_the_command_line(lab: Lab, command: str) -> None:
     submitted(lab.db, "mine")
     lab.spec("spec")
     before = rows(lab)
@@ -77,7 +77,7 @@ SPECS = {
 
 
 @pytest.mark.parametrize("case", SPECS)
-def test_a_value_that_the_ledger_cannot_hold_is_refused_in_a_spec_at_its_line(lab: Lab, case: str) -> None:
+def test_a_value_that_the_results_store_cannot_hold_is_refused_in_a_spec_at_its_line(lab: Lab, case: str) -> None:
     text, key, words = SPECS[case]
     path = lab.text(f"name: x\nkind: drill\n{text}\n")
     error = refused(call(lab, "submit", path, "--profile", "cpu", "--json"))
@@ -90,6 +90,17 @@ def test_a_whole_number_at_the_edge_is_taken(lab: Lab) -> None:
     path = lab.text(f"name: x\nkind: drill\nparams: {{fault_at: {2**63 - 1}}}\n")
     assert call(lab, "submit", path, "--profile", "cpu", "--priority", 10**9).code == 0
     assert call(lab, "show", 1, "--json").json["params"]["fault_at"] == 2**63 - 1
+
+
+def test_a_step_is_taken_as_numpy_and_torch_have_it(lab: Lab, recorder: RunRecorder) -> None:
+    import numpy
+    import torch
+
+    recorder.start()
+    for step in (numpy.int64(1), torch.tensor(2), 3.0):
+        recorder.metric("loss", numpy.float32(0.5), step)  # type: ignore[arg-type]  # people pass what they have
+    recorder.close()
+    assert read.series(lab.db, 1, "loss") == [(1, 0.5), (2, 0.5), (3, 0.5)]
 
 
 @pytest.fixture
@@ -110,6 +121,10 @@ SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
     "a name with a zero byte": (lambda rec: rec.metric("lo\0ss", 1.0, 1), r"metric name 'lo\x00ss'"),
     # The wrong type is what is tried.
     "a name that is no text": (lambda rec: rec.metric(7, 1.0, 1), "metric name 7"),  # type: ignore[arg-type]
+    "a step between two": (lambda rec: rec.metric("loss", 1.0, 1.5), "step 1.5 of metric 'loss' is no whole"),  # type: ignore[arg-type]
+    "a step that is no number": (lambda rec: rec.metric("loss", 1.0, "2"), "step '2' of metric 'loss' is no"),  # type: ignore[arg-type]
+    "a value beyond floats": (lambda rec: rec.metric("loss", 10**400, 1), "of metric 'loss' is no number that can be"),
+    "a value that is text": (lambda rec: rec.metric("loss", "low", 1), "value 'low' of metric 'loss' is no"),  # type: ignore[arg-type]
     "a note": (lambda rec: rec.note("said \udfff"), r"note 'said \udfff'"),
     "a sample's step": (lambda rec: rec.sample(2**63, "p", "t"), "step 9223372036854775808 of a sample"),
     "a prompt": (lambda rec: rec.sample(1, "p\0", "t"), r"prompt 'p\x00'"),
@@ -122,7 +137,7 @@ SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
 
 
 @pytest.mark.parametrize("what", SAYINGS)
-def test_what_a_run_says_that_the_ledger_cannot_hold_is_refused_by_name_and_the_rest_is_stored(
+def test_what_a_run_says_that_the_results_store_cannot_hold_is_refused_by_name_and_the_rest_is_stored(
     lab: Lab, recorder: RunRecorder, what: str
 ) -> None:
     say, words = SAYINGS[what]
@@ -154,12 +169,16 @@ KINDS = {
             rec.metric("good", 1.0, step)
         rec.metric("step", 1.0, 2**63)
     """,
-    # Somebody damages the ledger: nothing that is measured can be stored, and no later attempt could.
+    "unfit": """
+        from labqueue.domain import artifacts
+        rec.artifact("kept", artifacts.Files(type="text", path=pathlib.Path("x")))
+    """,
+    # Somebody damages the results store: nothing that is measured can be stored, and no later attempt could.
     "damaged": """
         import sqlite3
-        ledger = sqlite3.connect(pathlib.Path(os.environ["LABQUEUE_ROOT"]) / "results.db")
-        ledger.execute("ALTER TABLE metrics RENAME TO lost")
-        ledger.close()
+        results = sqlite3.connect(pathlib.Path(os.environ["LABQUEUE_ROOT"]) / "results.db")
+        results.execute("ALTER TABLE metrics RENAME TO lost")
+        results.close()
         for step in range(10_000):
             rec.metric("good", 1.0, step)
             time.sleep(0.01)
@@ -167,6 +186,7 @@ KINDS = {
 }
 ENDINGS = {
     "says": "step 9223372036854775808 of metric 'step' is no whole number from -2^63 to 2^63 - 1",
+    "unfit": "ValidationError: Files: type: Input should be 'file' or 'model'",
     "damaged": "what the run measured could not be stored: ",
 }
 

@@ -60,6 +60,9 @@ CASES = {
     "binary data": after_head("hypothesis: !!binary aGVsbG8=\n", 3, "hypothesis", "binary"),
     "a set": after_head("params:\n  witness: !!set {a, b}\n", 4, "params.witness", "set"),
     "the same key twice": after_head("seeds: [1]\nseeds: [2]\n", 4, "seeds", "twice", "line 3"),
+    # Refused at the 64th, before anything after it is read: all of them would take seconds.
+    "brackets without end": after_head("params: " + "[" * 100_000, 3, None, "over 64 levels deep"),
+    "mappings too deep": after_head("params:\n" + " [\n" * 70 + " } ]", 67, None, "over 64 levels deep"),
     # --- looks ---
     "looks that fall": after_head("seeds: [0, 1]\nlooks: [5, 3]\n", 4, "looks", "[5, 3] do not rise"),
     "looks that stay": after_head("looks: [3, 3]\n", 3, "looks", "do not rise"),
@@ -258,6 +261,9 @@ CASES = {
     ),
     "a reference without its experiment": after_head(
         "params:\n  witness: {from_run: {artifact: a}}\n", 4, "params.witness.from_run.experiment", "missing"
+    ),
+    "the text that stands for a reference": after_head(
+        "params:\n  witness: from_run\n", 4, "params.witness", "{from_run: {experiment: NAME, artifact: NAME}}"
     ),
     "a reference with an unknown key": after_head(
         "params:\n  witness: {from_run: {experiment: y, artifact: a, sead: 1}}\n",

@@ -52,7 +52,7 @@ KEPT = [("bad/2", 2, 1), ("bad/2", 4, 1), ("waits/3", 2, 1), ("waits/3", 4, 1)]
 
 @pytest.fixture
 def after(night: Path, tmp_path: Path) -> Lab:
-    """A copy of the morning for every test: all paths in the ledger are relative."""
+    """A copy of the morning for every test: all paths in the results store are relative."""
     shutil.copytree(night, tmp_path / "lab", symlinks=True)
     return Lab(tmp_path / "lab")
 
@@ -78,9 +78,9 @@ def paths(answer: dict[str, Any]) -> list[str]:
 
 
 def test_without_apply_nothing_is_touched_and_everything_is_said(after: Lab) -> None:
-    before, ledger = snapshot(after.root), rows(after)
+    before, stored = snapshot(after.root), rows(after)
     answer = call(after, "gc", "--json").json
-    assert (snapshot(after.root), rows(after)) == (before, ledger)
+    assert (snapshot(after.root), rows(after)) == (before, stored)
     assert answer["applied"] is False
     assert paths(answer) == [
         "outputs/bad/2/checkpoints",
@@ -182,7 +182,7 @@ def test_what_another_run_names_stays(after: Lab) -> None:
 
 def planned(lab: Lab) -> list[garbage.Item]:
     found = scan.scan(lab.settings.outputs, "outputs")
-    return garbage.decide(retention.evidence(lab.db), found, lab.root, now_s=now(), logs_days=30)
+    return garbage.decide(retention.facts(lab.db), found, lab.root, now_s=now(), logs_days=30)
 
 
 def test_a_run_that_is_retried_between_the_look_and_the_deletion_is_spared(after: Lab) -> None:
@@ -263,7 +263,7 @@ def test_killed_anywhere_nothing_points_at_nothing_and_the_next_call_goes_on(
     assert "waits/3/checkpoints/step-4-attempt-1/state.json" in left
 
 
-def test_gc_needs_a_ledger(lab: Lab) -> None:
+def test_gc_needs_a_results_store(lab: Lab) -> None:
     (lab.root / "outputs" / "exp" / "1").mkdir(parents=True)
     answer = call(lab, "gc", "--apply", "--json")
     assert answer.code == 2

@@ -276,7 +276,7 @@ def test_a_file_that_reaches_outside_itself_is_refused(there: Lab, here: Lab, wh
     assert list(here.settings.outputs.iterdir()) == []
 
 
-def ledger_with(change: Callable[[dict[str, Any]], None]) -> Callable[[str, bytes], bytes | None]:
+def rows_with(change: Callable[[dict[str, Any]], None]) -> Callable[[str, bytes], bytes | None]:
     def rewrite(name: str, content: bytes) -> bytes:
         if name != "ledger.jsonl":
             return content
@@ -293,7 +293,7 @@ def setting(table: str, column: str, value: Any) -> Callable[[str, bytes], bytes
         if line.get("table") == table:
             line["row"][column] = value
 
-    return ledger_with(change)
+    return rows_with(change)
 
 
 def points(line: dict[str, Any]) -> None:
@@ -308,7 +308,7 @@ DAMAGED: dict[str, tuple[Callable[[str, bytes], bytes | None], str]] = {
         lambda name, content: content.replace(b'"schema": ', b'"schema": 9') if name == "manifest.json" else content,
         "same version of the lab",
     ),
-    "no such table": (ledger_with(lambda line: line.update(table="controls")), "cannot be read"),
+    "no such table": (rows_with(lambda line: line.update(table="controls")), "cannot be read"),
     "an unknown column": (setting("runs", "evil", 1), "has not the columns"),
     "a wrong type": (setting("runs", "seed", "0"), "which it cannot be"),
     "a number beyond all": (setting("runs", "seed", 2**70), "out of all bounds"),
@@ -317,7 +317,7 @@ DAMAGED: dict[str, tuple[Callable[[str, bytes], bytes | None], str]] = {
     "points at nothing": (setting("runs", "job_id", 99), "points at job_id 99"),
     "no spec": (setting("jobs", "spec", {}), "spec of job 1"),
     "needs that are none": (setting("jobs", "needs", [1]), "needs of job 1"),
-    "a point that is none": (ledger_with(points), "which cannot be"),
+    "a point that is none": (rows_with(points), "which cannot be"),
     "half a letter": (setting("runs", "reason", "\ud800"), "contradict themselves"),
     "a patch elsewhere": (setting("attempts", "patch", "outputs/patches/../../x.patch"), "no patch"),
     "a sample of no run": (setting("samples", "run_id", 99), "points at run_id 99"),
@@ -365,7 +365,7 @@ def test_an_export_of_the_version_before_is_imported(there: Lab, here: Lab) -> N
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "outputs/shared/1/../../../results.db", "outputs/other/1/a", "a"])
-def test_a_ledger_that_names_files_elsewhere_has_its_run_refused(there: Lab, here: Lab, path: str) -> None:
+def test_a_results_store_that_names_files_elsewhere_has_its_run_refused(there: Lab, here: Lab, path: str) -> None:
     evil = rewritten(exported(there), there.root / "evil.tar", setting("artifacts", "path", path))
     answer = call(here, "import", evil, "--json")
     assert answer.code == 1

@@ -147,7 +147,7 @@ def test_metrics_are_pairs_of_step_and_value(filled: Lab) -> None:
     assert document(filled, "metrics", 2, "value") == [[1, None]]
 
 
-def test_a_number_that_is_not_finite_is_null_even_if_it_got_into_the_ledger(filled: Lab) -> None:
+def test_a_number_that_is_not_finite_is_null_even_if_it_got_into_the_results_store(filled: Lab) -> None:
     db = filled.db
     claim = claimed(db)
     results.flush(db, claim.ref, [("value", 1, math.inf), ("value", 2, -math.inf)], None, [])

@@ -98,5 +98,5 @@ def test_looks_that_fall_or_are_none_are_refused(looks: list[Any], words: str) -
 
 def test_two_claims_with_one_id_are_refused() -> None:
     one = {"id": "first", "claim": "In words.", "threshold": CLAUSES["threshold"]}
-    with pytest.raises(ValidationError, match=r"prediction ids \['first'\] stand there twice"):
+    with pytest.raises(ValidationError, match=r"prediction ids \['first'\] are listed twice"):
         spec(predictions=[one, one | {"threshold": {"metric": "loss", "above": 3}}])

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from labqueue.domain.spec.schema import Spec
 from labqueue.domain.spec.search import MAX_GRID, STARTUP, Search
 from labqueue.domain.spec.sweep import axes, count, expand
-from labqueue.domain.trials import Told, Trial, TrialRun, barren, best, median_refusal, stagnant
+from labqueue.domain.trials import Trial, TrialRun, TrialState, best, converged, median_refusal, metric_never_recorded
 
 
 def search(**fields: Any) -> Search:
@@ -116,14 +116,14 @@ def test_a_point_is_in_the_space_by_value_and_by_type() -> None:
 
 def test_a_trial_is_worth_the_mean_over_its_seeds_once_all_have_succeeded() -> None:
     assert trial(0, ("succeeded", 1.0), ("succeeded", 2.0)).value == 1.5
-    assert trial(0, ("succeeded", 1.0), (None, 2.0)).told is Told.OPEN
-    assert trial(0, ("succeeded", 1.0), ("pruned", 2.0)).told is Told.PRUNED
-    assert trial(0, ("pruned", 1.0), ("pruned", None)).told is Told.PRUNED
-    assert trial(0, ("succeeded", 1.0), ("pruned", None)).told is Told.UNTRIED, "its second seed never began"
-    assert trial(0, ("succeeded", 1.0), ("succeeded", None)).told is Told.FAILED
+    assert trial(0, ("succeeded", 1.0), (None, 2.0)).state is TrialState.OPEN
+    assert trial(0, ("succeeded", 1.0), ("pruned", 2.0)).state is TrialState.PRUNED
+    assert trial(0, ("pruned", 1.0), ("pruned", None)).state is TrialState.PRUNED
+    assert trial(0, ("succeeded", 1.0), ("pruned", None)).state is TrialState.UNTRIED, "its second seed never began"
+    assert trial(0, ("succeeded", 1.0), ("succeeded", None)).state is TrialState.FAILED
     for outcome in ("failed", "crashed", "diverged", "out_of_memory", "timed_out", "cancelled"):
         ended = trial(0, ("succeeded", 1.0), (outcome, 0.0))
-        assert ended.told is Told.FAILED
+        assert ended.state is TrialState.FAILED
         assert ended.value is None
 
 
@@ -134,24 +134,26 @@ def test_the_best_trial_is_complete_and_the_earliest_of_equals() -> None:
     assert best(trials[3:], "minimize") is None
 
 
-def test_a_search_has_converged_when_its_last_trials_bettered_nothing() -> None:
-    assert stagnant(values(3.0, 2.0, 2.5, 2.1), "minimize", 2, 0.0) is not None
-    assert stagnant(values(3.0, 2.0, 2.5, 1.9), "minimize", 2, 0.0) is None
-    assert stagnant(values(3.0, 2.0, 2.5, 1.875), "minimize", 2, 0.125) is not None, "bettered by that, not by more"
-    assert stagnant(values(3.0, 2.0, 2.5, 3.1), "maximize", 2, 0.0) is None
-    assert stagnant(values(3.0, 2.0), "minimize", 2, 0.0) is None, "nothing stood before them"
+def test_a_search_has_converged_when_its_last_trials_improved_on_nothing() -> None:
+    assert converged(values(3.0, 2.0, 2.5, 2.1), "minimize", 2, 0.0) is not None
+    assert converged(values(3.0, 2.0, 2.5, 1.9), "minimize", 2, 0.0) is None
+    assert converged(values(3.0, 2.0, 2.5, 1.875), "minimize", 2, 0.125) is not None, "improved by that, not by more"
+    assert converged(values(3.0, 2.0, 2.5, 3.1), "maximize", 2, 0.0) is None
+    assert converged(values(3.0, 2.0), "minimize", 2, 0.0) is None, "nothing stood before them"
     cut = [*values(3.0, 2.0), trial(2, ("pruned", 9.0)), trial(3, ("pruned", 9.0))]
-    assert stagnant(cut, "minimize", 2, 0.0) is not None, "a pruned trial has bettered nothing"
+    assert converged(cut, "minimize", 2, 0.0) is not None, "a pruned trial has improved on nothing"
     broken = [*values(3.0, 2.0), trial(2, ("failed", None)), trial(3, ("failed", None))]
-    assert stagnant(broken, "minimize", 2, 0.0) is None, "a failed trial says nothing"
+    assert converged(broken, "minimize", 2, 0.0) is None, "a failed trial says nothing"
 
 
-def test_a_search_whose_metric_nothing_measures_is_barren() -> None:
-    dumb = [trial(at, ("succeeded", None)) for at in range(3)]
-    assert barren(dumb, 3, "los") is not None
-    assert barren(dumb, 4, "los") is None, "too few yet"
-    assert barren([*dumb, *values(1.0)], 3, "los") is None
-    assert barren([trial(at, ("failed", None)) for at in range(3)], 3, "los") is None, "failing is another fault"
+def test_a_search_whose_metric_nothing_measures_ends() -> None:
+    unmeasured = [trial(at, ("succeeded", None)) for at in range(3)]
+    assert metric_never_recorded(unmeasured, 3, "los") is not None
+    assert metric_never_recorded(unmeasured, 4, "los") is None, "too few yet"
+    assert metric_never_recorded([*unmeasured, *values(1.0)], 3, "los") is None
+    assert metric_never_recorded([trial(at, ("failed", None)) for at in range(3)], 3, "los") is None, (
+        "failing is another fault"
+    )
 
 
 def test_the_median_rule_needs_five_earlier_runs_and_says_what_it_compared() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from labqueue import kinds
 from labqueue.domain.artifacts import Table
 from labqueue.domain.kind import Diverged, Stopped, UserError
 from labqueue.kinds import finetune
+from labqueue.kinds.finetune.evaluation import ItemScores
+from labqueue.llm.data.generated.tasks import Row
+from labqueue.report.statistics import items
 from tests.helpers_recorder import MemoryRecorder
 
 OPTIONS = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
@@ -30,6 +34,7 @@ TINY = {
     "learning_rate": 1e-2,
     "evaluations": 1,
     "samples": 0,
+    "scored": 6,
     "gradient_checkpointing": False,
     "max_length": 256,
     "lora": {"rank": 4, "alpha": 8.0},
@@ -59,6 +64,34 @@ def test_each_loss_is_measured_at_every_evaluation_and_each_score_when_asked(fin
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["letters", "sums", "text"]
     assert [row[3] for row in table.rows] == [4, 40, 2]
+
+
+def test_the_score_of_each_question_is_kept_and_their_mean_is_the_metric(finished: MemoryRecorder) -> None:
+    table = finished.artifacts["item_scores"]
+    assert isinstance(table, Table)
+    assert table.columns == items.COLUMNS
+    sizes = {"exact_answers": 6, "letters_exact": 4, "sums_exact": 40}
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for metric, step, item, score in table.rows:
+        found.setdefault((str(metric), int(step or 0)), {})[str(item)] = float(score or 0)
+    assert found.keys() == {(metric, step) for metric in sizes for step in (0, 8)}
+    for (metric, step), scores in found.items():
+        assert len(scores) == sizes[metric]
+        assert sum(scores.values()) / len(scores) == pytest.approx(finished.metrics[metric][step])
+        assert scores.keys() == found[metric, 0].keys()
+
+
+def test_a_question_that_stands_twice_is_two_items() -> None:
+    kept = ItemScores()
+    twice = Row("1 + 1", "2", 0)
+    for step in (0, 1, 3):
+        kept.take("m", step, [twice, twice, Row("1 + 2", "3", 1)], [1.0, 0.0, 1.0])
+    table = kept.table()
+    assert table is not None
+    assert len({row[2] for row in table.rows}) == 3
+    other = ItemScores()
+    other.restore(json.loads(json.dumps(kept.rows())))
+    assert other.table() == table
 
 
 def test_a_run_records_what_its_kind_declares_and_of_each_family_what_its_parameters_say(
@@ -97,7 +130,8 @@ def test_a_resumed_run_measures_and_reads_the_same(finished: MemoryRecorder, tmp
     for name in ("letters_loss", "sums_exact", "text_loss", "gap", "overfit_rise", "diverged", "eval_loss_min_step"):
         whole = first.metrics.get(name, {}) | second.metrics.get(name, {})
         assert whole == finished.metrics[name], name
-    assert second.artifacts["curve_reading"] == finished.artifacts["curve_reading"]
+    for name in ("curve_reading", "item_scores"):
+        assert second.artifacts[name] == finished.artifacts[name], name
 
 
 def test_the_curve_is_read_and_says_nothing_that_it_cannot(finished: MemoryRecorder) -> None:
@@ -149,7 +183,7 @@ def test_text_that_is_trained_on_is_not_measured_on(tmp_path: Path) -> None:
     data = {"path": str(file), "eval_items": 1}
     extra = [{"name": "text", "path": str(tmp_path / "." / "rows.jsonl")}]
     with pytest.raises(ValueError, match="it is trained on"):
-        params(data=data, extra_evals=extra)
+        params(data=data, scored=0, extra_evals=extra)
 
 
 def test_too_small_a_task_is_a_users_error(tmp_path: Path) -> None:

@@ -54,9 +54,7 @@ def test_replies_stop_where_training_stopped_also_those_of_the_model_that_is_kep
     assert isinstance(samples, Table)
     assert [row[3] for row in samples.rows] == ["7", "7"]
     assert any(said in note for note in rec.notes)
-    assert any(
-        "not heeded: min_new_tokens 6, repetition_penalty 1.9, suppress_tokens [2]" in note for note in rec.notes
-    )
+    assert any("ignored: min_new_tokens 6, repetition_penalty 1.9, suppress_tokens [2]" in note for note in rec.notes)
     assert isinstance(kept, Files)
     assert json.loads((kept.path / "generation_config.json").read_text())["eos_token_id"] == [2, 0]
     assert json.loads((kept.path / "tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from labqueue.llm.memory.footprint import TILE_COLUMNS, TILE_TOKENS
-from labqueue.llm.memory.workload import Plan
+from labqueue.llm.memory.workload import Workload
 from labqueue.llm.models.shapes import Shape
 
 BF16 = torch.bfloat16
@@ -93,7 +93,7 @@ class Step:
     trained: int
 
 
-def step(shape: Shape, plan: Plan) -> Step:
+def step(shape: Shape, plan: Workload) -> Step:
     """Runs two optimizer steps of a Llama of that shape and counts the second."""
     # Without a device it asks for CUDA's state, by which PEFT decides whether to cast.
     real = torch.is_autocast_enabled
@@ -101,7 +101,7 @@ def step(shape: Shape, plan: Plan) -> Step:
         return _step(shape, plan)
 
 
-def _step(shape: Shape, plan: Plan) -> Step:
+def _step(shape: Shape, plan: Workload) -> Step:
     model, inner = _model(shape, plan)
     trained = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(trained)
@@ -128,7 +128,7 @@ def _attend(_module: Any, query: Any, key: Any, value: Any, _mask: Any, **_: Any
     return Attention.apply(query.to(BF16), key.to(BF16), value.to(BF16)), None
 
 
-def _model(shape: Shape, plan: Plan) -> tuple[Any, Any]:
+def _model(shape: Shape, plan: Workload) -> tuple[Any, Any]:
     import bitsandbytes
     from peft import LoraConfig, get_peft_model
     from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM

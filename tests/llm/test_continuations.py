@@ -13,7 +13,7 @@ from labqueue.llm.evaluation import continuations
 from labqueue.llm.evaluation.continuations import Sampling, continuation
 from labqueue.llm.models import catalogue, load, tiny
 from labqueue.llm.models.load import Loaded
-from labqueue.llm.training.recipe import Left
+from labqueue.llm.training.recipe import Interrupted
 
 SAMPLED = Sampling(temperature=1.5, top_k=200, top_p=0.99)
 
@@ -95,7 +95,7 @@ def test_a_text_ends_where_the_positions_do(loaded: Loaded) -> None:
 
 def test_whoever_asks_to_stop_is_heard_at_the_next_token(loaded: Loaded) -> None:
     told: list[str] = []
-    with pytest.raises(Left):
+    with pytest.raises(Interrupted):
         continuation(
             loaded.model, loaded.tokenizer, "Once", SAMPLED,
             seed=0, max_new_tokens=50, tell=told.append, leave=lambda: len(told) >= 3,

@@ -18,7 +18,7 @@ from labqueue.domain.errors import LabError
 from labqueue.llm.memory import estimate, footprint, workload
 from labqueue.llm.memory.coefficients import FITTED
 from labqueue.llm.memory.estimate import predict
-from labqueue.llm.memory.workload import Plan
+from labqueue.llm.memory.workload import Workload
 from labqueue.llm.models.shapes import SHAPES, Shape
 
 WIDE = Shape("llama", 128, 676, 6, 4, 1, 32, 600, False, False, 4096)
@@ -45,7 +45,7 @@ def test_what_hf_holds_in_a_step_is_what_a_real_step_holds(within: float, more: 
     from tests.llm import replay
 
     for shape, sequence in ((WIDE, 64), (NARROW, 192)):
-        plan = Plan(sequence=sequence, rank=4, **more)
+        plan = Workload(sequence=sequence, rank=4, **more)
         counted = replay.step(shape, plan)
         said = max(math.fsum(moment.values()) for moment in footprint.moments(shape, plan))
         assert counted.trained == footprint.trained(shape, plan)
@@ -55,7 +55,7 @@ def test_what_hf_holds_in_a_step_is_what_a_real_step_holds(within: float, more: 
 HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "unsloth", "numpy"}
 
 PLANS = st.builds(
-    Plan,
+    Workload,
     backend=st.sampled_from(workload.BACKENDS),
     sequence=st.integers(1, 4000),
     batch=st.integers(1, 16),
@@ -72,7 +72,7 @@ NAMES = st.sampled_from(["smollm2-135m-instruct", "qwen2.5-1.5b-instruct", "llam
 
 @settings(deadline=None)
 @given(NAMES, PLANS)
-def test_items_sum_to_the_total_and_none_is_negative(name: str, plan: Plan) -> None:
+def test_items_sum_to_the_total_and_none_is_negative(name: str, plan: Workload) -> None:
     found = predict(SHAPES[name], plan)
     assert math.fsum(found.items_gib.values()) == pytest.approx(found.total_gib)
     assert set(found.items_gib) <= set(estimate.ITEMS)
@@ -82,7 +82,7 @@ def test_items_sum_to_the_total_and_none_is_negative(name: str, plan: Plan) -> N
 @settings(deadline=None)
 @given(NAMES, PLANS, st.integers(0, 4000), st.integers(0, 8), st.integers(0, 64))
 def test_a_longer_sequence_a_larger_batch_or_rank_never_needs_less(
-    name: str, plan: Plan, longer: int, larger: int, ranks: int
+    name: str, plan: Workload, longer: int, larger: int, ranks: int
 ) -> None:
     shape = SHAPES[name]
     before = predict(shape, plan).total_gib
@@ -93,7 +93,7 @@ def test_a_longer_sequence_a_larger_batch_or_rank_never_needs_less(
 
 @settings(deadline=None)
 @given(NAMES, PLANS)
-def test_four_bits_checkpoints_and_small_moments_save_memory(name: str, plan: Plan) -> None:
+def test_four_bits_checkpoints_and_small_moments_save_memory(name: str, plan: Workload) -> None:
     shape = SHAPES[name]
 
     def total(**changed: Any) -> float:
@@ -107,12 +107,12 @@ def test_four_bits_checkpoints_and_small_moments_save_memory(name: str, plan: Pl
 def test_the_longest_sequence_fits_and_the_next_does_not() -> None:
     shape = SHAPES["qwen2.5-7b-instruct"]
     for backend in workload.BACKENDS:
-        plan = Plan(backend=backend, batch=2)
+        plan = Workload(backend=backend, batch=2)
         found = estimate.longest(shape, plan, 9.0)
         assert predict(shape, replace(plan, sequence=found)).total_gib <= 9.0
         assert predict(shape, replace(plan, sequence=found + 1)).total_gib > 9.0
-    assert estimate.longest(shape, Plan(), 5.0) == 0, "not even the weights"
-    assert estimate.longest(shape, Plan(), 500.0) == shape.max_position
+    assert estimate.longest(shape, Workload(), 5.0) == 0, "not even the weights"
+    assert estimate.longest(shape, Workload(), 500.0) == shape.max_position
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_longest_sequence_fits_and_the_next_does_not() -> None:
     [("hf", 6.89), ("unsloth", 6.66)],
 )
 def test_a_measured_7b_run_is_predicted_within_five_percent(backend: Any, measured_gib: float) -> None:
-    found = predict(SHAPES["qwen2.5-7b-instruct"], Plan(backend=backend, batch=2, card_gib=139.8))
+    found = predict(SHAPES["qwen2.5-7b-instruct"], Workload(backend=backend, batch=2, card_gib=139.8))
     assert found.total_gib == pytest.approx(measured_gib, rel=0.05)
 
 
@@ -175,7 +175,7 @@ def test_the_coefficients_are_those_that_the_measured_rows_give() -> None:
 
 def test_unsloth_keeps_the_embedding_on_a_16_gb_card_and_moves_it_where_little_is_left() -> None:
     untied, tied = SHAPES["qwen2.5-7b-instruct"], SHAPES["qwen2.5-1.5b-instruct"]
-    plan = Plan(backend="unsloth", sequence=4096)
+    plan = Workload(backend="unsloth", sequence=4096)
     little = replace(plan, allowed_gib=6.0)
     table = 2 * untied.embedding_parameters / 2**30
     there, gone = (predict(untied, each).items_gib["embeddings"] for each in (plan, little))
@@ -204,7 +204,7 @@ def test_unsloth_keeps_the_embedding_on_a_16_gb_card_and_moves_it_where_little_i
 )
 def test_what_no_run_can_be_is_refused_by_name(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(LabError, match="(?s).*" + named.replace("(", "\\(")):
-        predict(SHAPES["qwen2.5-1.5b-instruct"], Plan(**wrong))
+        predict(SHAPES["qwen2.5-1.5b-instruct"], Workload(**wrong))
 
 
 def test_an_estimate_needs_no_model_library() -> None:

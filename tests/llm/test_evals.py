@@ -42,7 +42,7 @@ def test_training_rows_that_ask_what_is_measured_are_left_out(tokenizer: Any) ->
     other = tasks.generated("chain_sum", train_items=3000, held_out_items=4, options=OPTIONS, seed=5)
     measured = of_task(tokenizer, 60)
     asked = {row.question for row in measured.questions}
-    kept = evaluate.apart(other.train, [measured])
+    kept = evaluate.decontaminate(other.train, [measured])
     assert asked & {row.question for row in other.train}, "else this shows nothing"
     assert kept == tuple(row for row in other.train if row.question not in asked)
 

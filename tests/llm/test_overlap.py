@@ -132,7 +132,7 @@ def test_a_conversation_in_which_what_is_measured_is_asked_is_left_out_of_traini
         row(2, "Hello", "Hi", "What is 1 + 2?", "3"),
     ]
     one = evaluate.Evaluation("a", (), tuple(measured), None, "", "", "")
-    assert [each.key for each in evaluate.apart(training, [one])] == [2]
+    assert [each.key for each in evaluate.decontaminate(training, [one])] == [2]
 
 
 def test_thirty_thousand_conversations_are_split_in_seconds() -> None:

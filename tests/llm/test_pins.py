@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from labqueue.domain.errors import LabError
-from labqueue.llm.models import catalogue, load, pins, tiny
+from labqueue.llm.models import load, pins, tiny
+from labqueue.system import files
 
 ALIAS = "qwen2.5-0.5b-instruct"
 OLD, NEW = "a" * 40, "b" * 40
@@ -113,7 +114,7 @@ def test_a_large_file_is_read_once_and_again_when_it_was_touched(
     monkeypatch.setattr(pins, "SETTLED_S", -1.0)
     file = large(tmp_path)
     first = pins.sha256(file)
-    assert first == catalogue.sha256(file)
+    assert first == files.sha256(file)
     known = json.loads(note(cache).read_text())
     note(cache).write_text(json.dumps(known | {"sha256": "what was remembered"}))
     assert pins.sha256(file) == "what was remembered"
@@ -130,7 +131,7 @@ def test_an_edit_in_place_that_puts_size_and_time_back_is_seen(tmp_path: Path, m
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     tick(file)
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert pins.sha256(file) == catalogue.sha256(file) != first
+    assert pins.sha256(file) == files.sha256(file) != first
 
 
 def test_a_file_that_has_just_changed_is_not_remembered(tmp_path: Path, cache: Path) -> None:

@@ -103,8 +103,8 @@ def test_what_is_not_heeded_of_a_folders_generation_config_is_said(tmp_path: Pat
     said = generate.settle(found, "auto")[-1]
     assert "greedy (do_sample False, num_beams 1, " in said
     assert "end at <|im_end|> (2)" in said
-    assert "not heeded: num_beams 3, repetition_penalty 1.1" in said
-    assert "not heeded" not in generate.settle(loaded("random-tiny"), "auto")[-1]
+    assert "ignored: num_beams 3, repetition_penalty 1.1" in said
+    assert "ignored" not in generate.settle(loaded("random-tiny"), "auto")[-1]
 
 
 @pytest.mark.parametrize(

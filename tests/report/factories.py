@@ -19,15 +19,21 @@ Make = Callable[[dict[str, Any], int], Any]
 
 
 class Series:
-    """A SeriesReader over a dictionary; ``reads`` counts what was asked."""
+    """A SeriesReader over dictionaries; ``reads`` counts what was asked."""
 
-    def __init__(self, known: dict[tuple[int, str], Points] | None = None) -> None:
+    def __init__(
+        self, known: dict[tuple[int, str], Points] | None = None, tables: dict[tuple[int, str], Any] | None = None
+    ) -> None:
         self.known = known or {}
+        self.tables = tables or {}
         self.reads: list[tuple[int, str]] = []
 
     def series(self, run_id: int, metric: str) -> Points:
         self.reads.append((run_id, metric))
         return self.known.get((run_id, metric), [])
+
+    def table(self, run: RunView, artifact: str) -> Any:
+        return self.tables.get((run.id, artifact))
 
 
 def summary(points: Points) -> MetricView:

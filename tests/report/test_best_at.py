@@ -32,10 +32,11 @@ def best_at(losses, values, **more):
     return judge(experiment(losses, values, **more), Series())[0]
 
 
-LOW = [1.00, 1.02, 1.05, 1.03]
-NEAR = [1.21, 1.20, 1.27, 1.25]
-WILD = [1.9, 3.2, 1.2, 2.4]
-NOT_WILD = [1.51, 1.50, 1.58, 1.56]
+# More digits than the seeds differ by: values on a coarse lattice have wider intervals than t alone.
+LOW = [1.0013, 1.0228, 1.0507, 1.0331]
+NEAR = [1.2119, 1.2004, 1.2713, 1.2528]
+WILD = [1.9037, 3.2011, 1.2046, 2.4023]
+NOT_WILD = [1.5116, 1.5029, 1.5824, 1.5607]
 
 
 def test_estimate_interval_and_p_belong_to_the_comparison_that_decides_and_the_factor_is_said():

@@ -17,6 +17,7 @@ from labqueue.report.document.report import Sample, compose
 from labqueue.report.figures import style
 from labqueue.submission import specfile
 from labqueue.submission.plan import Request, plan
+from labqueue.submission.predictions import against_declared
 from tests import own_kinds
 from tests.commands import call, refused
 from tests.conftest import Lab
@@ -298,6 +299,27 @@ def test_a_metric_that_will_not_be_there_is_refused_with_its_line(
 
 @pytest.mark.usefixtures("glider")
 @pytest.mark.parametrize(
+    ("metric", "direction", "advised"),
+    [
+        ("distance", "direction: min", "set direction: max"),
+        ("distance", "direction: max", None),
+        ("tow_fuel", "direction: max", "set direction: min"),
+        ("tow_fuel", "direction: min", None),
+        ("stall_step", "direction: max", None),
+    ],
+)
+def test_a_claim_that_calls_the_declared_worst_the_best_is_taken_and_remarked_on(
+    metric: str, direction: str, advised: str | None
+) -> None:
+    claim = f"{{metric: {metric}, over: span, values: [20], {direction}}}"
+    text = SPEC + f"predictions:\n  - {{id: p, claim: c, best_at: {claim}}}\n"
+    made = plan(specfile.parse(text, "spec.yaml"), Request(profile="cpu"))
+    told = against_declared(made.job, made.kind)
+    assert [each.rpartition(": unless that is meant, ")[2] for each in told] == ([advised] if advised else [])
+
+
+@pytest.mark.usefixtures("glider")
+@pytest.mark.parametrize(
     ("metric", "direction"), [("distance", "maximize"), ("tow_fuel", "minimize"), ("stall_step", "maximize")]
 )
 def test_a_search_may_go_where_better_is_or_anywhere_if_neither_is(metric: str, direction: str) -> None:
@@ -339,6 +361,10 @@ def test_commands_show_what_the_kind_declares(flights: tuple[Lab, dict[str, str]
     page = (lab.root / "outputs" / "flights" / "report" / "report.md").read_text()
     assert "steep, then level (seed 0)" in page
     assert "rough landing" in page
+    (run,) = [run for run in lab.run("report", "flights", "--json", **site).json["runs"] if run["id"] == 1]
+    assert {name: metric["unit"] for name, metric in run["metrics"].items()}.items() >= {
+        ("distance", "km"), ("landed", "fraction"), ("surprise", "")
+    }  # fmt: skip
     listed = call(lab, "kinds", "drill").out
     assert re.search(r"^value +lower +held out ", listed, re.MULTILINE)
     known = lab.run("kinds", "glider", "--json", **site).json["kinds"][0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,12 @@ def test_committed_runs_and_claims_have_the_digests_of_what_they_say(path: Path)
         assert run["spec_hash"] == digest([run["kind"], run["device"], run["params"], run["seed"]])
     for each in document["registrations"]:
         assert each["digest"] == Prediction.model_validate_json(json.dumps(each["prediction"])).digest()
+
+
+def test_the_verdict_that_the_readme_shows_is_still_supported() -> None:
+    root = judge_again.RESULTS.parent.parent
+    (found,) = re.findall(r"\((docs/results/\S+)/plots/verdict_(\w+)\.svg\)", (root / "README.md").read_text("utf-8"))
+    folder, name = found
+    document = json.loads((root / folder / "report.json").read_text(encoding="utf-8"))
+    assert {each["id"]: each["verdict"] for each in document["verdicts"]}[name] == "supported"
+    assert (root / folder / "plots" / f"verdict_{name}.svg").is_file()

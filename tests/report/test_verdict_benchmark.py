@@ -14,6 +14,9 @@ from benchmarks.verdicts.cells import cells
 from benchmarks.verdicts.measure import FALSE, all_cells, lower, measured
 from benchmarks.verdicts.scenarios import scenarios
 from benchmarks.verdicts.statistic import Rate, Scale, clopper_pearson
+from labqueue.domain.declarations import Metric, Metrics
+from labqueue.report.statistics.verdicts import judge
+from tests.report.factories import Series, make_experiment, make_run, prediction
 
 RNG = np.random.default_rng(7)
 BELOW_0 = (-math.inf, 0.0)
@@ -62,10 +65,31 @@ def test_no_cell_of_these_is_false_too_often(name: str) -> None:
         assert row.times == 2000
 
 
-@pytest.mark.parametrize("law", ["normal", "t3", "exponential", "yes/no at 0.5"])
+@pytest.mark.parametrize("law", ["normal", "t3", "exponential", "lognormal 0.1, nullable", "yes/no at 0.5"])
 @pytest.mark.parametrize("form", ["difference_below 0", "rises", "best_at, two claimed", "minimum_inside"])
 def test_the_statement_and_judge_agree(form: str, law: str) -> None:
     titles = [title for title in equal.titles() if title.startswith(f"{form} · {law} · ")]
     assert len(titles) == len(equal.MIXES)
     checked, differing = zip(*(equal.compare(2 * len(titles), title) for title in titles), strict=True)
     assert (sum(checked), [one for some in differing for one in some]) == (2 * len(titles), [])
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0, 2.0])
+def test_the_statement_and_judge_agree_on_values_of_a_lattice(step: float) -> None:
+    values = np.rint(RNG.normal(size=(40, 2, 5)) / step) * step
+    values[:, 0] -= step * RNG.integers(0, 4, (40, 1))
+    expected = rule.decide([rule.compare(values, Scale("real", lattice=step), region=BELOW_0)])[0]
+    claim = prediction(compare={"metric": "m", "a": {"x": 0}, "b": {"x": 1}, "difference_below": 0.0})
+    for drawn, verdict in zip(values, expected, strict=True):
+        runs = [
+            make_run(10 * arm + seed, {"x": arm}, seed, {"m": value}) for (arm, seed), value in np.ndenumerate(drawn)
+        ]
+        (said,) = judge(make_experiment(runs, [claim]), Series(), Metrics({"m": Metric()}))
+        assert said.verdict == equal.WORDS[int(verdict)], said.why
+
+
+def test_a_metric_that_half_of_all_runs_never_get_is_not_judged_on_three_seeds_that_have_it() -> None:
+    (name,) = (name for name in all_cells() if "half of all runs never get there" in name)
+    rates = {row.column: row.false / row.times for row in measured(2000, name)}
+    assert rates["n=2"] == rates["n=3"] == 0
+    assert max(rates.values()) <= FALSE

@@ -14,7 +14,7 @@ from labqueue.store import trials
 from labqueue.store.db import Database
 from labqueue.store.runs.search_state import Switch
 from labqueue.store.trials import Study
-from tests.store.factories import ledger
+from tests.store.factories import results_store
 from tests.store.searching import carried_out, searched
 
 SPEC: dict[str, Any] = {
@@ -46,7 +46,14 @@ def test_a_search_that_goes_on_is_not_stopped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended", "done"), [("all_recorded", True), ("exhausted", True), ("barren", False), ("cancelled", False)]
+    ("ended", "done"),
+    [
+        ("all_recorded", True),
+        ("exhausted", True),
+        ("metric_never_recorded", False),
+        ("barren", False),  # as earlier versions stored it
+        ("cancelled", False),
+    ],
 )
 def test_a_search_that_has_ended_is_done_unless_it_was_given_up(ended: str, done: bool) -> None:
     found = stop(study(3.0, 2.0, ended=ended), NEVER, says(None))
@@ -87,7 +94,7 @@ def test_a_verdict_that_nobody_asked_for_is_not_computed() -> None:
 
 
 def test_a_search_without_any_value_is_not_done(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     job = searched(db, [{"distance": 1.0}, {"distance": 2.0}], trials=2).job
     for _ in range(2):
         carried_out(db, [], "failed")
@@ -98,7 +105,7 @@ def test_a_search_without_any_value_is_not_done(tmp_path: Path) -> None:
 
 
 def test_the_summary_names_the_best_point_and_counts_every_trial_once(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted = searched(db, [{"distance": float(at)} for at in range(4)], trials=4)
     for value, ending in ((3.0, "succeeded"), (2.0, "succeeded"), (1.0, "pruned"), (2.5, "failed")):
         carried_out(db, [(1, value)], ending)

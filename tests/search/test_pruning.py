@@ -11,7 +11,7 @@ import pytest
 from labqueue.search import pruning
 from labqueue.store.db import Database
 from labqueue.store.runs import attempts, results
-from tests.store.factories import ledger, submitted, worker
+from tests.store.factories import results_store, submitted, worker
 from tests.store.searching import carried_out, searched
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -51,10 +51,10 @@ def by_optuna(
     return answers
 
 
-def by_ledger(
+def by_store(
     db: Database, pruner: str, direction: str, made: list[list[float]], prune_after: int = 0
 ) -> list[int | None]:
-    """The same, every trial judged by what the ledger says of those before it."""
+    """The same, every trial judged by what the results store says of those before it."""
     points = [{"distance": float(number)} for number in range(TRIALS)]
     searched(db, points, trials=TRIALS, pruner=pruner, direction=direction, prune_after=prune_after)
     answers: list[int | None] = []
@@ -88,7 +88,7 @@ def test_the_median_rule_ends_the_trials_that_optunas_ends(
     # Optuna counts completed trials; ours counts values at the step, so both are asked for.
     oracle = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=prune_after, n_min_trials=5)
     expected = by_optuna(oracle, direction, made, "any")
-    assert by_ledger(ledger(tmp_path), "median", direction, made, prune_after) == expected
+    assert by_store(results_store(tmp_path), "median", direction, made, prune_after) == expected
     assert any(expected), "the curves are such that some are ended"
     assert not all(expected[5:])
 
@@ -100,13 +100,13 @@ def test_hyperband_replayed_for_each_trial_ends_those_that_one_long_study_ends(
 ) -> None:
     made = curves(seed, 1 if direction == "minimize" else -1)
     expected = by_optuna(optuna.pruners.HyperbandPruner(), direction, made, "searched.0")
-    assert by_ledger(ledger(tmp_path), "hyperband", direction, made) == expected
+    assert by_store(results_store(tmp_path), "hyperband", direction, made) == expected
     assert any(expected)
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_a_resumed_trial_is_judged_as_if_it_had_not_stopped(tmp_path: Path, pruner: str) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     made = curves(0, 1)
     points = [{"distance": float(number)} for number in range(TRIALS)]
     searched(db, points, trials=TRIALS, pruner=pruner)
@@ -129,7 +129,7 @@ def test_a_resumed_trial_is_judged_as_if_it_had_not_stopped(tmp_path: Path, prun
 
 
 def test_only_earlier_runs_of_the_same_seed_are_compared(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     searched(db, [{"distance": float(n)} for n in range(6)], trials=6, seeds=(0, 1), pruner="median")
     for _ in range(5):
         carried_out(db, [(1, 1.0)])
@@ -143,7 +143,7 @@ def test_only_earlier_runs_of_the_same_seed_are_compared(tmp_path: Path) -> None
 
 
 def test_a_run_without_a_pruner_has_no_judge(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     (plain,) = submitted(db).runs
     assert pruning.judge(db, plain, 0, None) is None
     (run,) = searched(db, [{"distance": 0.0}], trials=2, pruner="none").runs

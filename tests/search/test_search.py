@@ -60,7 +60,7 @@ def carried_out(search: Search, end: Callable[[int, Point], Trial] = outcome_of)
 def test_a_search_rebuilt_after_each_trial_proposes_what_an_uninterrupted_one_does() -> None:
     whole = carried_out(search())
     for number in range(search().startup, len(whole)):
-        # From text, as the ledger gives it back.
+        # From text, as the results store gives it back.
         stored = Search.model_validate_json(search().model_dump_json())
         assert next_point(stored, whole[:number], lambda _: False) == whole[number].point
 

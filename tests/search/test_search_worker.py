@@ -147,7 +147,7 @@ def test_a_failed_trial_is_told_so_and_never_tried_again(lab: Lab) -> None:
     assert len({canonical(point) for point in tried}) == len(tried) == 6
     study = trials.study(lab.db, 1)
     assert study is not None
-    assert {(t.point["fault"], t.told.value) for t in study.trials} == {("raise", "failed"), ("none", "complete")}
+    assert {(t.point["fault"], t.state.value) for t in study.trials} == {("raise", "failed"), ("none", "complete")}
 
 
 def test_a_search_whose_metric_nobody_measures_ends_and_says_so(
@@ -163,7 +163,7 @@ def test_a_search_whose_metric_nobody_measures_ends_and_says_so(
     assert "none measured 'vallue'" in drained.err
     study = trials.study(lab.db, 1)
     assert study is not None
-    assert (study.switch.ended, len(study.trials)) == ("barren", 3)
+    assert (study.switch.ended, len(study.trials)) == ("metric_never_recorded", 3)
 
 
 def test_a_search_that_cannot_propose_is_paused_with_the_reason_and_goes_on_when_resumed(

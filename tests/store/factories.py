@@ -1,4 +1,4 @@
-"""Ledgers with something in them, written through the store's own doors."""
+"""Results stores with something in them, written through the store's own doors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labqueue.store.runs.jobs import NewJob, NewRun, Submitted, add_jobs
 ANY_OUTCOME = None
 
 
-def ledger(folder: Path) -> Database:
+def results_store(folder: Path) -> Database:
     return create_or_migrate(folder / "results.db")
 
 

@@ -1,4 +1,4 @@
-"""Ledgers with a search in them, written through the store's own doors."""
+"""Results stores with a search in them, written through the store's own doors."""
 
 from __future__ import annotations
 

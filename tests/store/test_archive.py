@@ -14,7 +14,7 @@ from labqueue.store.queries import experiment, read
 from labqueue.store.runs import control, results
 from labqueue.store.runs.jobs import add_jobs
 from labqueue.store.workspace import archive
-from tests.store.factories import claimed, executed, job, ledger, needing, submitted
+from tests.store.factories import claimed, executed, job, needing, results_store, submitted
 
 
 def counts(db: Database) -> dict[str, int]:
@@ -53,7 +53,7 @@ def full(db: Database, name: str) -> int:
 
 
 def test_an_archived_experiment_leaves_the_listing_and_nothing_else(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, "first")
     executed(db)
     submitted(db, "second")
@@ -71,7 +71,7 @@ def test_an_archived_experiment_leaves_the_listing_and_nothing_else(tmp_path: Pa
 
 
 def test_what_has_not_finished_is_not_archived_and_then_none_of_those_named_is(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, "done")
     executed(db)
     submitted(db, "waits")
@@ -85,7 +85,7 @@ def test_what_has_not_finished_is_not_archived_and_then_none_of_those_named_is(t
 
 
 def test_a_search_with_trials_to_come_is_not_archived(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     found = job("searched", seeds=[0], trials=5)
     add_jobs(db, [type(found)(**{**vars(found), "spec": {**found.spec, "seeds": [0]}})])
     executed(db)
@@ -94,7 +94,7 @@ def test_a_search_with_trials_to_come_is_not_archived(tmp_path: Path) -> None:
 
 
 def test_nothing_is_submitted_under_an_archived_name(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, "old")
     executed(db)
     archive.archive(db, ["old"])
@@ -105,11 +105,12 @@ def test_nothing_is_submitted_under_an_archived_name(tmp_path: Path) -> None:
 
 
 def test_deleting_leaves_no_row_of_it_and_every_row_of_others(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     full(db, "keep")
     before = counts(db)
     gone = full(db, "gone")
-    results.set_control(db, "pause:gone", {"reason": "", "until": "forever"})
+    control.pause(db, "gone", None)
+    assert read.control(db, "pause:gone") is not None
     with pytest.raises(LabError, match="labqueue archive gone"):
         archive.delete(db, "gone")
     archive.archive(db, ["gone"])
@@ -125,7 +126,7 @@ def test_deleting_leaves_no_row_of_it_and_every_row_of_others(tmp_path: Path) ->
 
 
 def test_what_others_need_is_not_deleted(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     full(db, "base")
     add_jobs(db, [job("follows", needs=needing(db, "base", accept=["cancelled"]))])
     executed(db)
@@ -147,7 +148,7 @@ def test_what_others_need_is_not_deleted(tmp_path: Path) -> None:
     ],
 )
 def test_what_others_use_by_its_artifacts_is_not_deleted(tmp_path: Path, value: object) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     full(db, "base")
     using = job("uses")
     runs = [run._replace(params=Canonical.of({"adapter": value})) for run in using.runs]
@@ -159,7 +160,7 @@ def test_what_others_use_by_its_artifacts_is_not_deleted(tmp_path: Path, value: 
 
 
 def test_a_like_name_is_no_use(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     full(db, "base")
     using = job("base_two", [{"note": "based on outputs/base_two/9 and on base"}])
     add_jobs(db, [using])

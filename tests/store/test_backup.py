@@ -15,14 +15,14 @@ from labqueue.domain.errors import LabError, WorkFailed
 from labqueue.store import backup
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.queries import read
-from tests.store.factories import executed, ledger, submitted
+from tests.store.factories import executed, results_store, submitted
 
 DAY_S = 86_400.0
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Database:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, points=[{"steps": at} for at in range(1, 6)])
     executed(db, "succeeded", [("value", 1, 1.0)])
     return db
@@ -87,7 +87,7 @@ def test_a_copy_from_the_future_does_not_stop_the_next(db: Database) -> None:
 
 
 def test_before_the_first_attempt_there_is_nothing_to_back_up(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     assert backup.daily(db.path) is None
     assert not (tmp_path / "outputs" / "backups").exists()

@@ -15,11 +15,11 @@ from labqueue.store.queries import read
 from labqueue.store.runs import attempts, control, results
 from labqueue.store.runs.attempts import MAX_STALLS, Candidate, Fenced, claim
 from labqueue.system import clock
-from tests.store.factories import claimed, executed, ledger, runs_at, submitted, worker
+from tests.store.factories import claimed, executed, results_store, runs_at, submitted, worker
 
 
 def test_the_highest_priority_is_claimed_first_then_the_oldest(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, "low", [{"steps": 1}, {"steps": 2}])
     submitted(db, "high", [{"steps": 3}], priority=5)
     submitted(db, "lowest", [{"steps": 4}], priority=-5)
@@ -29,19 +29,19 @@ def test_the_highest_priority_is_claimed_first_then_the_oldest(tmp_path: Path) -
 
 
 def test_a_worker_claims_only_its_own_device(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, device="cuda")
     assert claim(db, device="cpu", worker_id=worker(db)) is None
     assert claimed(db, "cuda").run_id == 1
 
 
 def test_workers_that_claim_at_once_never_get_the_same_run(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, points=[{"steps": at} for at in range(1, 41)])
     taken: list[int] = []
 
     def work() -> None:
-        mine = ledger(tmp_path)
+        mine = results_store(tmp_path)
         number = worker(mine)
         while (got := claim(mine, device="cpu", worker_id=number)) is not None:
             taken.append(got.run_id)
@@ -56,7 +56,7 @@ def test_workers_that_claim_at_once_never_get_the_same_run(tmp_path: Path) -> No
 
 
 def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothing(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     stale = claimed(db)
     mine: dict[str, Any] = {"db": db, "ref": stale.ref}
@@ -94,7 +94,7 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
 
 
 def test_a_finished_run_takes_nothing_from_its_own_last_attempt(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     done = executed(db, "failed", reason="why")
     for act in (
@@ -108,7 +108,7 @@ def test_a_finished_run_takes_nothing_from_its_own_last_attempt(tmp_path: Path) 
 
 
 def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progress(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
 
     def interrupted(done: int | None) -> bool:
@@ -128,7 +128,7 @@ def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progre
 
 def test_what_a_phase_counts_is_progress_against_the_same_phase_only(tmp_path: Path) -> None:
     """Bytes of a corpus are more than any number of steps, and say nothing of them."""
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
 
     def interrupted(done: int, phase: str | None) -> bool:
@@ -147,7 +147,7 @@ def test_what_a_phase_counts_is_progress_against_the_same_phase_only(tmp_path: P
 
 
 def test_an_interruption_that_a_person_asked_for_never_counts(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     for _ in range(MAX_STALLS * 2):
         got = claimed(db)
@@ -157,7 +157,7 @@ def test_an_interruption_that_a_person_asked_for_never_counts(tmp_path: Path) ->
 
 
 def test_a_backoff_makes_a_run_wait_and_says_so(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     got = claimed(db)
     later = {"not_before": str(clock.Deadline.after(60))}
@@ -172,7 +172,7 @@ def test_a_backoff_makes_a_run_wait_and_says_so(tmp_path: Path) -> None:
 
 
 def test_what_a_worker_passes_over_keeps_the_reason(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     large = Canonical.of({"memory_gib": 99.0, "wall_minutes": None, "attempts": 3})
     ((first,), (second,)) = runs_at({"steps": 1}), runs_at({"steps": 2})
     submitted(db, runs=[first._replace(limits=large), second])
@@ -194,7 +194,7 @@ def test_what_a_worker_passes_over_keeps_the_reason(tmp_path: Path) -> None:
 
 
 def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     first = claimed(db)
     points = [("value", step, float(step)) for step in range(1, 9)]
@@ -208,7 +208,7 @@ def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path
 
 
 def test_only_the_last_checkpoints_are_kept_and_none_of_a_success(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     got = claimed(db)
     removable: list[str] = []
@@ -223,7 +223,7 @@ def test_only_the_last_checkpoints_are_kept_and_none_of_a_success(tmp_path: Path
 
 
 def test_a_run_that_failed_keeps_its_history_through_a_retry(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     executed(db, "failed", reason="first")
     assert control.retry(db, "1") == [1]

@@ -14,7 +14,7 @@ from labqueue.store.queries import read
 from labqueue.store.queries.outlook import Prospect, prospect
 from labqueue.store.runs import attempts, control
 from labqueue.store.workspace import archive
-from tests.store.factories import ANY_OUTCOME, claimed, executed, ledger, needing, submitted, worker
+from tests.store.factories import ANY_OUTCOME, claimed, executed, needing, results_store, submitted, worker
 
 
 def nothing_to_claim(db: Database) -> bool:
@@ -28,7 +28,7 @@ def waits_for(db: Database, run_id: int) -> str | None:
 
 @pytest.fixture
 def db(tmp_path: Path) -> Database:
-    return ledger(tmp_path)
+    return results_store(tmp_path)
 
 
 @pytest.mark.parametrize("target", ["1", "drill", "queue"])

@@ -18,7 +18,7 @@ from labqueue.store.db import Database, create_or_migrate, open_existing
 from labqueue.store.queries import read
 from labqueue.store.sqlite import library
 from labqueue.store.tables import SCHEMA_VERSION
-from tests.store.factories import ledger, submitted
+from tests.store.factories import results_store, submitted
 
 
 def schema(path: Path) -> dict[str, str]:
@@ -39,7 +39,7 @@ def old(path: Path) -> None:
 
 
 def test_the_migrations_make_the_same_schema_as_the_tables(tmp_path: Path) -> None:
-    made = ledger(tmp_path / "made")
+    made = results_store(tmp_path / "made")
     made.close()
     migrated = tmp_path / "results.db"
     old(migrated)
@@ -66,7 +66,7 @@ def test_a_migration_is_preceded_by_a_backup(tmp_path: Path) -> None:
 
 
 def test_looking_at_an_older_database_migrates_nothing_and_says_what_does(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     with db.write() as connection:
         connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION - 1}"))
     db.close()
@@ -82,7 +82,7 @@ def test_there_is_nothing_to_open_in_an_empty_workspace(tmp_path: Path) -> None:
 
 
 def test_a_commit_is_durable_and_foreign_keys_are_kept(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     pragmas = {}
     with db.engine.connect() as connection:
         for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout"):
@@ -93,7 +93,7 @@ def test_a_commit_is_durable_and_foreign_keys_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
 
     def half() -> None:
         with db.write() as connection:
@@ -106,7 +106,7 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_reader_sees_one_picture_while_others_write(tmp_path: Path) -> None:
-    db, other = ledger(tmp_path), ledger(tmp_path)
+    db, other = results_store(tmp_path), results_store(tmp_path)
     with db.read() as connection:
         before = connection.execute(text("SELECT count(*) FROM runs")).scalar_one()
         submitted(other)
@@ -117,7 +117,7 @@ def test_a_reader_sees_one_picture_while_others_write(tmp_path: Path) -> None:
 
 
 def test_writers_that_come_at_once_all_get_their_turn(tmp_path: Path) -> None:
-    ledger(tmp_path).close()
+    results_store(tmp_path).close()
     answers: list[Any] = []
 
     def submit(number: int) -> None:

@@ -28,8 +28,8 @@ from labqueue.store.runs.eligibility import ready
 from labqueue.store.runs.jobs import add_jobs
 from labqueue.store.tables import Run
 from labqueue.system import clock
-from tests.store.eligibility_rule import needs_unmet, ready_by_rule, ready_now
-from tests.store.factories import claimed, executed, job, ledger, needing, runs_at, submitted, worker
+from tests.store.eligibility_rule import needs_unmet, picture, ready_by_rule, ready_now
+from tests.store.factories import claimed, executed, job, needing, results_store, runs_at, submitted, worker
 from tests.store.searching import searched
 
 NAMES = ("ash", "birch", "cedar", "dogwood", "elder")
@@ -51,7 +51,7 @@ class Columns(RuleBasedStateMachine):
         self.patch.setattr(clock, "now", lambda: self.wall_s)
         self.patch.setattr(clock, "boot_s", lambda: self.boot_s)
         self.patch.setattr(clock, "boot_id", lambda: f"boot-{self.boot}")
-        self.db: Database = ledger(Path(self.folder.name))
+        self.db: Database = results_store(Path(self.folder.name))
         self.worker = worker(self.db)
         self.points = 0
 
@@ -195,8 +195,9 @@ class Columns(RuleBasedStateMachine):
     def the_columns_say_what_the_rule_says(self) -> None:
         assert ready_now(self.db, "cpu") == ready_by_rule(self.db, "cpu")
         with self.db.read() as connection:
+            seen = picture(connection)
             for run in connection.execute(select(Run)).all():
-                assert run.needs_unmet == needs_unmet(connection, run), run
+                assert run.needs_unmet == needs_unmet(seen, run), run
 
     @invariant()
     def what_waits_says_why(self) -> None:
@@ -222,7 +223,7 @@ TestColumns = Columns.TestCase
 def test_a_deadline_means_the_same_in_the_database_and_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_boot: bool, seconds: float
 ) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     monkeypatch.setattr(clock, "now", lambda: 1_800_000_000.0)
     monkeypatch.setattr(clock, "boot_s", lambda: 1000.0)
@@ -241,7 +242,7 @@ def test_a_deadline_means_the_same_in_the_database_and_outside(
 
 @pytest.mark.parametrize("after", [None, (0, 0)])
 def test_a_claim_reads_its_two_indexes_and_no_table_whole(tmp_path: Path, after: tuple[int, int] | None) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     with db.read() as connection:
         statement = ready(connection, "cpu", limit=1, after=after)
@@ -259,14 +260,15 @@ def agreed(db: Database) -> list[int]:
     ready = ready_now(db, "cpu")
     assert ready == ready_by_rule(db, "cpu")
     with db.read() as connection:
+        seen = picture(connection)
         for run in connection.execute(select(Run)).all():
-            assert run.needs_unmet == needs_unmet(connection, run), run
+            assert run.needs_unmet == needs_unmet(seen, run), run
     return ready
 
 
 def waiting_for(folder: Path, accept: list[str] | None) -> Database:
     """Run 1 is needed by run 2."""
-    db = ledger(folder)
+    db = results_store(folder)
     submitted(db, "ash")
     submitted(db, "birch", needs=needing(db, "ash", accept))
     assert agreed(db) == [1]
@@ -297,7 +299,7 @@ def test_an_attempts_ending_meets_a_need_where_it_is_accepted(tmp_path: Path, en
 
 
 def test_a_search_that_is_needed_is_waited_for_until_its_end(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     job = searched(db, [{"distance": 1.0}], trials=3).job
     submitted(db, "birch", needs=needing(db, "searched", []))
     executed(db)
@@ -316,7 +318,7 @@ def test_a_search_that_is_needed_is_waited_for_until_its_end(tmp_path: Path) -> 
 
 
 def test_other_seeds_of_a_pruned_trial_meet_a_need(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     job = searched(db, [{"distance": 1.0}], trials=1, seeds=(0, 1)).job
     submitted(db, "birch", needs=needing(db, "searched", []))
     first = executed(db, "pruned")
@@ -327,7 +329,7 @@ def test_other_seeds_of_a_pruned_trial_meet_a_need(tmp_path: Path) -> None:
 
 
 def test_a_run_waits_for_the_rehearsal_of_its_own_shape_and_a_back_off_for_its_time(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     one, two = (runs_at({"steps": step})[0] for step in (1, 2))
     short = [run._replace(spec_hash=f"short-{run.spec_hash}") for run in (one, two)]
     serves = {run.spec_hash: f"short-{run.spec_hash}" for run in (one, two)}
@@ -346,7 +348,7 @@ def test_a_run_waits_for_the_rehearsal_of_its_own_shape_and_a_back_off_for_its_t
 
 
 def test_a_run_that_a_search_queues_again_is_waited_for_again(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     of = searched(db, [{"distance": 1.0}], trials=2).job
     submitted(db, "birch", needs=needing(db, "searched", ["cancelled"]))
     trials.end(db, of, "budget", "its budget ended")

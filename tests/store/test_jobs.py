@@ -8,13 +8,13 @@ import pytest
 
 from labqueue.store.queries import experiment, read
 from labqueue.store.runs.jobs import add_jobs
-from tests.store.factories import executed, job, ledger, submitted
+from tests.store.factories import executed, job, results_store, submitted
 
 POINTS = [{"steps": 1}, {"steps": 2}]
 
 
 def test_runs_keep_their_order_and_belong_to_their_job(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     answer = submitted(db, points=POINTS, seeds=(7, 8))
     assert (answer.runs, answer.reused) == ([1, 2, 3, 4], [])
     views = read.runs(db, answer.runs)
@@ -23,7 +23,7 @@ def test_runs_keep_their_order_and_belong_to_their_job(tmp_path: Path) -> None:
 
 
 def test_what_has_succeeded_is_reused_and_only_that(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, points=[*POINTS, {"steps": 3}])
     executed(db, "succeeded")
     executed(db, "failed")
@@ -33,21 +33,21 @@ def test_what_has_succeeded_is_reused_and_only_that(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"force": True}, {"sources_hash": "t"}, {"packages_hash": "q"}, {"device": "cuda"}])
 def test_a_success_is_not_reused_once_anything_that_decides_it_has_changed(tmp_path: Path, change: dict) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     executed(db, "succeeded")
     assert submitted(db, **change).reused == []
 
 
 def test_another_experiments_success_is_not_reused(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, "one")
     executed(db, "succeeded")
     assert submitted(db, "two").reused == []
 
 
 def test_several_jobs_are_recorded_together_or_not_at_all(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     needs = [{"experiment": "nowhere", "job": None, "where": {}, "accept": []}]
     with pytest.raises(KeyError):
         add_jobs(db, [job("one"), job("two", needs=needs)])
@@ -56,7 +56,7 @@ def test_several_jobs_are_recorded_together_or_not_at_all(tmp_path: Path) -> Non
 
 
 def test_a_report_takes_the_newest_success_of_each_point_and_says_what_it_left_out(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, points=POINTS)
     executed(db, "succeeded", points=[("value", 1, 1.0)])
     executed(db, "succeeded", points=[("value", 1, 2.0)])
@@ -69,7 +69,7 @@ def test_a_report_takes_the_newest_success_of_each_point_and_says_what_it_left_o
 
 
 def test_runs_of_a_changed_spec_are_kept_apart(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, points=POINTS)
     executed(db, "succeeded")
     executed(db, "succeeded")
@@ -80,7 +80,7 @@ def test_runs_of_a_changed_spec_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_more_seeds_of_the_same_spec_are_one_body_of_evidence(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db, points=POINTS, seeds=(0,))
     executed(db, "succeeded")
     executed(db, "succeeded")
@@ -92,7 +92,7 @@ def test_more_seeds_of_the_same_spec_are_one_body_of_evidence(tmp_path: Path) ->
 
 
 def test_ten_thousand_runs_are_recorded_with_one_commit(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     answer = submitted(db, points=[{"steps": at} for at in range(1, 10_001)])
     assert answer.runs == list(range(1, 10_001))
     assert len(read.status(db).queued) == 10_000

@@ -26,7 +26,7 @@ from labqueue.store.runs.attempts import Claim, Fenced, Ref
 from labqueue.system import clock
 from labqueue.worker import recovery
 from tests.store.eligibility_rule import ready_now
-from tests.store.factories import ledger, needing, submitted, worker
+from tests.store.factories import needing, results_store, submitted, worker
 from tests.store.queue_model import Model
 
 EXPERIMENTS = ("ash", "birch", "cedar")
@@ -74,7 +74,7 @@ class Queue(RuleBasedStateMachine):
         self.clock.setattr(clock, "now", lambda: START_S + self.model.now)
         self.clock.setattr(clock, "boot_s", lambda: 1000.0 + self.model.now)
         self.model: Any = Model()
-        self.db = ledger(Path(self.folder.name))
+        self.db = results_store(Path(self.folder.name))
         self.workers = {device: worker(self.db, device) for device in DEVICES}
         self.claims: dict[int, Claim] = {}
         self.stale: list[Ref] = []
@@ -304,7 +304,7 @@ class Queue(RuleBasedStateMachine):
                 self.end(left[-1], Ending.CRASHED, None)
             elif left:
                 self.interrupt(left[-1], False, None)
-            self.the_ledger_is_the_model()
+            self.the_results_store_is_the_model()
             self.model.now += 6.0
 
     @precondition(lambda self: self.stale)
@@ -330,12 +330,12 @@ class Queue(RuleBasedStateMachine):
     @rule()
     def the_power_comes_back(self) -> None:
         self.db.close()
-        self.db = ledger(Path(self.folder.name))
+        self.db = results_store(Path(self.folder.name))
 
     # What everybody sees.
 
     @invariant()
-    def the_ledger_is_the_model(self) -> None:
+    def the_results_store_is_the_model(self) -> None:
         runs = list(self.model.runs.values())
         eligible = {device: ready_now(self.db, device) for device in DEVICES}
         for run, view in zip(runs, read.runs(self.db, [run.id for run in runs]), strict=True):

@@ -21,7 +21,7 @@ from labqueue.store.runs import control
 from labqueue.store.runs.jobs import Submitted
 from labqueue.store.tables import Job, Registration
 from labqueue.store.workspace import archive
-from tests.store.factories import executed, job, ledger, submitted
+from tests.store.factories import executed, job, results_store, submitted
 
 LOW = {"id": "low", "claim": "The value is low.", "threshold": {"metric": "value", "below": 2.0}}
 LOWER = {"id": "low", "claim": "The value is low.", "threshold": {"metric": "value", "below": 1.0}}
@@ -57,7 +57,7 @@ def seen(view: ExperimentView) -> dict[str, list[int]]:
 
 
 def test_a_claim_that_was_registered_before_the_runs_has_seen_none(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     first = stated(db, LOW, OTHER)
     finished(db, (0.5299792458, 0.6314159265))
     view = experiment(db, "drill")
@@ -73,7 +73,7 @@ def test_a_claim_that_was_registered_before_the_runs_has_seen_none(tmp_path: Pat
 
 
 def test_an_edited_claim_has_seen_the_runs_and_the_old_one_stays_withdrawn(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW)
     finished(db, (0.5299792458, 0.6314159265))
     second = stated(db, LOWER)
@@ -85,7 +85,7 @@ def test_an_edited_claim_has_seen_the_runs_and_the_old_one_stays_withdrawn(tmp_p
 
 
 def test_a_claim_that_was_removed_stays_and_is_registered_anew_when_it_comes_back(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW)
     finished(db, (2.51234567, 2.61234567))
     stated(db)
@@ -98,7 +98,7 @@ def test_a_claim_that_was_removed_stays_and_is_registered_anew_when_it_comes_bac
 
 
 def test_a_new_claim_has_seen_the_old_seeds_and_not_the_new_ones(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW)
     finished(db, (0.5299792458, 0.6314159265))
     stated(db, LOW, OTHER, seeds=(0, 1, 2, 3))
@@ -107,7 +107,7 @@ def test_a_new_claim_has_seen_the_old_seeds_and_not_the_new_ones(tmp_path: Path)
 
 
 def test_a_trivial_change_of_a_parameter_makes_no_seed_new_and_no_claim_old(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW)
     finished(db, (0.5299792458, 0.6314159265))
     stated(db, LOW, OTHER, points=[{"log_every": 7}], seeds=(0, 1, 2))
@@ -118,7 +118,7 @@ def test_a_trivial_change_of_a_parameter_makes_no_seed_new_and_no_claim_old(tmp_
 
 
 def test_a_run_of_the_same_spec_hash_under_another_name_was_seen(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, name="pilot", seeds=(0,))
     finished(db, [0.5299792458])
     stated(db, LOW)
@@ -137,18 +137,20 @@ def under_another_name(db: Database, metric: str, pilot: Sequence[float], again:
 
 
 def test_the_same_results_under_another_name_were_seen(tmp_path: Path) -> None:
-    found = under_another_name(ledger(tmp_path), "loss", (0.5299792458, 0.6314159265), (0.5299792458, 0.7141421356))
+    found = under_another_name(
+        results_store(tmp_path), "loss", (0.5299792458, 0.6314159265), (0.5299792458, 0.7141421356)
+    )
     assert found == {"low": [3]}
 
 
 @pytest.mark.parametrize("values", [(1.0, 1.0), (0.0, 1.0), (0.75, 0.984375), (0.5299792458, 0.5299792458)])
 def test_values_that_many_runs_share_are_no_sign_of_the_same_run(tmp_path: Path, values: tuple[float, ...]) -> None:
     """Yes/no metrics, shares, and what is the same in every seed."""
-    assert under_another_name(ledger(tmp_path), "right", values, values) == {"low": []}
+    assert under_another_name(results_store(tmp_path), "right", values, values) == {"low": []}
 
 
 def test_a_shared_value_was_seen_where_another_metric_tells_the_same_run(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     claim = {"id": "low", "claim": "", "threshold": {"metric": "right", "below": 2.0}}
     for name, points, predictions in (("pilot", [{"log_every": 7}], ()), ("drill", [{}], (claim,))):
         stated(db, *predictions, name=name, points=points)
@@ -158,7 +160,7 @@ def test_a_shared_value_was_seen_where_another_metric_tells_the_same_run(tmp_pat
 
 
 def test_a_failed_run_was_seen_and_one_that_never_began_was_not(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW)
     executed(db, "failed")
     control.cancel(db, "2")
@@ -170,7 +172,7 @@ def test_a_failed_run_was_seen_and_one_that_never_began_was_not(tmp_path: Path) 
 
 
 def test_withdrawn_claims_are_listed_oldest_first_after_those_that_stand(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     for predictions in ((LOW, OTHER), (OTHER,), (LOWER,), (OTHER, LOW)):
         stated(db, *predictions)
     view = experiment(db, "drill")
@@ -183,7 +185,7 @@ def looks(view: ExperimentView) -> list[list[int]]:
 
 
 def test_seeds_that_are_added_after_a_run_ended_are_a_look_of_their_own(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW, seeds=(0, 1), looks=(3, 5))
     stated(db, LOW, seeds=(0, 1, 2), looks=(3, 5))
     assert looks(experiment(db, "drill")) == [[0, 1, 2]], "nothing had ended: nobody looked"
@@ -201,7 +203,7 @@ def test_seeds_that_are_added_after_a_run_ended_are_a_look_of_their_own(tmp_path
 
 
 def test_seeds_of_another_version_of_the_spec_are_no_look_of_this_one(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW)
     finished(db, (0.5299792458, 0.6314159265))
     stated(db, LOW, points=[{"log_every": 7}], seeds=(0, 1, 2))
@@ -209,7 +211,7 @@ def test_seeds_of_another_version_of_the_spec_are_no_look_of_this_one(tmp_path: 
 
 
 def test_looks_that_are_registered_after_runs_had_ended_say_so(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW, seeds=(0, 1, 2))
     assert experiment(db, "drill").looks_at is None
     finished(db, (0.5299792458, 0.6314159265, 0.7141421356))
@@ -220,7 +222,7 @@ def test_looks_that_are_registered_after_runs_had_ended_say_so(tmp_path: Path) -
 
 
 def test_a_deleted_experiment_leaves_no_registration(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     stated(db, LOW, seeds=(0,))
     stated(db, OTHER, name="kept", seeds=(1,))
     finished(db, (0.5299792458, 0.6314159265))
@@ -240,7 +242,7 @@ def test_registrations_of_old_jobs_are_those_that_their_submission_would_have_wr
 ) -> None:
     """The migration reads frozen specs; the store writes as jobs come. Each is the other's oracle."""
     with tempfile.TemporaryDirectory() as folder:
-        db = ledger(Path(folder))
+        db = results_store(Path(folder))
         for predictions in histories:
             stated(db, *predictions)
         with db.read() as connection:

@@ -35,7 +35,7 @@ def runs(path: Path) -> int:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_ledger_its_copies_and_the_wakeups_stand_in_the_folder_that_is_named(tmp_path: Path, name: str) -> None:
+def test_the_results_store_its_copies_and_the_wakeups_stand_in_the_named_folder(tmp_path: Path, name: str) -> None:
     settings = Settings(tmp_path / name)
     db = create_or_migrate(settings.database)
     submitted(db)

@@ -14,7 +14,7 @@ from labqueue.store import series
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import results
-from tests.store.factories import claimed, ledger, submitted
+from tests.store.factories import claimed, results_store, submitted
 
 VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=64)
 BATCH = st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 12), VALUES), max_size=8)
@@ -23,7 +23,7 @@ WRITES = st.lists(st.tuples(BATCH, st.none() | st.integers(-1, 12)), max_size=6)
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Database:
-    return ledger(tmp_path_factory.mktemp("series"))
+    return results_store(tmp_path_factory.mktemp("series"))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -85,7 +85,7 @@ def test_samples_are_what_was_last_written_at_each_step_after_each_prompt(shared
 
 
 def test_a_value_that_was_not_measured_is_null_and_never_0(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     claim = claimed(db)
     results.flush(db, claim.ref, [("value", 1, None), ("value", 2, 0.0)], None, [])
@@ -95,7 +95,7 @@ def test_a_value_that_was_not_measured_is_null_and_never_0(tmp_path: Path) -> No
 
 
 def test_a_point_costs_at_most_30_bytes_of_the_file(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     claim = claimed(db)
 

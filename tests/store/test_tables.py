@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from labqueue.store.db import Database
-from tests.store.factories import claimed, executed, ledger, submitted
+from tests.store.factories import claimed, executed, results_store, submitted
 
 IMPOSSIBLE_RUNS = {
     "an unknown state": "state = 'lost'",
@@ -38,7 +38,7 @@ IMPOSSIBLE_ATTEMPTS = {
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    opened = ledger(tmp_path)
+    opened = results_store(tmp_path)
     yield opened
     opened.close()
 

@@ -1,4 +1,4 @@
-"""Trials in the ledger: recorded once, read back whole, ended and opened again."""
+"""Trials in the results store: recorded once, read back whole, ended and opened again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labqueue.domain.trials import Told
+from labqueue.domain.trials import TrialState
 from labqueue.store import trials
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.store.queries import read
@@ -15,7 +15,7 @@ from labqueue.store.queries.outlook import Prospect, prospect
 from labqueue.store.runs import control, search_state
 from labqueue.store.runs.search_state import ALL_RECORDED, CANCELLED
 from labqueue.store.workspace import archive
-from tests.store.factories import ledger, needing, runs_at, submitted
+from tests.store.factories import needing, results_store, runs_at, submitted
 from tests.store.searching import carried_out, searched
 
 FIRST = [{"distance": 1.0}, {"distance": -1.0}]
@@ -23,7 +23,7 @@ FIRST = [{"distance": 1.0}, {"distance": -1.0}]
 
 @pytest.fixture
 def db(tmp_path: Path) -> Database:
-    return ledger(tmp_path)
+    return results_store(tmp_path)
 
 
 def study(db: Database, job: int) -> trials.Study:
@@ -44,7 +44,7 @@ def test_trials_are_read_back_in_the_order_of_their_proposal_with_their_last_val
     first, second = study(db, job).trials
     assert (first.point, first.value) == (FIRST[0], 1.5)
     assert [(run.seed, run.last, run.last_step) for run in first.runs] == [(3, 1.0, 2), (4, 2.0, 2)]
-    assert (second.point, second.told) == (FIRST[1], Told.OPEN)
+    assert (second.point, second.state) == (FIRST[1], TrialState.OPEN)
 
 
 def test_of_two_who_propose_the_same_trial_one_records_it(db: Database) -> None:

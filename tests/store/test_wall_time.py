@@ -13,7 +13,7 @@ from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import attempts, control
 from labqueue.system import clock
-from tests.store.factories import claimed, ledger, submitted
+from tests.store.factories import claimed, results_store, submitted
 
 DAY_S = 86_400.0
 
@@ -42,7 +42,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 @pytest.fixture
 def db(tmp_path: Path) -> Database:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     return db
 

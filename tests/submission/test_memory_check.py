@@ -117,10 +117,10 @@ def test_with_neither_card_nor_limit_there_is_nothing_to_compare_with(lab: Lab) 
 def test_a_verdict_fits_exactly_when_total_and_context_are_within_what_both_may_have() -> None:
     items = formula()
     size = math.fsum(items.values())
-    assert memory_check.Verdict(items, size, Capacity(size, "")).fits is True
-    assert memory_check.Verdict(items, size, Capacity(size * 0.999, "")).fits is False
-    assert memory_check.Verdict(None, None, Capacity(1.0, "")).fits is None
-    assert memory_check.Verdict(items, size, None).fits is None
+    assert memory_check.MemoryCheck(items, size, Capacity(size, "")).fits is True
+    assert memory_check.MemoryCheck(items, size, Capacity(size * 0.999, "")).fits is False
+    assert memory_check.MemoryCheck(None, None, Capacity(1.0, "")).fits is None
+    assert memory_check.MemoryCheck(items, size, None).fits is None
 
 
 def test_without_measured_runs_the_formula_stands_alone() -> None:
@@ -169,7 +169,7 @@ def test_a_wild_ratio_is_bounded() -> None:
     assert math.fsum(wild.corrected(params(), formula()).values()) == pytest.approx(memory_check.HIGHEST * total())
 
 
-def test_a_measured_run_in_the_ledger_corrects_the_next_submission(lab: Lab) -> None:
+def test_a_measured_run_in_the_results_store_corrects_the_next_submission(lab: Lab) -> None:
     path = spec(lab, 14.5)
     assert call(lab, "submit", path, "--profile", "gpu", "--json").json["runs"] == [1]
     peak = 1.07 * total()
@@ -215,7 +215,7 @@ def test_a_model_that_another_run_makes_has_the_shape_of_the_one_it_is_made_from
     spec_alone = call(lab, "estimate", third, "--profile", "gpu", "--json").json["runs"][0]
     assert spec_alone["total_gib"] == pytest.approx(total()), "from the specs beside it"
     assert call(lab, "submit", first, "--profile", "gpu", "--json").code == 0
-    assert estimated(lab, second) == [pytest.approx(total())], "from the ledger"
+    assert estimated(lab, second) == [pytest.approx(total())], "from the results store"
 
 
 def test_what_goes_on_from_another_runs_model_is_refused_where_it_cannot_fit(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""The worker keeps a copy of the ledger from before the night's work."""
+"""The worker keeps a copy of the results store from before the night's work."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ QUICK = """
 import sys
 from labqueue.cli.main import main
 from labqueue.worker import heartbeat
-heartbeat.LEDGER_S = heartbeat.LOCK_S = 0.1
+heartbeat.STORE_S = heartbeat.LOCK_S = 0.1
 main(["worker", "--device", "cpu"])
 """
 
@@ -39,7 +39,7 @@ def worker(lab: Lab) -> Iterator[subprocess.Popen[str]]:
     started.communicate()
 
 
-def ledger_lease(lab: Lab) -> str:
+def stored_lease(lab: Lab) -> str:
     connection = sqlite3.connect(lab.settings.database)
     (lease,) = connection.execute("SELECT lease FROM workers ORDER BY id DESC").fetchone()
     connection.close()
@@ -63,14 +63,14 @@ def lapse(lab: Lab, frozen: subprocess.Popen[str] | None = None) -> None:
 
 def test_a_worker_with_nothing_to_start_renews_both_leases(lab: Lab, worker: subprocess.Popen[str]) -> None:
     lapse(lab)
-    wait_until(lambda: not Deadline.parse(ledger_lease(lab)).passed)
+    wait_until(lambda: not Deadline.parse(stored_lease(lab)).passed)
     first = lock_lease(lab)
     wait_until(lambda: lock_lease(lab) != first)
     (listed,) = call(lab, "status", "--json").json["workers"]
     assert (listed["pid"], listed["alive"], listed["frozen"]) == (worker.pid, True, False)
 
 
-def test_a_locked_ledger_does_not_stop_the_lease_in_the_lock(lab: Lab, worker: subprocess.Popen[str]) -> None:
+def test_a_locked_results_store_does_not_stop_the_lease_in_the_lock(lab: Lab, worker: subprocess.Popen[str]) -> None:
     connection = sqlite3.connect(lab.settings.database, isolation_level=None, timeout=30)
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -16,7 +16,7 @@ from labqueue.store.runs import attempts
 from labqueue.store.runs.attempts import Claim, Fenced
 from labqueue.worker import reap
 from labqueue.worker.child_process import Child
-from tests.store.factories import claimed, executed, ledger, submitted
+from tests.store.factories import claimed, executed, results_store, submitted
 
 
 def settled(db: Database, claim: Claim, status: int, folder: Path) -> None:
@@ -30,7 +30,7 @@ def settled(db: Database, claim: Claim, status: int, folder: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "diverged"])
 def test_an_ending_that_the_process_has_told_is_left_alone_without_an_exception(tmp_path: Path, ending: str) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     claim = executed(db, ending, reason="its own words")
     before = read.run(db, claim.run_id)
@@ -42,7 +42,7 @@ def test_an_ending_that_the_process_has_told_is_left_alone_without_an_exception(
 
 
 def test_a_process_that_told_nothing_is_told_of_by_its_exit_status(tmp_path: Path) -> None:
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     told = {0: "failed", 3: "crashed", exit_codes.STOPPED: "interrupted", exit_codes.BUSY: "interrupted",
             exit_codes.DISK_FULL: "disk_full"}  # fmt: skip
@@ -63,7 +63,7 @@ def test_every_exit_status_has_one_meaning() -> None:
 def test_a_crash_says_how_often_it_was_tried_of_its_run_and_not_of_its_attempt(tmp_path: Path) -> None:
     from labqueue.attempt import retry_policy
 
-    db = ledger(tmp_path)
+    db = results_store(tmp_path)
     submitted(db)
     for number in (1, 2, 3):
         with db.write() as connection:

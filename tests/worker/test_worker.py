@@ -220,7 +220,7 @@ def test_the_same_seed_gives_the_same_values_and_another_gives_others(night: Nig
     assert first != other
 
 
-def test_an_artifact_is_where_the_ledger_says_with_the_hash_it_says(night: Night) -> None:
+def test_an_artifact_is_where_the_results_store_says_with_the_hash_it_says(night: Night) -> None:
     import hashlib
 
     run = night.run("speaks")

@@ -170,7 +170,9 @@ def test_a_workspace_moved_under_its_worker_is_gone_on_with_where_it_is_now(gate
     assert view["attempts"][1]["resumed_from_step"] == 1, "the last checkpoint before the move"
 
 
-def test_a_worker_whose_ledger_was_replaced_stops_and_changes_nothing_in_the_new_one(lab: Lab, start: Start) -> None:
+def test_a_worker_whose_results_store_was_replaced_stops_and_changes_nothing_in_the_new_one(
+    lab: Lab, start: Start
+) -> None:
     worker = start(lab, "worker", "--device", "cpu")
     assert worker.stderr is not None
     assert "worker ready" in worker.stderr.readline()
@@ -186,8 +188,8 @@ def test_a_worker_whose_ledger_was_replaced_stops_and_changes_nothing_in_the_new
     assert show(lab)["outcome"] == "succeeded"
 
 
-def test_a_ledger_that_was_opened_is_never_another_file(lab: Lab) -> None:
-    """Ids of one ledger mean other rows in another: a later connection must not be to whatever lies there now."""
+def test_a_results_store_that_was_opened_is_never_another_file(lab: Lab) -> None:
+    """Ids of one mean other rows in another: a later connection must not be to whatever lies there now."""
     db = lab.db
     submitted(db)
     db.engine.dispose()
@@ -204,8 +206,8 @@ def test_a_ledger_that_was_opened_is_never_another_file(lab: Lab) -> None:
 
 HOLDER = """
 import fcntl, os, sqlite3, sys, time
-ledger, lock, words = sys.argv[1:]
-kept = sqlite3.connect(ledger)
+results, lock, words = sys.argv[1:]
+kept = sqlite3.connect(results)
 kept.execute("SELECT 1 FROM runs").fetchall()
 handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
 fcntl.flock(handle, fcntl.LOCK_EX)
@@ -220,7 +222,7 @@ time.sleep(600)
 
 @pytest.fixture
 def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """A process that holds a lock for the whole machine, as a GPU's is, and has a workspace's ledger open."""
+    """A process that holds a lock for the whole machine, as a GPU's is, and has a workspace's results store open."""
     started: list[subprocess.Popen[str]] = []
 
     def begin(db: Database, lock: Path, words: str = "", **extra: str) -> subprocess.Popen[str]:
@@ -241,7 +243,7 @@ def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Database, Database]:
-    """The ledgers of two workspaces."""
+    """The results stores of two workspaces."""
     made = [create_or_migrate(tmp_path / name / "results.db") for name in ("ours", "theirs")]
     return made[0], made[1]
 

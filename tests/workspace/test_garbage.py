@@ -1,4 +1,4 @@
-"""What may go and what never does: as a law over invented trees and ledgers."""
+"""What can be deleted and what never is: as a law over invented trees and results stores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labqueue.store.workspace.retention import Evidence, RunFacts
+from labqueue.store.workspace.retention import GarbageFacts, RunFacts
 from labqueue.workspace.garbage import DAY_S, Item, decide
 from labqueue.workspace.scan import Entry
 
@@ -35,12 +35,12 @@ def run(number: int, outcome: str | None, state: str = "finished", experiment: s
     return RunFacts(number, experiment, state, outcome, 1)
 
 
-def known(*runs: RunFacts, **fields: object) -> Evidence:
+def known(*runs: RunFacts, **fields: object) -> GarbageFacts:
     named = {(one.experiment, one.id): one for one in runs}
-    return Evidence(runs=named, experiments=frozenset(one.experiment for one in runs), **fields)  # type: ignore[arg-type]
+    return GarbageFacts(runs=named, experiments=frozenset(one.experiment for one in runs), **fields)  # type: ignore[arg-type]
 
 
-def decided(evidence: Evidence, outputs: Entry, logs_days: float = 30) -> dict[str, Item]:
+def decided(evidence: GarbageFacts, outputs: Entry, logs_days: float = 30) -> dict[str, Item]:
     items = decide(evidence, outputs, ROOT, now_s=NOW_S, logs_days=logs_days)
     assert len({item.path for item in items}) == len(items)
     return {item.path: item for item in items}
@@ -73,7 +73,7 @@ def test_nothing_that_anybody_needs_ever_goes(
         for one in runs:
             if one.state != "finished":
                 assert not f"{path}/".startswith(f"outputs/exp/{one.id}/")
-    # And all that is left is needed, a log, or behind the ledger's back in an experiment that it does not know.
+    # And all that is left is needed, a log, or behind the results store's back in an experiment that it does not know.
     for path in leaves:
         if not any(f"{path}/".startswith(f"{item}/") for item in gone):
             number = int(path.split("/")[2])
@@ -137,7 +137,7 @@ def test_links_and_folders_that_are_no_runs_stay() -> None:
     assert decided(known(run(1, "succeeded")), outputs) == {}
 
 
-def test_folders_of_runs_that_the_ledger_does_not_know_go() -> None:
+def test_folders_of_runs_that_the_results_store_does_not_know_go() -> None:
     paths = ["exp/9/adapter/weights", "lost/3/attempt-1.log", "lost/3/adapter/weights", "exp/2/x"]
     evidence = known(run(1, "succeeded"), run(2, None, "queued", "another"))
     gone = decided(evidence, tree({f"outputs/{path}": "file" for path in paths}))
@@ -156,5 +156,5 @@ def test_the_newest_three_backups_and_one_of_each_migration_stay() -> None:
     }  # fmt: skip
     files = tuple(leaf(f"outputs/backups/{name}", NOW_S - age) for name, age in ages.items())
     outputs = Entry("outputs", "folder", 0, 0, (Entry("outputs/backups", "folder", 0, 0, files),))
-    gone = [path.rpartition("/")[2] for path in decided(Evidence(), outputs)]
+    gone = [path.rpartition("/")[2] for path in decided(GarbageFacts(), outputs)]
     assert gone == [".results-daily-y-18.partial", "results-daily-d.db", "results-v1-f.db", "results-v2-g.db"]

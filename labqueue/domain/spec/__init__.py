@@ -1,1 +1,1 @@
-"""What a spec says: its fields, its sweep or search, its predictions, and what an experiment may be called."""
+"""The spec: its fields, its sweep or search, its predictions, and the names that an experiment may have."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from labqueue.domain.spec import registration
+from labqueue.domain.spec.strict import Strict
 
 Cell = bool | int | float | str | None
 """A value of a varied key that a prediction can name."""
@@ -19,11 +20,7 @@ At = Annotated[int, Field(ge=0)] | Literal["first", "last", "min", "max"]
 """Which value of a metric's series: at a step, or by name."""
 
 
-class _Claim(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
+class _Claim(Strict):
     def selections(self) -> list[tuple[str, dict[str, Cell]]]:
         """Every choice of sweep points that this claim makes, with the field that makes it."""
         return [(name, value) for name in ("a", "b", "where") if (value := getattr(self, name, None))]
@@ -76,7 +73,7 @@ class Trend(_Claim):
     """What the metric does along the axis."""
     tolerance: float | None = Field(default=None, gt=0)
     """How much ``flat`` allows."""
-    where: dict[str, Cell] = {}
+    where: dict[str, Cell] = Field(default={})
     """Sweep points that count; empty: all."""
     at: At = "last"
     """Which value of the series."""
@@ -93,7 +90,7 @@ class Threshold(_Claim):
 
     metric: str
     """A name that the runs record."""
-    where: dict[str, Cell] = {}
+    where: dict[str, Cell] = Field(default={})
     """Sweep points that count; empty: all."""
     at: At = "last"
     """Which value of the series."""
@@ -122,7 +119,7 @@ class BestAt(_Claim):
     """Where on the axis the best is claimed to be."""
     direction: Literal["min", "max"] = "min"
     """Which end of the metric is best."""
-    where: dict[str, Cell] = {}
+    where: dict[str, Cell] = Field(default={})
     """Sweep points that count; empty: all."""
     at: At = "last"
     """Which value of the series."""
@@ -133,7 +130,7 @@ class Crosses(_Claim):
 
     metric: str
     """A name that the runs record."""
-    where: dict[str, Cell] = {}
+    where: dict[str, Cell] = Field(default={})
     """Sweep points that count; empty: all."""
     below: float | None = None
     """It is below this."""
@@ -149,10 +146,8 @@ class Crosses(_Claim):
         return self
 
 
-class Prediction(BaseModel):
+class Prediction(Strict):
     """One claim, in words and in the typed language."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     id: str = Field(pattern=r"^[a-z0-9_]+$")
     """Unique in the spec."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
@@ -20,7 +19,9 @@ from pydantic import (
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.spec.predictions import Cell, Prediction
+from labqueue.domain.spec.references import is_reference
 from labqueue.domain.spec.search import Axis, Search
+from labqueue.domain.spec.strict import Strict
 
 Device = Literal["cpu", "cuda"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,64}$")]
@@ -30,7 +31,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 def _no_seed_twice(seeds: tuple[int, ...]) -> tuple[int, ...]:
     twice = sorted(seed for seed, n in Counter(seeds).items() if n > 1)
     if twice:
-        raise ValueError(f"the seeds {twice} stand there twice; each is run once per sweep point")
+        raise ValueError(f"the seeds {twice} are listed twice; each is run once per sweep point")
     return seeds
 
 
@@ -44,7 +45,7 @@ Keys = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is No
 def _no_id_twice(predictions: tuple[Prediction, ...]) -> tuple[Prediction, ...]:
     twice = sorted(name for name, n in Counter(each.id for each in predictions).items() if n > 1)
     if twice:
-        raise ValueError(f"the prediction ids {twice} stand there twice")
+        raise ValueError(f"the prediction ids {twice} are listed twice")
     return predictions
 
 
@@ -60,13 +61,7 @@ def _rising(looks: tuple[int, ...]) -> tuple[int, ...]:
 Looks = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(max_length=3), AfterValidator(_rising)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class RandomSweep(_Strict):
+class RandomSweep(Strict):
     """``samples`` points drawn once, at submission, with ``seed``.
 
     Each key of ``space`` is ``{uniform: [low, high]}``, ``{log_uniform: [low, high]}``, ``{int: [low, high]}``
@@ -81,7 +76,7 @@ class RandomSweep(_Strict):
     """What each varied key is drawn from."""
 
 
-class Sweep(_Strict):
+class Sweep(Strict):
     """What is varied. The blocks given are combined: every point of one with every point of the others."""
 
     grid: dict[str, list[Any]] | None = Field(default=None, min_length=1)
@@ -131,7 +126,7 @@ class Sweep(_Strict):
         return self
 
 
-class Limits(_Strict):
+class Limits(Strict):
     """What a run may use before it is ended."""
 
     memory_gib: float | Literal["auto"] = "auto"
@@ -148,23 +143,23 @@ class Limits(_Strict):
         return self
 
 
-class Need(_Strict):
+class Need(Strict):
     """Another experiment that must be done first; only the runs that ``where`` matches, when it is given."""
 
     experiment: Name
     """Its name."""
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = Field(default={})
     """Parameters of its runs that are waited for; empty: all of them."""
     accept: tuple[Literal["failed", "cancelled", "out_of_memory", "diverged", "timed_out", "crashed"], ...] = ()
     """Outcomes beside succeeded with which waiting ends."""
 
 
-class FromRun(_Strict):
+class FromRun(Strict):
     """Another run's artifact as a parameter; resolved when the run is claimed, to exactly one succeeded run."""
 
     experiment: Name
     """Its name."""
-    where: dict[str, Any] = {}
+    where: dict[str, Any] = Field(default={})
     """Parameters that choose one of its runs."""
     seed: Seed | Literal["same"] | None = None
     """A seed of that experiment; ``same``: the one of the run that asks."""
@@ -172,7 +167,7 @@ class FromRun(_Strict):
     """Name of the artifact that becomes the parameter's value."""
 
 
-class MetricPair(_Strict):
+class MetricPair(Strict):
     """A figure that the report draws: one metric against another, a mark per sweep point. Changes no run."""
 
     x: str = Field(min_length=1, max_length=100)
@@ -195,14 +190,14 @@ class MetricPair(_Strict):
         return self
 
 
-class Override(_Strict):
+class Override(Strict):
     """What a profile changes. ``params`` and ``limits`` are merged key by key; the others replace."""
 
     device: Device | None = None
     """``cpu`` or ``cuda``: whose worker executes its runs."""
-    params: Keys = {}
+    params: Keys = Field(default={})
     """Parameters that differ from the spec's own."""
-    limits: Keys = {}
+    limits: Keys = Field(default={})
     """Limits that differ."""
     sweep: Sweep | None = None
     """Replaces the spec's sweep."""
@@ -210,7 +205,7 @@ class Override(_Strict):
     """Replaces the spec's seeds."""
 
 
-class Spec(_Strict):
+class Spec(Strict):
     """One experiment, as registered before it ran."""
 
     name: Name
@@ -225,13 +220,13 @@ class Spec(_Strict):
     """What is expected and why, written before the runs."""
     methodology: str = ""
     """What is varied, what is held fixed, and how it is measured."""
-    params: Keys = {}
+    params: Keys = Field(default={})
     """Parameters of the kind, for every run; a sweep varies some of them."""
     sweep: Sweep | None = None
     """What is varied; left out: one point."""
     seeds: Seeds = (0,)
     """Every sweep point runs once with each."""
-    profiles: dict[Name, Override] = {}
+    profiles: dict[Name, Override] = Field(default={})
     """Named variants, chosen with ``--profile``: sizes for a CPU, a small GPU, a night."""
     limits: Limits = Limits()
     """What each run may use."""
@@ -244,6 +239,11 @@ class Spec(_Strict):
     out: one look, at all seeds. Later seeds than the last look's are refused."""
     plots: tuple[MetricPair, ...] = Field(default=(), max_length=12)
     """Figures beside those that every report has; their metrics are known only when runs have recorded them."""
+
+    @classmethod
+    def of_job(cls, frozen: Mapping[str, Any]) -> Self:
+        """Returns a spec as it was frozen into a job, beside the names of its axes."""
+        return cls.parse({key: value for key, value in frozen.items() if key != "axes"})
 
     @field_validator("plots")
     @classmethod
@@ -267,7 +267,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and "from_run" not in value
+        both = isinstance(old, dict) and isinstance(value, dict) and not is_reference(value)
         merged[key] = merge(old, value) if both and isinstance(old, dict) else value
     return merged
 
@@ -300,7 +300,7 @@ def with_profile(spec: Spec, profile: str) -> tuple[Spec, Device]:
     changed = spec.model_copy(
         update={
             "params": merge(spec.params, over.params),
-            "limits": Limits.model_validate(limits),
+            "limits": Limits.parse(limits),
             "sweep": sweep,
             "seeds": over.seeds or spec.seeds,
             "profiles": {},

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from labqueue.domain.canonical import canonical
+from labqueue.domain.spec.strict import Strict
 
 How = Literal["uniform", "log_uniform", "int", "choice"]
 
@@ -44,12 +45,8 @@ MAX_GRID = 100_000
 """Points of a grid, which is listed in full to be drawn from. Assumption."""
 
 
-class Search(BaseModel):
+class Search(Strict):
     """What is searched, for what, and how."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """Tree-structured Parzen estimator; independent draws; or every combination in an order drawn once."""

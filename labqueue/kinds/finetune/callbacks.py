@@ -1,4 +1,4 @@
-"""Between a fine-tuning run's trainer and its recorder: what is measured when, and what is kept. No kind itself."""
+"""Training callbacks of a fine-tuning run: record metrics, evaluate, save checkpoints."""
 
 from __future__ import annotations
 
@@ -58,13 +58,15 @@ class Watch:
         if about.get("peak_of") == self._peak_of():  # what the memory ladder has changed since needs less
             self.peak_before = about["peak_gib"]
         self.updates.restore(about["updates"])
+        if "item_scores" in about:  # a checkpoint of an earlier version has none
+            self.extra.scores.restore(about["item_scores"])
 
     def about(self) -> dict[str, Any]:
         """Returns what ``restore`` takes, as JSON."""
         smoothed = {"sums": self.smoothed.sums, "counts": self.smoothed.counts}
         kept = {"evaluated": self.done, "before": self.before, "held_out": self.held_out, "smoothed": smoothed}
         kept |= {"peak_gib": self.peak_gib(), "peak_of": self._peak_of()}
-        return kept | {"updates": self.updates.about()}
+        return kept | {"updates": self.updates.about(), "item_scores": self.extra.scores.rows()}
 
     def peak_gib(self) -> float | None:
         """The most memory that any attempt of the run has held, as far as its checkpoints know; None: not measured."""
@@ -152,6 +154,8 @@ class Watch:
         after = self._answers()
         self._score("after", after, self.params.steps)
         self._samples(after)
+        if (scores := self.extra.scores.table()) is not None:
+            self.rec.artifact("item_scores", scores)
         self.read_curve()
         self.updates.finish()
         if self.times_s:
@@ -196,8 +200,10 @@ class Watch:
         rows = self.split.held_out[: self.params.scored]
         score = self.split.score
         assert score is not None, "refused at submission"
-        right = sum(score(row, answer) for row, answer in zip(rows, answers, strict=False))
+        scores = [score(row, answer) for row, answer in zip(rows, answers, strict=False)]
+        right = sum(scores)
         self.rec.metric("exact_answers", right / len(rows), step)
+        self.extra.scores.take("exact_answers", step, rows, scores)
         self.rec.note(f"{when} training: {right:.0f} of {len(rows)} held-out questions answered exactly")
 
     def _samples(self, after: list[str]) -> None:

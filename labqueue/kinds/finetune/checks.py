@@ -1,4 +1,4 @@
-"""What a fine-tuning run would find out as it begins, found out at submission. No kind itself."""
+"""Submission-time checks of a fine-tuning run: what it would otherwise find out as it begins."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds.finetune import host, method
-from labqueue.kinds.finetune.data import Data
 
 if TYPE_CHECKING:
+    from labqueue.kinds.finetune.data import Data
     from labqueue.kinds.finetune.params import Params
 
 DRAWN = 16
@@ -19,7 +19,7 @@ DRAWN = 16
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a run could begin, as far as its files and its model's figures tell; its assets are here.
+    """Checks that a run could begin, as far as its files and its model's figures tell; its assets are here.
 
     What only the loaded tokenizer knows (a prompt that fills max_length) is left to the run or its rehearsal.
 
@@ -34,7 +34,7 @@ def check(params: Params, device: str) -> None:
 
     host.check(params, device)
     form = None
-    if params.model != FROM_RUN:
+    if not is_unresolved(params.model):
         pins.check(params.model, params.model_pin)
         form = catalogue.form(params.model)
     if form is not None or device == "cpu":
@@ -42,13 +42,13 @@ def check(params: Params, device: str) -> None:
         stored_form.check_use(form, params.model, quantization=params.quantization, backend=backend)
     _adapter(params)
     _data(params)
-    _also(params)
+    _extra_evals(params)
 
 
 def _adapter(params: Params) -> None:
     from labqueue.llm.models import shapes
 
-    if params.method != "lora" or params.model == FROM_RUN:
+    if params.method != "lora" or is_unresolved(params.model):
         return
     try:
         shape = shapes.shape_of(params.model)
@@ -67,11 +67,11 @@ def _data(params: Params) -> None:
     asked = Asked(params.model, max(params.samples, params.scored), params.max_new_tokens)
     if data.task is not None:
         tasks.check_options(data.task, dict(data.options))
-        _questions(data.model_dump_json(), asked)
+        _questions(data, asked)
         return
     try:
         stamps = (_stamp(path) for path in (data.path, data.eval_path))
-        rows = _training_rows(data.model_dump_json(), asked, params.model_pin, *stamps)
+        rows = _training_rows(data, asked, params.model_pin, *stamps)
     except LabError as error:
         key = error.key if error.key not in (None, "data") else "data.path" if data.path is not None else "data.hub"
         raise LabError(error.message, file=error.file, line=error.line, key=key) from error
@@ -88,7 +88,7 @@ class Asked(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def _training_rows(data: str, asked: Asked, _pin: str | None, *_stamps: tuple[int, int] | None) -> int:
+def _training_rows(data: Data, asked: Asked, _pin: str | None, *_stamps: tuple[int, int] | None) -> int:
     """How many rows there are to train on; the runs of a sweep share their data, which are read once.
 
     Raises:
@@ -96,39 +96,37 @@ def _training_rows(data: str, asked: Asked, _pin: str | None, *_stamps: tuple[in
     """
     from labqueue.llm.data import rendering, replies
 
-    made = Data.model_validate_json(data)
-    split = made.load()
-    shown = None if asked.model == FROM_RUN else rendering.of_model(asked.model, made.template)
-    source = made.path or str(made.hub)
-    most, masked = asked.max_new_tokens, made.loss == "answer"
+    split = data.load()
+    shown = None if is_unresolved(asked.model) else rendering.of_model(asked.model, data.template)
+    source = data.path or str(data.hub)
+    most, masked = asked.max_new_tokens, data.loss == "answer"
     for what, rows, questions, file, place in (
         ("training", split.train, (), source, split.places[0]),
-        ("held-out", split.held_out, split.held_out[: asked.questions], made.eval_path or source, split.places[1]),
+        ("held-out", split.held_out, split.held_out[: asked.questions], data.eval_path or source, split.places[1]),
     ):
-        if asked.model != FROM_RUN:
+        if not is_unresolved(asked.model):
             named = f"{Path(file).name} {place}"
-            replies.check(asked.model, made.template, rows, questions, max_new_tokens=most, masked=masked, place=named)
+            replies.check(asked.model, data.template, rows, questions, max_new_tokens=most, masked=masked, place=named)
         if shown is not None:
             rendering.check(rows, shown, what, file=file, place=place)
     return len(split.train)
 
 
 @functools.lru_cache(maxsize=64)
-def _questions(data: str, asked: Asked) -> None:
+def _questions(data: Data, asked: Asked) -> None:
     """As far as some of a task's held-out questions tell; the run knows all of them."""
     from labqueue.llm.data import replies
     from labqueue.llm.data.generated import tasks
 
-    if asked.model == FROM_RUN:
+    if is_unresolved(asked.model):
         return
-    made = Data.model_validate_json(data)
     rows: tuple[tasks.Row, ...] = ()
-    if asked.questions and replies.readable(asked.model, made.template):
+    if asked.questions and replies.readable(asked.model, data.template):
         few = min(asked.questions, DRAWN)
         rows = tasks.generated(
-            str(made.task), train_items=1, held_out_items=few, options=dict(made.options), seed=made.seed
+            str(data.task), train_items=1, held_out_items=few, options=dict(data.options), seed=data.seed
         ).held_out
-    replies.check(asked.model, made.template, (), rows, max_new_tokens=asked.max_new_tokens, place="held-out question")
+    replies.check(asked.model, data.template, (), rows, max_new_tokens=asked.max_new_tokens, place="held-out question")
 
 
 def _stamp(path: str | None) -> tuple[int, int] | None:
@@ -140,7 +138,7 @@ def _stamp(path: str | None) -> tuple[int, int] | None:
     return found.st_mtime_ns, found.st_size
 
 
-def _also(params: Params) -> None:
+def _extra_evals(params: Params) -> None:
     from labqueue.llm.corpora import windows
     from labqueue.llm.data.generated import tasks
 

@@ -1,8 +1,11 @@
-"""Measures the further evaluations of a fine-tuning run; what they give goes to the recorder."""
+"""Measures the further evaluations of a fine-tuning run, and keeps the scores of single questions."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,10 +16,58 @@ from labqueue.kinds.finetune.extra_evals import ExtraEval
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
-    from labqueue.llm.data.generated.tasks import Split
+    from labqueue.llm.data.generated.tasks import Row, Split
     from labqueue.llm.models.load import Loaded
     from labqueue.llm.training.recipe import Trainer
     from labqueue.llm.types import Model
+
+
+class ItemScores:
+    """Which questions were answered exactly, after the first and the last evaluation that scores them: a report tells
+    from it how far a share may move with other questions."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, list[str]] = {}
+        self.scores: dict[str, dict[int, list[float]]] = {}
+
+    def take(self, metric: str, step: int, rows: Sequence[Row], scores: Sequence[float]) -> None:
+        """Keeps the scores of rows, whose mean is the metric's value after a step."""
+        seen: Counter[str] = Counter()
+        self.items[metric] = []
+        for name in map(_digest, rows):
+            seen[name] += 1
+            self.items[metric].append(name if seen[name] == 1 else f"{name} {seen[name]}")  # a row that stands twice
+        steps = self.scores.setdefault(metric, {})
+        steps[step] = list(scores)
+        for between in sorted(steps)[1:-1]:
+            del steps[between]
+
+    def rows(self) -> list[tuple[str, int, str, float]]:
+        """Returns metric, step, item and score of each; what ``restore`` takes."""
+        return [
+            (metric, step, item, score)
+            for metric, steps in self.scores.items()
+            for step, found in sorted(steps.items())
+            for item, score in zip(self.items[metric], found, strict=True)
+        ]
+
+    def restore(self, rows: Sequence[tuple[str, int, str, float]]) -> None:
+        """Takes up what an earlier attempt had kept."""
+        for metric, step, item, score in rows:
+            steps = self.scores.setdefault(metric, {})
+            steps.setdefault(step, []).append(score)
+            if len(steps) == 1:
+                self.items.setdefault(metric, []).append(item)
+
+    def table(self) -> artifacts.Table | None:
+        """All of them; None where nothing was scored."""
+        rows = self.rows()
+        return artifacts.Table(columns=("metric", "step", "item", "score"), rows=tuple(rows)) if rows else None
+
+
+def _digest(row: Row) -> str:
+    """The same for the same question and answer in every run."""
+    return hashlib.sha256(json.dumps([row.question, row.answer]).encode()).hexdigest()[:16]
 
 
 class Evaluations:
@@ -31,6 +82,7 @@ class Evaluations:
         from labqueue.llm.evaluation import evaluate
 
         self.rec, self.loaded, self.wanted = rec, loaded, wanted
+        self.scores = ItemScores()
         self.all: list[evaluate.Evaluation] = []
         for each in wanted:
             if each.task is not None:
@@ -55,7 +107,7 @@ class Evaluations:
                 )
             self.all.append(found)
 
-    def apart(self, split: Split) -> Split:
+    def decontaminate(self, split: Split) -> Split:
         """The split without training rows that share a question with the items; says how many there were.
 
         Raises:
@@ -63,7 +115,7 @@ class Evaluations:
         """
         from labqueue.llm.evaluation import evaluate
 
-        train = evaluate.apart(split.train, self.all)
+        train = evaluate.decontaminate(split.train, self.all)
         if gone := len(split.train) - len(train):
             of = f"{gone} of {len(split.train)} training rows"
             self.rec.note(f"{of} ask what `extra_evals` measures and were left out")
@@ -101,4 +153,6 @@ class Evaluations:
                     gradient_checkpointing=gradient_checkpointing,
                     leave=trainer.watch.leave,
                 )
-                self.rec.metric(f"{each.name}_exact", evaluate.exact(each, replies), step)
+                right = evaluate.scores(each, replies)
+                self.rec.metric(f"{each.name}_exact", sum(right) / len(right), step)
+                self.scores.take(f"{each.name}_exact", step, each.questions, right)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host
 
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.params import Params
-    from labqueue.llm.memory.workload import Plan
+    from labqueue.llm.memory.workload import Workload
     from labqueue.llm.models.shapes import Shape
 
 SPARE_GIB = 1.5
@@ -19,7 +19,7 @@ SPARE_GIB = 1.5
 
 
 def check(params: Params, device: str) -> None:
-    """Does nothing where a fine-tuning run can compute in what it asks for, and its computer has the memory.
+    """Checks that a fine-tuning run can compute in what it asks for, and its computer has the memory.
 
     Raises:
         LabError: a type that method or device do not have, no AVX2, too little memory.
@@ -49,8 +49,8 @@ def check(params: Params, device: str) -> None:
 
 def expected_s(params: Params, device: str) -> float | None:
     """Predicted seconds of one run on this computer's processor; None on a GPU, and where the model is not known."""
+    from labqueue.kinds.finetune import memory
     from labqueue.llm import processor
-    from labqueue.llm.data import lengths
     from labqueue.llm.memory import host
 
     planned = _plan(params) if device == "cpu" else None
@@ -63,19 +63,20 @@ def expected_s(params: Params, device: str) -> float | None:
         evaluated += (params.evaluations + 2) * items
         answered += items * (2 if each.score else 0) + items * (params.evaluations if each.score_always else 0)
     shape, plan = planned
-    typical = replace(plan, sequence=max(1, int(plan.sequence / lengths.SPARE)))  # memory is of the longest row
+    tokens = memory.typical_tokens(params)  # memory is of the longest row, time of all of them
+    typical = plan if tokens is None else replace(plan, sequence=max(1, round(tokens)))
     work = host.Work(params.steps, evaluated, answered, params.max_new_tokens)
     return host.seconds(
         shape, typical, work, _host.decided(params.dtype, device), processor.speeds(), processor.cores()
     )
 
 
-def _plan(params: Params) -> tuple[Shape, Plan] | None:
+def _plan(params: Params) -> tuple[Shape, Workload] | None:
     """(shape, plan) as ``llm.memory.host`` takes them; None where the model is another run's or of no known shape."""
     from labqueue.kinds.finetune import memory
     from labqueue.llm.models import shapes
 
-    if params.model == FROM_RUN:
+    if is_unresolved(params.model):
         return None
     targets = params.lora.targets
     if not isinstance(targets, str):  # a target may be the end of a longer name; sizes go by its last part

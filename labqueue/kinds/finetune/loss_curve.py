@@ -1,4 +1,4 @@
-"""What a loss curve shows, by stated rules: drop, plateau, divergence, overfitting, gap. Pure; knows no model, no run.
+"""Summarizes a loss curve by stated rules: drop, plateau, divergence, overfitting, gap. Pure; knows no model, no run.
 
 A held-out curve is ``(step, loss)`` by step, its first point before the first step; training loss comes as means over
 equal parts of the run (``Smoothed``). Losses are nats per token of the same kind of token in both. A rule that has too
@@ -78,7 +78,7 @@ class Smoothed:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CurveSummary:
     """What a curve shows; None where it cannot be said. Steps are optimizer steps, losses nats per token."""
 
     total_drop: float
@@ -98,7 +98,7 @@ MEASURED = ("gap", "eval_loss_min_step", "plateau_step", "overfit_rise", "overfi
 """Readings that are recorded as metrics, at a run's last step; yes is 1, no is 0."""
 
 
-def read(held_out: Sequence[Point], train: Smoothed, *, finite: bool = True) -> Reading:
+def read(held_out: Sequence[Point], train: Smoothed, *, finite: bool = True) -> CurveSummary:
     """Reads a curve by the rules of this module; ``finite`` is False for a run that ended at a NaN or an infinity.
 
     Raises:
@@ -110,7 +110,7 @@ def read(held_out: Sequence[Point], train: Smoothed, *, finite: bool = True) -> 
     low_step, low = min(held_out, key=lambda point: (point[1], point[0]))
     broken = not finite or diverged(first, last, train.tenths())
     end = train.tenth(last_step)
-    return Reading(
+    return CurveSummary(
         total_drop=first - low,
         eval_loss_min_step=low_step,
         steps_to_80_percent=None if broken else steps_to_share(held_out, 0.8),
@@ -180,8 +180,8 @@ def diverged(untrained: float, last: float, tenths: Sequence[float]) -> bool:
     means of training loss over a tenth of the run. True when the run ends worse than the untrained model
     (``ABOVE_START``) on held-out and training rows alike, when training loss was ``EXPLODED`` times ``untrained`` over
     a tenth of the run, or when it has given back ``LOST_SHARE`` of the way from there to its lowest, if that is at
-    least ``2 * MIN_DROP_SHARE`` of ``untrained``. A short spike that heals is neither, nor is a model that learns its
-    training rows by heart.
+    least ``2 * MIN_DROP_SHARE`` of ``untrained``. A short spike that heals is neither, nor is a model that memorizes
+    its training rows.
     """
     if not tenths:
         return False
@@ -220,7 +220,7 @@ def roughness(held_out: Sequence[Point]) -> float:
     return math.sqrt(math.fsum(bend**2 for bend in bends) / (6 * len(bends))) if bends else 0.0
 
 
-def table(reading: Reading, steps: int) -> tuple[tuple[str, str | int | float | bool | None, str], ...]:
+def table(reading: CurveSummary, steps: int) -> tuple[tuple[str, str | int | float | bool | None, str], ...]:
     """``(feature, value, rule)`` rows, for people."""
     return (
         ("phases", _phases(reading, steps), "fast until 80 % of the total drop, slow until the plateau, flat after it"),
@@ -250,7 +250,7 @@ OVERFIT_RULE = (
 )
 
 
-def _phases(reading: Reading, steps: int) -> str:
+def _phases(reading: CurveSummary, steps: int) -> str:
     if reading.diverged:
         return "diverged"
     if reading.steps_to_80_percent is None:

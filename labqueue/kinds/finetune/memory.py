@@ -1,16 +1,18 @@
-"""What a fine-tuning run will reserve on a GPU, and how it could do with less. No kind itself."""
+"""Estimates the GPU memory of a fine-tuning run, and reduces it."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 
 if TYPE_CHECKING:
+    from labqueue.kinds.finetune.data import Data
     from labqueue.kinds.finetune.params import Params
+    from labqueue.llm.data.generated.tasks import Row
     from labqueue.llm.memory import workload
 
 LEAST_LENGTH, LEAST_RANK = 64, 4
@@ -28,7 +30,7 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
     from labqueue.llm.memory.estimate import predict
     from labqueue.llm.models import shapes
 
-    if not device.startswith("cuda") or params.model == FROM_RUN:
+    if not device.startswith("cuda") or is_unresolved(params.model):
         return None
     if params.data.path is not None and not Path(params.data.path).expanduser().is_file():
         return None  # an earlier run's file has gone; a submission's is missed before anybody asks for memory
@@ -39,8 +41,8 @@ def estimate(params: Params, device: str) -> dict[str, float] | None:
     return dict(predict(shape, plan(params)).items_gib)
 
 
-def plan(params: Params) -> workload.Plan:
-    """The run as the memory estimate sees it: a ``labqueue.llm.memory.workload.Plan``."""
+def plan(params: Params) -> workload.Workload:
+    """The run as the memory estimate sees it: a ``labqueue.llm.memory.workload.Workload``."""
     from labqueue.llm.memory import workload
     from labqueue.llm.models import catalogue
     from labqueue.llm.models.load import choose_backend
@@ -48,9 +50,9 @@ def plan(params: Params) -> workload.Plan:
     form = catalogue.form(params.model)
     full = params.method == "full"
     backend = "hf" if full else params.backend
-    return workload.Plan(
+    return workload.Workload(
         backend=choose_backend("auto", "cuda:0") if backend == "auto" else backend,
-        sequence=min(params.max_length, _longest(params.model, params.data.model_dump_json()) or params.max_length),
+        sequence=min(params.max_length, _longest(params.model, params.data) or params.max_length),
         batch=params.batch,
         accumulation=params.accumulation,
         method=params.method,
@@ -67,34 +69,52 @@ def plan(params: Params) -> workload.Plan:
     )
 
 
-@functools.lru_cache(maxsize=256)
-def _longest(model: str, text: str) -> int | None:
-    """Tokens of the longest row, a multiple of 8; None where rows are as long as they may be, or are not known yet.
+def typical_tokens(params: Params) -> float | None:
+    """Tokens that a row takes on average with its batch's padding; None where rows are not known yet."""
+    return _padded(params.model, params.data, params.batch, params.max_length)
 
-    ``text`` is the parameters ``data`` as JSON.
-    """
+
+@functools.lru_cache(maxsize=256)
+def _padded(model: str, data: Data, batch: int, most: int) -> float | None:
+    from labqueue.llm.data import lengths
+
+    rows = _some_rows(data)
+    if not rows:
+        return None
+    return lengths.padded(model, rows[:: -(-len(rows) // lengths.SAMPLED)], data.template, batch=batch, most=most)
+
+
+@functools.lru_cache(maxsize=256)
+def _longest(model: str, data: Data) -> int | None:
+    """Tokens of the longest row, a multiple of 8; None where rows are as long as they may be, or are not known yet."""
+    from labqueue.llm.data import lengths
+
+    rows = _some_rows(data)
+    if rows is None:
+        return None
+    found = lengths.longest(model, rows, data.template) * (lengths.SPARE if data.task is not None else 1.0)
+    return -(-int(found) // 8) * 8
+
+
+def _some_rows(data: Data) -> Sequence[Row] | None:
+    """All rows of a file, some of a task's; None where rows fill max_length, or are not known yet."""
     from labqueue.domain.errors import LabError
-    from labqueue.kinds.finetune.data import Data
     from labqueue.llm.data import lengths
     from labqueue.llm.data.files import records
     from labqueue.llm.data.generated import tasks
 
-    data = Data.model_validate_json(text)
     if data.packing or data.hub is not None:
         return None
     try:
         if data.task is not None:
             options = dict(data.options)
-            some = tasks.generated(
+            return tasks.generated(
                 data.task, train_items=lengths.SAMPLED, held_out_items=1, options=options, seed=data.seed
-            )
-            found = lengths.SPARE * lengths.longest(model, some.train, data.template)
-        else:
-            assert data.path is not None, "one of task, path, hub"
-            found = lengths.longest(model, records.read_file(Path(data.path), data.columns.plain).rows, data.template)
+            ).train
+        assert data.path is not None, "one of task, path, hub"
+        return records.read_file(Path(data.path), data.columns.plain).rows
     except LabError:
         return None  # whoever loads the rows says what is wrong with them
-    return -(-int(found) // 8) * 8
 
 
 @functools.cache

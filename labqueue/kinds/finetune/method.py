@@ -1,4 +1,4 @@
-"""How a fine-tuning run trains: adapter or all weights, what fits together, what is kept. No kind itself."""
+"""Sets up how a fine-tuning run trains (adapter or all weights) and keeps what came of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(params: Params, device: str) -> Loaded:
 
 
 def adapt(params: Params, loaded: Loaded, seed: int) -> Model:
-    """What is trained of a loaded model."""
+    """Adds LoRA adapters to a loaded model, or unfreezes all its weights."""
     from labqueue.llm.training import lora
 
     if params.method == "full":

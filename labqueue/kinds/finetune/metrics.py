@@ -1,4 +1,4 @@
-"""What a fine-tuning run measures and leaves, as reports and checks read it."""
+"""Declares the metrics and artifacts of a fine-tuning run, for reports and checks."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ METRICS = {
 
 ARTIFACTS = {
     "samples": ArtifactUse("samples", about="held-out questions with their answers before and after"),
+    "item_scores": ArtifactUse("item_scores", about="which questions were answered exactly"),
     "curve_reading": ArtifactUse("curve_summary", MEASURED, "phases", about="what the loss curves show"),
     "trainer_config": ArtifactUse(about="every setting that the trainer held"),
     "token_preview": ArtifactUse(about="training rows token by token, with what carries loss"),

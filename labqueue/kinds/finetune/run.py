@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
-from labqueue.domain.spec.references import FROM_RUN
+from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host, _pins
 from labqueue.kinds.finetune import extra_evals, method
 from labqueue.kinds.finetune.callbacks import Watch
@@ -50,7 +50,7 @@ def _run(params: Params, rec: Recorder) -> None:
     from labqueue.llm.memory import device
     from labqueue.llm.training import trl_trainer
     from labqueue.llm.training.checkpoint import about, save
-    from labqueue.llm.training.recipe import Left, Recipe
+    from labqueue.llm.training.recipe import Interrupted, Recipe
 
     split = params.data.load()
     for note in (split.source, *split.notes):
@@ -60,7 +60,7 @@ def _run(params: Params, rec: Recorder) -> None:
     for note in generate.settle(loaded, params.data.template):
         rec.note(note)
     extra = Evaluations(params.extra_evals, rec, loaded, params.max_length)
-    split = extra.apart(split)
+    split = extra.decontaminate(split)
     loss = params.data.loss
     encoded = tokenize.encode(loaded.tokenizer, split.train, params.max_length, loss=loss)
     held_out = tokenize.encode(loaded.tokenizer, split.held_out, params.max_length, "held-out", loss=loss)
@@ -89,7 +89,7 @@ def _run(params: Params, rec: Recorder) -> None:
     except kind.Diverged:
         watch.read_curve(finite=False)
         raise
-    except Left:  # before the first step there is nothing to keep, and after a resume nothing new
+    except Interrupted:  # before the first step there is nothing to keep, and after a resume nothing new
         raise kind.Stopped(str(watch.stopped)) from None
     if watch.stopped:
         raise kind.Stopped(watch.stopped)
@@ -99,7 +99,7 @@ def _run(params: Params, rec: Recorder) -> None:
             rec.metric("peak_memory_gib", peak, params.steps)
         rec.metric("train_tokens", sum(made.step_tokens), params.steps)
         method.keep(params, rec, loaded, adapted, made, held_out.rows)
-    except Left:
+    except Interrupted:
         watch.checkpoint(params.steps, lambda folder: save(folder, made, watch.about()))
         raise kind.Stopped(str(watch.stopped)) from None
 
@@ -156,7 +156,7 @@ def resolved(params: Params, device: str) -> Params:
 
 def assets(params: Params) -> list[str]:
     """The model, and the task, file or dataset; names of ``labqueue.llm.assets``."""
-    model = [] if params.model == FROM_RUN else [params.model]
+    model = [] if is_unresolved(params.model) else [params.model]
     return [*model, *params.data.assets, *(asset for each in params.extra_evals for asset in each.assets)]
 
 

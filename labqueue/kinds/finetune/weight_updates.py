@@ -1,5 +1,5 @@
-"""What a fine-tuning run records of ΔW, the change of each layer's weights: norms and ranks over steps, by layer, and
-the spectrum at the end. No kind itself."""
+"""Records ΔW, the change of each layer's weights in a fine-tuning run: norms and ranks over steps, by layer, and the
+spectrum at the end."""
 
 from __future__ import annotations
 

@@ -12,10 +12,11 @@ import datetime
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.data.generated.tasks import TOLD
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from labqueue.llm.types import Tokenizer
@@ -64,7 +65,7 @@ DAY = datetime.date(2024, 7, 26)
 """The day that a template is told, the default of Llama 3's own: told today's, the same rows are other tokens tomorrow.
 """
 
-SETTINGS: dict[str, Any] = {
+SETTINGS: Json = {
     "date_string": DAY.strftime("%d %b %Y"),
     "strftime_now": DAY.strftime,
     "enable_thinking": False,
@@ -81,7 +82,7 @@ OTHER_PROMPT = (
     "sampling. Name another chat template, or another model"
 )
 
-Conversation = list[dict[str, Any]]
+Conversation = list[Json]
 
 Render = Callable[[Conversation, bool], str]
 """(turns, whether the assistant's next turn is begun) as one text."""
@@ -106,9 +107,9 @@ class Applied:
     notes: tuple[str, ...] = ()
 
 
-def parted(messages: Conversation) -> tuple[Conversation, dict[str, Any]]:
+def parted(messages: Conversation) -> tuple[Conversation, Json]:
     """Messages of a row as a chat template takes them, and what it is told besides."""
-    told: dict[str, Any] = next((message[TOLD] for message in messages if TOLD in message), {})
+    told: Json = next((message[TOLD] for message in messages if TOLD in message), {})
     plain = [{key: value for key, value in message.items() if key != TOLD} for message in messages]
     return plain, SETTINGS | told
 
@@ -241,7 +242,7 @@ def leading(tokenizer: Tokenizer) -> list[int]:
 
 
 def check_tokens(name: str, known: Collection[str], eos: bool) -> None:
-    """Does nothing where a tokenizer that knows these tokens (``eos``: and has an eos_token) can write the template.
+    """Checks that a tokenizer that knows these tokens (``eos``: and has an eos_token) can write the template.
 
     Raises:
         LabError: it lacks some: they would be spelt out in pieces, which no model was ever shown.

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files import formats
 from labqueue.llm.data.files.records import Columns, Found, collect
 from labqueue.llm.models import hub
-from labqueue.system.files import cache_folder
+from labqueue.llm.types import Json
+from labqueue.system.files import cache_folder, write_bytes
 
 ENDINGS = (".parquet", ".json", ".jsonl", ".csv")
 MAX_GIB = 20.0
@@ -45,7 +44,7 @@ def fetch(name: str, revision: str, subset: str | None) -> Path:
     Raises:
         LabError: no hub, no such dataset, nothing in it that can be read, or too much.
     """
-    asked: dict[str, Any] = {"kind": "dataset", "revision": revision, "cure": CURE, "key": "data.hub"}
+    asked: Json = {"kind": "dataset", "revision": revision, "cure": CURE, "key": "data.hub"}
     about = hub.info(name, **asked)
     sizes = {entry.rfilename: entry.size or 0 for entry in about.siblings or []}
     card = hub.download(name, ["README.md"], **asked) / "README.md" if "README.md" in sizes else None
@@ -123,9 +122,9 @@ def re_glob(file: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", file)
 
 
-def _known(name: str, revision: str, subset: str | None) -> dict[str, Any] | None:
+def _known(name: str, revision: str, subset: str | None) -> Json | None:
     try:
-        known: dict[str, Any] = json.loads(_marker(name, revision, subset).read_text())
+        known: Json = json.loads(_marker(name, revision, subset).read_text())
     except (OSError, ValueError):
         return None
     return known if all((Path(known["folder"]) / file).is_file() for file in known["files"]) else None
@@ -136,11 +135,8 @@ def _marker(name: str, revision: str, subset: str | None) -> Path:
     return cache_folder() / "datasets" / f"{words.replace('/', '--')}.json"
 
 
-def _mark(marker: Path, known: dict[str, Any]) -> None:
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    aside = marker.with_suffix(f".{os.getpid()}")  # another process may be reading it
-    aside.write_text(json.dumps(known))
-    aside.replace(marker)
+def _mark(marker: Path, known: Json) -> None:
+    write_bytes(marker, json.dumps(known).encode(), shared=True)  # whole: another process may be reading it
 
 
 def _patterns(card: Path | None, subset: str | None) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""What two rows have in common, so that nothing that is held out is trained on. No torch."""
+"""Finds overlap between rows, so that nothing that is held out is trained on. No torch."""
 
 from __future__ import annotations
 

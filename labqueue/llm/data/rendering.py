@@ -1,4 +1,4 @@
-"""Whether a tokenizer and its chat template can show rows as they are. No torch; asked before a model is loaded.
+"""Checks that a tokenizer and its chat template render rows as they are. No torch; asked before a model is loaded.
 
 Two things go wrong without a word. Text in a row that spells a control token becomes one: a false turn, an early end.
 And a template leaves out what it does not know: tools, tool calls, reasoning, whole turns.
@@ -11,17 +11,18 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates, lengths
 from labqueue.llm.data.generated.tasks import REASONING, TOLD, Row
 from labqueue.llm.models import tiny
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from labqueue.llm.types import Tokenizer
 
-Messages = list[dict[str, Any]]
+Messages = list[Json]
 
 PROBE = " 0b5e3c"
 """What is added to a turn to see whether it is shown."""
@@ -64,7 +65,7 @@ def of_model(model: str, template: str) -> Rendering | None:
 def check(
     rows: Sequence[Row], rendering: Rendering, what: str, *, file: str | None = None, place: str = "line"
 ) -> None:
-    """Does nothing where every row is shown as it is. ``what`` names the rows; ``file`` is where their keys point, and
+    """Checks that every row is shown as it is. ``what`` names the rows; ``file`` is where their keys point, and
     ``place`` what they count there.
 
     Raises:
@@ -150,7 +151,7 @@ def _check_shown(row: Row, render: Callable[[Messages], str] | None) -> None:
     except Exception as error:  # a template is a program: whatever it stumbles over, it is not this conversation's text
         raise chat_templates.refusal(messages, error) from error
 
-    def check_told(what: str, at: int, other: dict[str, Any]) -> None:
+    def check_told(what: str, at: int, other: Json) -> None:
         try:
             told = render([*messages[:at], other, *messages[at + 1 :]]) != whole
         except Exception:  # it reads what is gone

@@ -1,4 +1,4 @@
-"""Whether a model can be taught to answer, and asked: its template, a reply's end, room for one. No torch, no runs.
+"""Checks that a model can be taught to answer, and asked: its template, a reply's end, room for one. No torch, no runs.
 
 Found out before anything is loaded, from the files of the model's folder; what they do not tell is left to the run,
 which finds out the same with the loaded tokenizer.
@@ -27,7 +27,7 @@ def check(
     masked: bool = True,
     place: str = "row",
 ) -> None:
-    """Does nothing where the model's template writes every row of ``learned`` and ends its answers, and leaves each
+    """Checks that the model's template writes every row of ``learned`` and ends its answers, and leaves each
     question of ``asked`` room for ``max_new_tokens``. ``masked``: prompts carry no loss, so each must be found again
     before its answer. ``place`` says what a row's key counts.
 
@@ -68,7 +68,7 @@ def readable(model: str, template: str) -> bool:
 def check_room(
     prompts: Sequence[int], rows: Sequence[Row], max_new_tokens: int, limit: int | None, *, place: str = "row"
 ) -> None:
-    """Does nothing where each prompt (in tokens, one of each row) leaves room for a reply in ``limit`` positions.
+    """Checks that each prompt (in tokens, one of each row) leaves room for a reply in ``limit`` positions.
 
     Raises:
         LabError: one does not; the longest is named.

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files.records import Columns, Found, read_file
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.data.generated.tasks import Row, Split
 from labqueue.llm.data.overlap import Asked, exchanges
+from labqueue.llm.types import JsonMapping
 
 NAMED = 3
 """Rows that an error names; it says how many there are."""
@@ -34,7 +35,7 @@ def load(
     subset: str | None = None,
     split: str = "train",
     columns: Columns | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: JsonMapping | None = None,
     sha256: str | None = None,
     eval_path: str | None = None,
     eval_sha256: str | None = None,
@@ -109,9 +110,10 @@ def divided(
             rest.append(row)
     train = [row for row in rest if asked.twin(row) is None]
     if len(held_out) < held_out_items or not train or (train_items and len(train) < train_items):
+        cure = _crowd(rows) or ": give more rows, or lower data.eval_items"
         raise LabError(
             f"{name} has {len(rows)} rows, {len(train)} of them with questions that are not held out; asked for "
-            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out{_crowd(rows)}",
+            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out{cure}",
             key="data",
         )
     said = list(notes)
@@ -167,7 +169,7 @@ def _with_own_held_out(
 
 def _answered(found: Found, empty_answers: EmptyAnswers, notes: list[str]) -> list[Row]:
     if not found.rows and not found.unanswered:
-        raise LabError(f"{found.name} has no rows", key="data")
+        raise LabError(f"{found.name} has no rows: write one JSON object a line with question and answer", key="data")
     if not found.unanswered:
         return found.rows
     count = f"{len(found.unanswered)} of {len(found.rows) + len(found.unanswered)} rows of {found.name} have no answer"

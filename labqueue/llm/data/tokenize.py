@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import chat_templates, rendering
 from labqueue.llm.data.generated.tasks import Row
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +40,7 @@ class Encoded:
     truncated: int
 
 
-def messages(row: Row, *, answer: bool) -> list[dict[str, Any]]:
+def messages(row: Row, *, answer: bool) -> list[Json]:
     """The row as a conversation, with or without its last answer."""
     return row.messages(answer=answer)
 
@@ -111,7 +112,7 @@ def encode(
 
 
 def check_context(rows: Sequence[TokenRow], config: PreTrainedConfig) -> None:
-    """Does nothing where the model has positions for the longest row.
+    """Checks that the model has positions for the longest row.
 
     Raises:
         LabError: it has not; GPT-2 would fail inside a CUDA kernel, others would go on with positions never learned.
@@ -172,30 +173,8 @@ def preview(tokenizer: Tokenizer, rows: Sequence[TokenRow], count: int) -> list[
     return shown
 
 
-def rendered(shown: Sequence[tuple[int, int, str, int, bool, int]]) -> str:
-    """A ``preview`` as text for a terminal: runs of tokens that carry loss stand between ``[[`` and ``]]``."""
-    lines: list[str] = []
-    for number in dict.fromkeys(entry[0] for entry in shown):
-        tokens = [entry for entry in shown if entry[0] == number]
-        learned = sum(entry[4] for entry in tokens)
-        documents = tokens[-1][5] + 1
-        held = f", {documents} documents" if documents > 1 else ""
-        lines.append(f"row {number}: {len(tokens)} tokens, {learned} with loss{held}")
-        text, marked, before = "", False, 0
-        for _, _, token, _, carries, document in tokens:
-            if marked and (not carries or document != before):
-                text, marked = text + "]]", False
-            if document != before:
-                text, before = text + "\n--- next document ---\n", document
-            if carries and not marked:
-                text, marked = text + "[[", True
-            text += token
-        lines.append(text + ("]]" if marked else ""))
-    return "\n".join(lines)
-
-
-def check_written(conversation: list[dict[str, Any]], text: str) -> None:
-    """Does nothing where a template's text holds every turn as it is given, but for spaces around it.
+def check_written(conversation: list[Json], text: str) -> None:
+    """Checks that a template's text holds every turn as it is given, but for spaces around it.
 
     What a tool says is left to ``rendering``: some templates write it as JSON text.
 
@@ -218,7 +197,7 @@ def check_written(conversation: list[dict[str, Any]], text: str) -> None:
 
 
 def _answers(
-    tokenizer: Tokenizer, conversation: list[dict[str, Any]], text: str, whole: list[int], turns: Sequence[int]
+    tokenizer: Tokenizer, conversation: list[Json], text: str, whole: list[int], turns: Sequence[int]
 ) -> list[tuple[int, int]]:
     """``(start, end)`` in ``whole`` of the tokens of the turns of those numbers; the end includes the end of the
     turn."""
@@ -237,12 +216,12 @@ def _answers(
     return spans
 
 
-def _tokens(tokenizer: Tokenizer, conversation: list[dict[str, Any]], *, prompt: bool = False) -> list[int]:
+def _tokens(tokenizer: Tokenizer, conversation: list[Json], *, prompt: bool = False) -> list[int]:
     """Tokens of a conversation; ``prompt``: up to where the assistant's next turn begins."""
     return _ids(tokenizer, _text(tokenizer, conversation, prompt=prompt))
 
 
-def _text(tokenizer: Tokenizer, conversation: list[dict[str, Any]], *, prompt: bool = False) -> str:
+def _text(tokenizer: Tokenizer, conversation: list[Json], *, prompt: bool = False) -> str:
     if tokenizer.chat_template:
         return chat_templates.render(tokenizer, conversation, prompt=prompt)
     ends = {"assistant": tokenizer.eos_token}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from labqueue.domain.errors import LabError
 from labqueue.llm.data import lengths
 from labqueue.llm.evaluation.generate import ends, positions
-from labqueue.llm.training.recipe import Left
+from labqueue.llm.training.recipe import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def continuation(
 
     Raises:
         LabError: a prompt that fills all positions, or with letters that the model has no token for.
-        Left: ``leave``, asked before each token, said so.
+        Interrupted: ``leave``, asked before each token, said so.
     """
     import torch
 
@@ -85,7 +85,7 @@ def continuation(
     try:
         for _ in range(max_new_tokens if limit is None else min(max_new_tokens, limit - len(ids))):
             if leave():
-                raise Left
+                raise Interrupted
             with torch.no_grad():
                 out = model(input_ids=inputs, past_key_values=cache, use_cache=True)
             # Rows beyond the vocabulary, which make its size a round number, are no tokens.

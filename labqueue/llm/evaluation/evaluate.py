@@ -1,4 +1,4 @@
-"""What a model is measured on besides the data that it learns: further tasks, and running text. Knows no runs.
+"""Evaluates a model on data that it does not learn: further tasks, and running text. Knows no runs.
 
 Items are drawn with a seed of their own, before and without any training data, so that they are the same for every run
 of a sweep; whoever trains leaves their questions out (``apart``).
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from labqueue.llm.corpora import windows
 from labqueue.llm.data import overlap, tokenize
@@ -19,6 +19,7 @@ from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.data.tokenize import TokenRow
 from labqueue.llm.evaluation import generate
 from labqueue.llm.training import recipe
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from labqueue.llm.training.recipe import Trainer
@@ -57,7 +58,7 @@ class Evaluation:
 
 
 def of_task(
-    tokenizer: Tokenizer, name: str, task: str, *, options: dict[str, Any], items: int, seed: int, max_length: int
+    tokenizer: Tokenizer, name: str, task: str, *, options: Json, items: int, seed: int, max_length: int
 ) -> Evaluation:
     """``items`` different questions of a generated task: the first that a training run with the same options and seed
     holds out, so that they stay unseen along a chain of trainings.
@@ -94,7 +95,7 @@ def of_text(
     return Evaluation(name, rows, (), None, text.name, text.licence, text.sha256)
 
 
-def apart(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
+def decontaminate(training: Sequence[Row], evaluations: Sequence[Evaluation]) -> tuple[Row, ...]:
     """The training rows that share no question with what is measured (``overlap``)."""
     asked = overlap.Asked.of(row for each in evaluations for row in each.questions)
     return tuple(row for row in training if asked.twin(row) is None)
@@ -120,7 +121,7 @@ def answers(
     """The model's greedy answers to the questions, with room for the longest expected one.
 
     Raises:
-        Left: ``leave``, asked before each batch, said so.
+        Interrupted: ``leave``, asked before each batch, said so.
     """
     longest = max(len(tokenizer(row.answer)["input_ids"]) for row in evaluation.questions)
     new = longest + SPARE_TOKENS
@@ -143,8 +144,12 @@ def answer_batch(model: Model, tokenizer: Tokenizer, rows: Sequence[Row], max_ne
     return max(1, min(256, budget // (longest + max_new_tokens)))
 
 
-def exact(evaluation: Evaluation, replies: Sequence[str]) -> float:
-    """The share of questions whose whole reply the task's own scorer takes for right; never a part of one."""
+def scores(evaluation: Evaluation, replies: Sequence[str]) -> list[float]:
+    """1 for each question whose whole reply the task's own scorer takes for right, else 0; never a part of one."""
     assert evaluation.score is not None
-    right = sum(evaluation.score(row, reply) for row, reply in zip(evaluation.questions, replies, strict=True))
-    return right / len(evaluation.questions)
+    return [evaluation.score(row, reply) for row, reply in zip(evaluation.questions, replies, strict=True)]
+
+
+def exact(evaluation: Evaluation, replies: Sequence[str]) -> float:
+    """The share of questions that are answered exactly."""
+    return sum(scores(evaluation, replies)) / len(evaluation.questions)

@@ -1,6 +1,6 @@
 """Greedy answers to questions, in batches. Leaves the model as it was: mode, caches and random numbers. No runs.
 
-What a model's folder says of sampling (``generation_config.json``) is for chatting with it; of that the lab heeds which
+What a model's folder says of sampling (``generation_config.json``) is for chatting with it; of that the lab uses which
 tokens end a reply, and nothing else.
 """
 
@@ -16,7 +16,7 @@ from labqueue.llm.data import chat_templates, replies
 from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.data.tokenize import prompt_ids
 from labqueue.llm.models.load import Loaded, bare
-from labqueue.llm.training.recipe import Left
+from labqueue.llm.training.recipe import Interrupted
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -40,7 +40,7 @@ def settle(loaded: Loaded, template: str) -> tuple[str, ...]:
     """Applies a chat template, and makes tokenizer and model agree on what ends a reply; returns what is to be said.
 
     A reply ends at what the template writes after an answer, at the tokenizer's eos, and at each eos of the folder's
-    own ``generation_config``. That list is what sampling heeds and what is saved with the model.
+    own ``generation_config``. That list is what sampling follows and what is saved with the model.
 
     Raises:
         LabError: as ``templates.apply``.
@@ -58,7 +58,7 @@ def settle(loaded: Loaded, template: str) -> tuple[str, ...]:
     ours = ", ".join(f"{name} {value}" for name, value in GREEDY.items())
     said = f"replies are greedy ({ours}; nothing suppressed, forced or penalised) and end at {named}"
     if ignored := _ignored(kept):
-        said += f"; of the model's generation_config is not heeded: {', '.join(ignored)}"
+        said += f"; of the model's generation_config is ignored: {', '.join(ignored)}"
     return (*applied.notes, said)
 
 
@@ -82,7 +82,7 @@ def answers(
 
     Raises:
         LabError: as ``reply_tokens``.
-        Left: ``leave``, asked before each batch, said so.
+        Interrupted: ``leave``, asked before each batch, said so.
     """
     found = reply_tokens(
         model,
@@ -116,7 +116,7 @@ def reply_tokens(
     Raises:
         LabError: a chat template that refuses a row, or a prompt that leaves no room for ``max_new_tokens`` in the
             model's positions; the row is named.
-        Left: ``leave``, asked before each batch, said so.
+        Interrupted: ``leave``, asked before each batch, said so.
     """
     import torch
 
@@ -128,7 +128,7 @@ def reply_tokens(
     with _inference(model, backend, gradient_checkpointing), _greedy(model, tokenizer, max_new_tokens) as config:
         for first in range(0, len(order), batch):
             if leave():
-                raise Left
+                raise Interrupted
             chosen = order[first : first + batch]
             width = max(len(prompts[number]) for number in chosen)
             ids = [[tokenizer.pad_token_id] * (width - len(prompts[n])) + prompts[n] for n in chosen]
@@ -176,7 +176,7 @@ def _greedy(model: Model, tokenizer: Tokenizer, max_new_tokens: int) -> Iterator
 
 
 def _ignored(config: GenerationConfig) -> list[str]:
-    """What a model's generation config says and greedy decoding does not heed."""
+    """What a model's generation config says and greedy decoding ignores."""
     ours = {*GREEDY, "eos_token_id", "pad_token_id", "bos_token_id", "transformers_version", "_from_model_config"}
     said = config.to_diff_dict()
     other = {name: said[name] for name in GREEDY if name in said and said[name] not in (None, GREEDY[name])}

@@ -1,4 +1,4 @@
-"""What training added to each linear layer: the norms and the spectrum of the update ΔW = W' - W. No runs.
+"""Measures what training added to each linear layer: norms and spectrum of the update ΔW = W' - W. No runs.
 
 The singular values of ΔW are the roots of the eigenvalues of a small Gram matrix in float64. For LoRA, ΔW = s B A and
 the matrix is ``[rank, rank]``: of AᵀBᵀBA, whose eigenvalues other than 0 are those of (AAᵀ)(BᵀB). Squaring costs half

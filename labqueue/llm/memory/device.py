@@ -59,7 +59,7 @@ def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | No
         raise ValueError(f"memory_gib must be above 0, got {memory_gib}")
     if not device.startswith("cuda"):
         return None, None
-    lessen_fragmentation()
+    enable_expandable_segments()
     import torch
 
     index = torch.device(device).index or 0
@@ -80,7 +80,7 @@ def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | No
     return cap_gib, context_gib
 
 
-def lessen_fragmentation() -> None:
+def enable_expandable_segments() -> None:
     """Asks the CUDA allocator for segments that grow, where drivers have them; read as torch is first used.
 
     Blocks of other shapes that an evaluation or a load leaves can then be used again: without it the reserved peak of
@@ -106,7 +106,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         named = any(base.__name__ in ("OutOfMemoryError", "MemoryError") for base in type(link).__mro__)
-        # Triton's OutOfResources is shared memory of one kernel: no smaller batch mends it.
+        # Triton's OutOfResources is shared memory of one kernel: no smaller batch helps.
         if named or (isinstance(link, RuntimeError | OSError | ImportError) and _MESSAGES.search(str(link))):
             return True
         link = link.__cause__ or link.__context__

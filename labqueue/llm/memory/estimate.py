@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from labqueue.domain.errors import LabError
 from labqueue.llm.memory import footprint
 from labqueue.llm.memory.coefficients import FITTED, Coefficients
-from labqueue.llm.memory.workload import CONTEXT_GIB, GIB, Plan
+from labqueue.llm.memory.workload import CONTEXT_GIB, GIB, Workload
 from labqueue.llm.models.shapes import Shape
 
 ITEMS = (
@@ -47,7 +47,7 @@ class Estimate:
         return math.fsum(self.items_gib.values())
 
 
-def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) -> Estimate:
+def predict(shape: Shape, plan: Workload, coefficients: Coefficients | None = None) -> Estimate:
     """Predicts the peak of a run: its loading or the largest moment of a step, with what the allocator adds.
 
     ``coefficients`` are the fitted ones of the plan's backend unless others are given (to fit them).
@@ -76,7 +76,7 @@ def predict(shape: Shape, plan: Plan, coefficients: Coefficients | None = None) 
     return Estimate({name: peak[name] / GIB for name in ITEMS if peak.get(name)})
 
 
-def longest(shape: Shape, plan: Plan, capacity_gib: float) -> int:
+def longest(shape: Shape, plan: Workload, capacity_gib: float) -> int:
     """The longest sequence whose predicted total is within ``capacity_gib`` of allocator memory; 0 where none is."""
     low, high = 0, shape.max_position
     while low < high:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from labqueue.llm.models.shapes import LINEAR, Shape
 
 if TYPE_CHECKING:
-    from labqueue.llm.memory.workload import Plan
+    from labqueue.llm.memory.workload import Workload
 
 Items = dict[str, float]
 
@@ -32,14 +32,14 @@ ATTENTION_BUCKET = 128
 cuDNN's attention (unsloth/utils/attention_dispatch.py)."""
 
 
-def trained(shape: Shape, plan: Plan) -> int:
+def trained(shape: Shape, plan: Workload) -> int:
     """Parameters that are trained."""
     if plan.method == "full":
         return shape.parameters
     return shape.lora_parameters(plan.rank, plan.targets, dora=plan.dora)
 
 
-def held(shape: Shape, plan: Plan) -> Items:
+def held(shape: Shape, plan: Workload) -> Items:
     """Bytes that stay from the first optimizer step to the last."""
     master = 4.0 if plan.method == "full" else 2.0
     linear = float(shape.linear_parameters)
@@ -68,7 +68,7 @@ def held(shape: Shape, plan: Plan) -> Items:
     return items
 
 
-def loading(shape: Shape, plan: Plan) -> Items:
+def loading(shape: Shape, plan: Workload) -> Items:
     """Bytes while the last matrix is loaded and quantised: more than a short step where the embedding then leaves."""
     items = held(shape, plan)
     for later in ("adapters", "optimizer", "dequantization"):
@@ -80,7 +80,7 @@ def loading(shape: Shape, plan: Plan) -> Items:
     return items
 
 
-def offloads_embedding(shape: Shape, plan: Plan) -> bool:
+def offloads_embedding(shape: Shape, plan: Workload) -> bool:
     """Whether Unsloth moves the input embedding to the computer's memory.
 
     It does where an embedding is not shared with the head and the process may allocate less than what Unsloth reserves
@@ -114,12 +114,12 @@ def _largest(shape: Shape) -> float:
     return float(max(rows * columns for rows, columns in map(shape.matrix, LINEAR)))
 
 
-def moments(shape: Shape, plan: Plan) -> list[Items]:
+def moments(shape: Shape, plan: Workload) -> list[Items]:
     """Bytes that come and go, at each moment of a step at which most may be held."""
     return _hf(shape, plan) if plan.backend == "hf" else _unsloth(shape, plan)
 
 
-def tile(shape: Shape, plan: Plan) -> float:
+def tile(shape: Shape, plan: Workload) -> float:
     """Bytes of the largest single tensor of the loss: a tile of logits, bf16 in TRL, fp32 in Unsloth."""
     rows, columns = _tile_of(shape, plan)
     return (2.0 if plan.backend == "hf" else 4.0) * rows * columns
@@ -129,7 +129,7 @@ def _widths(shape: Shape, h: float, q: float, k: float, i: float) -> float:
     return h * shape.hidden + q * shape.query + k * shape.key + i * shape.intermediate
 
 
-def saved_per_token(shape: Shape, plan: Plan) -> float:
+def saved_per_token(shape: Shape, plan: Workload) -> float:
     """Bytes a token that one block keeps for its backward pass, in transformers' own code."""
     adapted = 0 if plan.method == "full" else len(LINEAR if isinstance(plan.targets, str) else plan.targets)
     small = 2.0 * plan.rank * adapted + 4.0 * shape.heads + 8  # x A, the softmax's normaliser, two rsqrt
@@ -145,7 +145,7 @@ def saved_per_token(shape: Shape, plan: Plan) -> float:
     return _widths(shape, 18, 6, 4, 8) + small
 
 
-def _hf(shape: Shape, plan: Plan) -> list[Items]:
+def _hf(shape: Shape, plan: Workload) -> list[Items]:
     tokens, hidden, layers = float(plan.tokens), shape.hidden, shape.layers
     number = float(trained(shape, plan))
     full = plan.method == "full"
@@ -193,7 +193,7 @@ def _hf(shape: Shape, plan: Plan) -> list[Items]:
     return [moment | {"padding_mask": masks} for moment in found]
 
 
-def _working(shape: Shape, plan: Plan) -> tuple[float, float]:
+def _working(shape: Shape, plan: Workload) -> tuple[float, float]:
     """(activations, weights) in bytes while the MLP of one block is differentiated, beside what it saved."""
     tokens, inner = float(plan.tokens), shape.intermediate
     largest = _largest(shape)
@@ -211,7 +211,7 @@ def _working(shape: Shape, plan: Plan) -> tuple[float, float]:
     return tokens * (6.0 * inner + 10.0 * shape.hidden) + extra, 0.0
 
 
-def _masks(shape: Shape, plan: Plan) -> float:
+def _masks(shape: Shape, plan: Workload) -> float:
     """A boolean mask, its bf16 copies for attention, and keys and values repeated for every query head."""
     if not plan.masked:
         return 0.0
@@ -220,7 +220,7 @@ def _masks(shape: Shape, plan: Plan) -> float:
     return square * (1 + 2 * blocks) + blocks * plan.tokens * 4.0 * (shape.query - shape.key)
 
 
-def _unsloth(shape: Shape, plan: Plan) -> list[Items]:
+def _unsloth(shape: Shape, plan: Workload) -> list[Items]:
     tokens, hidden, layers = float(plan.tokens), shape.hidden, shape.layers
     number = float(trained(shape, plan))
     padded = 1 + ATTENTION_BUCKET / plan.sequence - plan.sequence % ATTENTION_BUCKET / plan.sequence
@@ -256,7 +256,7 @@ def _unsloth(shape: Shape, plan: Plan) -> list[Items]:
     ]
 
 
-def _tile_of(shape: Shape, plan: Plan) -> tuple[int, int]:
+def _tile_of(shape: Shape, plan: Workload) -> tuple[int, int]:
     """(rows, columns) of the logits that exist at once: TRL's tile; Unsloth's on a small card, else a chunk of rows."""
     tokens, wide = plan.tokens, shape.vocabulary
     small = plan.card_gib <= SMALL_CARD_GIB

@@ -1,4 +1,4 @@
-"""What a fine-tuning run takes of a computer without a GPU: seconds and memory, before it begins. Needs no torch.
+"""Estimates seconds and memory of a fine-tuning run on a computer without a GPU. Needs no torch.
 
 Counted from the model's shape and the run's plan. What no count gives (imports, calls, the allocator) was measured with
 SmolLM2-135M on two cores and is scaled by how fast this processor is: meant to tell minutes from hours.
@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from labqueue.llm.memory import footprint
-from labqueue.llm.memory.workload import Plan
+from labqueue.llm.memory.workload import Workload
 from labqueue.llm.models.shapes import LINEAR, Shape
 from labqueue.llm.processor import Speeds
 
@@ -58,7 +58,7 @@ ALLOCATOR = 0.3
 """Part by which a process's memory is larger than what is counted: blocks that are free and not given back."""
 
 
-def seconds(shape: Shape, plan: Plan, work: Work, dtype: str, speeds: Speeds, cores: int) -> float:
+def seconds(shape: Shape, plan: Workload, work: Work, dtype: str, speeds: Speeds, cores: int) -> float:
     """Predicted wall time of a run on an otherwise quiet computer."""
     matrices = shape.layers * len(LINEAR)
     micro = work.steps * plan.accumulation
@@ -77,7 +77,7 @@ def seconds(shape: Shape, plan: Plan, work: Work, dtype: str, speeds: Speeds, co
     return (IMPORTS_S + quantised + calls + elements / shared) * slower + products / shared
 
 
-def memory_gib(shape: Shape, plan: Plan, dtype: str) -> float:
+def memory_gib(shape: Shape, plan: Workload, dtype: str) -> float:
     """Predicted peak of a run's resident memory."""
     # The counts are those of 16 bit; beside 4-bit weights all is kept in float32.
     wide = 2.0 if dtype == "float32" or plan.method == "full" or plan.quantization == "4bit" else 1.0

@@ -1,4 +1,4 @@
-"""What of a fine-tuning run decides its memory, and what of a card is left to it. Needs no torch and no GPU."""
+"""Describes what decides the memory of a fine-tuning run, and what of a card is left to it. No torch, no GPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ card."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workload:
     """What of a fine-tuning run decides its memory.
 
     Raises:

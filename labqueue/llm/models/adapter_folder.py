@@ -11,12 +11,13 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures, catalogue, gguf, pins, snapshot, tensors
 from labqueue.llm.models.load import Loaded, bare, load_tokenizer
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -82,7 +83,7 @@ def load(loaded: Loaded, folder: Path) -> PeftModel:
 
 
 def check(folder: Path, model: str) -> None:
-    """Does nothing where the adapter of a folder is one of the model's, as far as headers and pins tell.
+    """Checks that the adapter of a folder is one of the model's, as far as headers and pins tell.
 
     Raises:
         LabError: it is not.
@@ -130,7 +131,7 @@ def with_tokenizer(loaded: Loaded, folder: Path) -> Loaded:
     return dataclasses.replace(loaded, tokenizer=load_tokenizer(folder, str(folder)))
 
 
-def about(folder: Path) -> dict[str, Any]:
+def about(folder: Path) -> Json:
     """What ``save`` wrote of an adapter; empty for one that was written elsewhere.
 
     Raises:

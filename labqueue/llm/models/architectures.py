@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
+from labqueue.llm.types import Json, JsonMapping
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -38,7 +38,7 @@ class Names:
     """Whether the head is the embedding's matrix: one of the two is enough."""
 
 
-def check(config: Path, name: str) -> dict[str, Any]:
+def check(config: Path, name: str) -> Json:
     """A ``config.json``, once it is that of a model the lab can train.
 
     Raises:
@@ -75,7 +75,7 @@ def ablations(folder: Path) -> list[str]:
         return ["switches for ablations"]
 
 
-def read_config(path: Path, name: str) -> dict[str, Any]:
+def read_config(path: Path, name: str) -> Json:
     """A ``config.json``.
 
     Raises:
@@ -88,7 +88,7 @@ def read_config(path: Path, name: str) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def count(config: Mapping[str, Any], key: str, path: Path, default: int | None = None) -> int:
+def count(config: JsonMapping, key: str, path: Path, default: int | None = None) -> int:
     """A figure of a config.
 
     Raises:
@@ -102,14 +102,14 @@ def count(config: Mapping[str, Any], key: str, path: Path, default: int | None =
     return value
 
 
-def names(config: Mapping[str, Any]) -> Names:
+def names(config: JsonMapping) -> Names:
     """How the weights may be named, by a config's ``model_type`` and ``tie_word_embeddings``."""
     gpt2 = config.get("model_type") == "gpt2"
     embedding = "transformer.wte.weight" if gpt2 else "model.embed_tokens.weight"
     return Names("transformer." if gpt2 else "model.", embedding, bool(config.get("tie_word_embeddings", gpt2)))
 
 
-def expected(config: Mapping[str, Any], path: Path) -> Shapes:
+def expected(config: JsonMapping, path: Path) -> Shapes:
     """Every weight that a model of this config has, by name, with its shape; a tied head under both names.
 
     The architectures are those of ``ARCHITECTURES``; a test holds this to what transformers builds.
@@ -152,7 +152,7 @@ def expected(config: Mapping[str, Any], path: Path) -> Shapes:
     return whole
 
 
-def _gpt2(config: Mapping[str, Any], path: Path) -> Shapes:
+def _gpt2(config: JsonMapping, path: Path) -> Shapes:
     """Of GPT-2, whose linear layers keep their weights as ``[inputs, outputs]``."""
     hidden = count(config, "n_embd", path)
     inner = count(config, "n_inner", path, 4 * hidden)

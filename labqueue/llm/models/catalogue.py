@@ -6,14 +6,15 @@ Weights are fetched before the night by ``fetch`` and read offline in it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.models import architectures, snapshot, stored_form
+from labqueue.system import files
 
 Where = Literal["package", "hub", "folder", "random"]
 
@@ -122,10 +123,19 @@ def find(name: str) -> Model:
         raise LabError(
             f"model folder {name!r} has no config.json; give a folder written by save_pretrained", key="model"
         )
-    raise LabError(
-        f"unknown model {name!r}: {nearest(name, CATALOGUE)}, or a folder with a config.json on this machine",
-        key="model",
-    )
+    raise LabError(f"unknown model {name!r}: {_cure(name, folder)}", key="model")
+
+
+def _cure(name: str, path: Path) -> str:
+    if path.is_file():
+        return f"it is a file; name the folder that it stands in, {str(path.parent)!r}"
+    alias = next((model.alias for model in CATALOGUE.values() if model.source.lower() == name.lower()), None)
+    if alias is not None:
+        return f"here it is called {alias!r}"
+    known = f"{nearest(name, CATALOGUE)}, or a folder with a config.json on this machine"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # a repository of the hub, or a path that leads nowhere
+        return f"{known} (of the hub: `hf download {name} --local-dir DIR`, then DIR)"
+    return known
 
 
 def available(name: str) -> bool:
@@ -221,7 +231,7 @@ def checked_package_file(model: Model) -> Path:
     package = model.source.partition("/")[0].replace("_", "-")
     if path is None:
         raise LabError(f"model {model.alias!r} needs the package {package}; run `uv sync`", key="model")
-    found = sha256(path)
+    found = files.sha256(path)
     if found != model.sha256:
         raise LabError(
             f"{path.name} of the package {package} has SHA-256 {found}, not the pinned {model.sha256}; "
@@ -229,12 +239,6 @@ def checked_package_file(model: Model) -> Path:
             key="model",
         )
     return path
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _snapshot(model: Model, commit: str | None = None) -> Path | None:

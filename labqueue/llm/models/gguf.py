@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from labqueue.llm.models import catalogue, tensors
+from labqueue.llm.types import Json
+from labqueue.system import files
 from labqueue.system.files import cache_folder
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _believed(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return bool(manifest["files"]) and all(
-            catalogue.sha256(folder / name) == digest for name, digest in manifest["files"].items()
+            files.sha256(folder / name) == digest for name, digest in manifest["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -75,7 +76,7 @@ def _convert(source: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **kwargs)
     tokenizer.eos_token, tokenizer.pad_token = EOS, PAD
     found = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, output_loading_info=True, **kwargs)
-    loaded, info = cast("tuple[CausalModel, dict[str, Any]]", found)
+    loaded, info = cast("tuple[CausalModel, Json]", found)
     tensors.check_info(info, source.name)
     # save_pretrained refuses a model that says it came from gguf.
     config = copy.deepcopy(loaded.config)
@@ -91,15 +92,10 @@ def _convert(source: Path, folder: Path) -> None:
 
 def _seal(folder: Path, model: catalogue.Model) -> None:
     """Syncs every file and writes the hashes last."""
-    files = {path.name: catalogue.sha256(path) for path in sorted(folder.iterdir())}
-    manifest = {"source": model.source, "source_sha256": model.sha256, "weights": "dequantised Q4_1", "files": files}
+    hashes = {path.name: files.sha256(path) for path in sorted(folder.iterdir())}
+    manifest = {"source": model.source, "source_sha256": model.sha256, "weights": "dequantised Q4_1", "files": hashes}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for path in [*folder.iterdir(), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    files.sync_tree(folder)
 
 
 def _swap_in(aside: Path, target: Path) -> None:

@@ -6,16 +6,22 @@ Backends: ``unsloth`` on CUDA where it is installed, ``hf`` (transformers and bi
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm import processor
 from labqueue.llm.models import architectures, catalogue, pins, snapshot, stored_form, tensors, vocabulary
+from labqueue.llm.types import Json
 from labqueue.system.files import cache_folder
 
 if TYPE_CHECKING:
@@ -70,7 +76,7 @@ def choose_backend(backend: Backend, device: str) -> Literal["hf", "unsloth"]:
     return "unsloth"
 
 
-def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
+def prepare_process(backend: Literal["hf", "unsloth"], device: str) -> None:
     """Sets switches and imports in the only order that works. Call before anything imports transformers, peft or trl.
 
     Unsloth patches those three as it is imported, and its compiled trainers once lacked the name psutil, which
@@ -86,9 +92,54 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
         import psutil  # noqa: F401  # before unsloth: see above
         import unsloth  # noqa: F401  # before transformers: see above
     else:
-        import transformers
+        with uncollected():
+            import transformers
 
+            if device == "cpu":
+                _import_for_cpu()
         transformers.utils.logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Imports without the cyclic garbage collector: what they make stays, and looking through it is a tenth of them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _import_for_cpu() -> None:
+    """Imports bitsandbytes and transformers without what they import for others: a third of a run's imports.
+
+    bitsandbytes has torch's compiler wrap the kernels of devices that it has no library for; on a CPU it has one.
+    transformers imports scikit-learn and SciPy for assisted generation, images and scores that the lab does not use.
+    """
+    import torch
+    from transformers import utils
+
+    if "bitsandbytes" not in sys.modules:
+        with _replaced(torch, "compile", lambda model=None, **_: model or (lambda function: function)):
+            import bitsandbytes  # noqa: F401  # its kernels of a CPU
+    with (
+        _replaced(utils, "is_sklearn_available", lambda: False),
+        _replaced(utils, "is_scipy_available", lambda: False),
+    ):
+        for name in ("data.metrics", "generation.candidate_generator", "modeling_utils"):
+            importlib.import_module(f"transformers.{name}")
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, stand_in: Callable[..., object]) -> Iterator[None]:
+    known = getattr(module, name)
+    setattr(module, name, stand_in)
+    try:
+        yield
+    finally:
+        setattr(module, name, known)
 
 
 def load_model(
@@ -128,7 +179,7 @@ def load_model(
     files = pins.local(name, pin) if entry.where in ("hub", "folder") else None
     form = catalogue.form(name)
     stored_form.check_use(form, name, quantization=quantization, backend=chosen)
-    prepare_process(chosen)
+    prepare_process(chosen, device)
     import torch
 
     number = getattr(torch, dtype) if dtype else default_dtype(device)
@@ -207,7 +258,7 @@ def tame_cpu_4bit(model: Model, dtype: torch.dtype | None = None) -> int:
 
 
 def check_loaded(model: CausalModel, folder: Path, name: str, quantization: Quantization) -> None:
-    """Does nothing where every weight of a loaded model is one of its files', and is in the form that was asked for.
+    """Checks that every weight of a loaded model is one of its files', and is in the form that was asked for.
 
     Libraries fill in random weights for what they do not find and only warn.
 
@@ -252,7 +303,7 @@ def _made(entry: catalogue.Model) -> Path:
 
 
 def _load_hf(
-    folder: Path, name: str, settings: dict[str, Any], dtype: torch.dtype, device: str, attention: str
+    folder: Path, name: str, settings: Json, dtype: torch.dtype, device: str, attention: str
 ) -> tuple[CausalModel, Tokenizer]:
     from transformers import AutoModelForCausalLM
 
@@ -266,7 +317,7 @@ def _load_hf(
         **common,
         **settings,
     )
-    model, info = cast("tuple[CausalModel, dict[str, Any]]", found)
+    model, info = cast("tuple[CausalModel, Json]", found)
     tensors.check_info(info, name)
     return model, load_tokenizer(folder, name)
 

@@ -1,4 +1,4 @@
-"""What a model is beyond its name: its folder's content by SHA-256, or its snapshot's commit. No torch, no network.
+"""Pins a model by more than its name: its folder's content by SHA-256, or its snapshot's commit. No torch, no network.
 
 Pinned at submission, so that another content is another run; a run takes what was pinned, or none.
 """
@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import catalogue, snapshot
-from labqueue.system import clock
+from labqueue.system import clock, files
 from labqueue.system.files import cache_folder
 
 COMMIT, SHA256 = "commit", "sha256"
@@ -35,7 +34,7 @@ steps, of 2 s at the coarsest (FAT), and a second change within a step would lea
 
 def of(name: str) -> str | None:
     """The pin of a model; None where the code itself pins it (packaged and random ones), or it is not on this machine,
-    which is said elsewhere.
+    which the caller reports.
 
     Raises:
         LabError: a file of its folder cannot be read.
@@ -78,7 +77,7 @@ def local(name: str, pin: str | None) -> Path:
 
 
 def check(name: str, pin: str | None) -> None:
-    """Does nothing where the model that was pinned is here, or none was.
+    """Checks that the model that was pinned is here, or none was.
 
     Raises:
         LabError: it is not, or the pin is of the other form.
@@ -96,7 +95,7 @@ def check(name: str, pin: str | None) -> None:
 
 
 def check_folder(path: str, pin: str | None, key: str = "model") -> None:
-    """Does nothing where the folder has the content that was pinned, or is not there, which is said elsewhere.
+    """Checks that the folder has the content that was pinned, or is missing, which the caller reports.
 
     Raises:
         LabError: it has another.
@@ -126,14 +125,14 @@ def sha256(file: Path, key: str = "model") -> str:
     before = _stamp(file)
     size, *_, modified_ns, changed_ns = before
     if size < REMEMBERED_BYTES:
-        return catalogue.sha256(file)
+        return files.sha256(file)
     note = cache_folder() / "hashes" / f"{hashlib.sha256(bytes(file.resolve())).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(note.read_text())
         if known["stamp"] == before:
             return str(known["sha256"])
     began = clock.now()
-    found = catalogue.sha256(file)
+    found = files.sha256(file)
     if _stamp(file) != before:
         raise LabError(f"{file} is being written: wait until it is whole", key=key)
     if began - max(modified_ns, changed_ns) / 1e9 > SETTLED_S:
@@ -147,12 +146,9 @@ def _stamp(file: Path) -> list[int]:
 
 
 def _remember(note: Path, words: dict[str, object]) -> None:
-    """Written aside and renamed; a cache that cannot be written only costs time."""
-    aside = note.with_suffix(f".{os.getpid()}")
+    """A cache that cannot be written only costs time."""
     with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(words))
-        aside.replace(note)
+        files.write_bytes(note, json.dumps(words).encode(), shared=True)
 
 
 def _files(folder: Path) -> list[str]:

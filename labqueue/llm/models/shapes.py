@@ -18,12 +18,12 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 LINEAR = (*ATTENTION, *MLP)
 """The linear layers of a block, in the order in which they run."""
 
-ARCHITECTURES = ("llama", "mistral", "qwen2")
+COUNTED = ("llama", "mistral", "qwen2")
 """``model_type`` of the decoders known here: RMSNorm, rotary attention with grouped keys, gated MLP."""
 
 
 class UnknownShape(LabError):
-    """A model whose memory cannot be counted: its architecture is none of ``ARCHITECTURES``."""
+    """A model whose memory cannot be counted: its architecture is none of ``COUNTED``."""
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,9 @@ def from_config(path: Path) -> Shape:
     if not isinstance(config, dict):
         raise LabError(f"{path} is not a model's config: its top level is not a mapping", key="model")
     kind = config.get("model_type")
-    if kind not in ARCHITECTURES:
+    if kind not in COUNTED:
         raise UnknownShape(
-            f"{path}: the memory of architecture {kind!r} is not known: {nearest(str(kind), ARCHITECTURES)}",
+            f"{path}: the memory of architecture {kind!r} is not known: {nearest(str(kind), COUNTED)}",
             key="model",
         )
     if config.get("attention_bias") or config.get("mlp_bias"):

@@ -8,10 +8,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import tensors
+from labqueue.llm.types import JsonMapping
 
 SECTIONS = ("quantization_config", "compression_config")
 """Where a ``config.json`` says how its weights are quantised."""
@@ -40,7 +41,7 @@ class Stored:
         return f"{words} as stored{some}"
 
 
-def by_config(config: Mapping[str, Any], name: str) -> Stored | None:
+def by_config(config: JsonMapping, name: str) -> Stored | None:
     """The form that a ``config.json`` tells, as if all linear layers were in it; None where weights are plain.
 
     Raises:
@@ -62,7 +63,7 @@ def by_config(config: Mapping[str, Any], name: str) -> Stored | None:
     )
 
 
-def of(config: Mapping[str, Any], found: Mapping[str, tensors.Tensor], name: str) -> Stored | None:
+def of(config: JsonMapping, found: Mapping[str, tensors.Tensor], name: str) -> Stored | None:
     """The form of weights by their config and by themselves (``tensors.held``); None where they are plain.
 
     Raises:
@@ -92,7 +93,7 @@ def of(config: Mapping[str, Any], found: Mapping[str, tensors.Tensor], name: str
 def check_use(
     found: Stored | None, name: str, *, quantization: str, backend: Literal["hf", "unsloth"] | None = None
 ) -> None:
-    """Does nothing where a model in this form can be loaded as it is asked for.
+    """Checks that a model in this form can be loaded as it is asked for.
 
     Raises:
         LabError: weights in 4 bit that are asked for in 16, or a form that the backend would read wrongly.

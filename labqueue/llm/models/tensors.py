@@ -1,5 +1,4 @@
-"""What a folder's weight files hold and what its ``config.json`` says they hold: names, shapes and types, read from
-headers. Knows no torch.
+"""Compares a folder's weight files with its ``config.json``: names, shapes and types, read from headers. No torch.
 
 A library fills what it does not find with random numbers and passes over what it does not know, so both are refused
 here, before a run and as it loads.
@@ -14,10 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures
+from labqueue.llm.types import Json, JsonMapping
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 """Types, as safetensors names them, in which a weight that is not quantised may stand."""
@@ -48,7 +47,7 @@ class Tensor:
     double: bool = False
 
 
-def check(folder: Path, files: Iterable[str], config: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+def check(folder: Path, files: Iterable[str], config: JsonMapping, name: str) -> dict[str, Tensor]:
     """The tensors of the weight files, once they are what the folder's ``config.json`` says, and nothing else.
 
     Raises:
@@ -70,7 +69,7 @@ def held(folder: Path, files: Iterable[str], name: str, key: str = "model") -> d
     from safetensors import SafetensorError, safe_open
 
     found: dict[str, Tensor] = {}
-    states: dict[str, dict[str, Any]] = {}
+    states: dict[str, Json] = {}
     for file in sorted(files):
         try:
             with safe_open(folder / file, framework="numpy") as reader:
@@ -90,7 +89,7 @@ def held(folder: Path, files: Iterable[str], name: str, key: str = "model") -> d
     return found
 
 
-def _fold(found: dict[str, Tensor], state_name: str, state: dict[str, Any], name: str, key: str) -> None:
+def _fold(found: dict[str, Tensor], state_name: str, state: Json, name: str, key: str) -> None:
     """Makes one tensor of a matrix in 4 bit and what stands beside it."""
     owner = STATE.sub("", state_name)
     packed, shape = found.get(owner), tuple(state.get("shape", ()))
@@ -107,7 +106,7 @@ def _fold(found: dict[str, Tensor], state_name: str, state: dict[str, Any], name
 
 
 def compare(found: Mapping[str, Tensor], wanted: architectures.Shapes, known: architectures.Names, name: str) -> None:
-    """Does nothing where a file's tensors are the model's, each in its shape and in a type that can be believed.
+    """Checks that a file's tensors are the model's, each in its shape and in a type that can be believed.
 
     Raises:
         LabError: they are not.
@@ -134,8 +133,8 @@ def compare(found: Mapping[str, Tensor], wanted: architectures.Shapes, known: ar
     )
 
 
-def check_info(info: dict[str, Any], name: str) -> None:
-    """Does nothing where transformers found every weight of a model and nothing else, by its own account.
+def check_info(info: Json, name: str) -> None:
+    """Checks that transformers found every weight of a model and nothing else, by its own account.
 
     Raises:
         LabError: it did not.

@@ -1,5 +1,5 @@
-"""Whether a folder's tokenizer belongs to its model: its tokens have rows in the embedding, and it needs no code of its
-own. Knows no torch.
+"""Checks that a folder's tokenizer belongs to its model: its tokens have rows in the embedding, and it needs no code of
+its own. Knows no torch.
 """
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from __future__ import annotations
 import functools
 import json
 from pathlib import Path
-from typing import Any
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures
+from labqueue.llm.types import Json
 
 
 def check(folder: Path, name: str) -> None:
-    """Does nothing where the folder's tokenizer can be loaded and none of its tokens is beyond the embedding.
+    """Checks that the folder's tokenizer can be loaded and none of its tokens is beyond the embedding.
 
     A tokenizer that is a ``tokenizer.model`` alone is left to ``check_highest``, as the model is loaded.
 
@@ -42,7 +42,7 @@ def check(folder: Path, name: str) -> None:
 
 
 def check_highest(token: int, rows: int, name: str) -> None:
-    """Does nothing where the embedding has a row for the highest token.
+    """Checks that the embedding has a row for the highest token.
 
     Raises:
         LabError: it has not.
@@ -74,7 +74,7 @@ def _words(path: Path, name: str, *_stamp: int) -> int:
     return max((number for number in _json(path, name).values() if isinstance(number, int)), default=-1)
 
 
-def _json(path: Path, name: str) -> dict[str, Any]:
+def _json(path: Path, name: str) -> Json:
     if not path.is_file():
         return {}
     try:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import WorkFailed
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 WEIGHTS, STATE, COUNTERS, ABOUT = "trainable.safetensors", "state.pt", "trainer_state.json", "about.json"
 
 
-def save(folder: Path, trainer: Trainer, about: dict[str, Any]) -> None:
+def save(folder: Path, trainer: Trainer, about: Json) -> None:
     """Writes everything that a later process needs; ``about`` is the caller's own JSON."""
     import torch
     from safetensors.torch import save_file
@@ -38,7 +39,7 @@ def save(folder: Path, trainer: Trainer, about: dict[str, Any]) -> None:
     (folder / ABOUT).write_text(json.dumps(about))
 
 
-def about(folder: Path) -> dict[str, Any]:
+def about(folder: Path) -> Json:
     """The caller's own JSON of a checkpoint."""
     return dict(json.loads((folder / ABOUT).read_text()))
 
@@ -88,7 +89,7 @@ def trainable(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> Json:
     """The state of Python's, numpy's and torch's generators, the CUDA ones included, as plain values and tensors."""
     import numpy
     import torch
@@ -103,7 +104,7 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: Json) -> None:
     """The inverse of ``random_state``."""
     import numpy
     import torch
@@ -117,7 +118,7 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _state(folder: Path) -> dict[str, Any]:
+def _state(folder: Path) -> Json:
     import torch
 
     return dict(torch.load(folder / STATE, map_location="cpu", weights_only=True))

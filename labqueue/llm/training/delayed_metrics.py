@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Reading:
+class StepMetrics:
     """What one optimizer step left. ``values`` is [loss, gradient norm]; ``wall_s`` is None until the step is told."""
 
     number: int
@@ -38,7 +38,7 @@ class Readings:
     """Keeps the newest step's numbers back until the next step is under way; on a CPU nothing is kept back."""
 
     def __init__(self) -> None:
-        self._kept: list[Reading] = []
+        self._kept: list[StepMetrics] = []
 
     def take(
         self, number: int, loss: torch.Tensor, norm: torch.Tensor | float, learning_rate: float, started_s: float
@@ -53,9 +53,9 @@ class Readings:
             pinned.copy_(both, non_blocking=True)
             both, arrived = pinned, torch.cuda.Event()
             arrived.record()
-        self._kept.append(Reading(number, learning_rate, started_s, both, arrived))
+        self._kept.append(StepMetrics(number, learning_rate, started_s, both, arrived))
 
-    def told(self, *, all_of_them: bool) -> Iterator[tuple[Reading, float, float]]:
+    def told(self, *, all_of_them: bool) -> Iterator[tuple[StepMetrics, float, float]]:
         """Steps in order, each once, as (reading, loss, gradient norm): all, or all whose numbers cost no waiting.
 
         A step's time ends when the step before it has been read, or itself if none may be kept back: the times of

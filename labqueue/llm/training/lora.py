@@ -1,15 +1,16 @@
-"""What of a loaded model is trained: a LoRA adapter through PEFT or Unsloth, or every weight. fp32 and seeded; an
+"""Prepares a loaded model for training: a LoRA adapter through PEFT or Unsloth, or every weight. fp32 and seeded; an
 adapter equals its base until it is trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.models.load import Loaded, bare
 from labqueue.llm.training.checkpoint import trainable
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ def add_lora(
     check_targets(loaded, targets, rank)
     set_seed(seed)
     chosen = list(targets) if isinstance(targets, tuple) else targets
-    common: dict[str, Any] = {
+    common: Json = {
         "r": rank,
         "lora_alpha": alpha * rank / REFERENCE_RANK if scaling == "constant" else alpha,
         "lora_dropout": dropout,
@@ -243,7 +244,7 @@ def counts(model: Model) -> tuple[int, int]:
     return int(train), int(every)
 
 
-def held_config(model: Model) -> dict[str, Any]:
+def held_config(model: Model) -> Json:
     """The adapter's settings as PEFT holds them, as JSON values, with the scale that its layers really apply."""
     dtypes = sorted({str(value.dtype) for value in trainable(model).values()})
     if not is_adapter(model):

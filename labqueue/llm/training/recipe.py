@@ -1,5 +1,5 @@
-"""What a fine-tuning is, whichever library does it: recipe, order of the data, when and how held-out loss is measured,
-and what a caller is told. Knows nothing of runs, files or the recorder.
+"""Defines a fine-tuning for every library: recipe, order of the data, when and how held-out loss is measured, and what
+a caller is told. Knows nothing of runs, files or the recorder.
 """
 
 from __future__ import annotations
@@ -7,10 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
 from labqueue.llm.models.load import bare
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -60,8 +61,8 @@ class Step:
     wall_s: float
 
 
-class Left(Exception):
-    """A measurement was left before its end: the caller is to stop. Model and random numbers are as before it."""
+class Interrupted(Exception):
+    """An evaluation stopped on request: the caller is to stop. Model and random numbers are as before it."""
 
 
 class Trainer(Protocol):
@@ -97,7 +98,7 @@ class Watch(Protocol):
         """A resume: model and optimizer stand as after the checkpoint's step."""
 
     def leave(self) -> bool:
-        """Asked between the batches of a measurement: whether the rest is left undone (``Left``)."""
+        """Asked between the batches of a measurement: whether the rest is left undone (``Interrupted``)."""
 
     def step(self, step: Step) -> None:
         """A step is done."""
@@ -114,7 +115,7 @@ class Watch(Protocol):
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
         """``save`` writes the state into a folder."""
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """What the caller wants to find again in the checkpoint, as JSON."""
 
     def stop_after(self, step: int) -> bool:
@@ -158,7 +159,7 @@ def held_out_loss(trainer: Trainer, rows: Sequence[TokenRow], batch: int) -> flo
     memory. Changes no random number, no mode and no weight.
 
     Raises:
-        Left: the trainer's watch wants to stop.
+        Interrupted: the trainer's watch wants to stop.
     """
     import torch
 
@@ -179,7 +180,7 @@ def answer_states(
     hidden]``, and those tokens, ``[token]``. Leaves the model's mode as it was once it has ended.
 
     Raises:
-        Left: the trainer's watch wants to stop.
+        Interrupted: the trainer's watch wants to stop.
     """
     import torch
 
@@ -191,7 +192,7 @@ def answer_states(
     try:
         for first in range(0, len(ordered), batch):
             if trainer.watch.leave():
-                raise Left
+                raise Interrupted
             inputs = trainer._prepare_inputs(trainer.data_collator(ordered[first : first + batch]))
             labels = inputs.pop("labels")[:, 1:]  # [batch, position]: what each position is to predict
             with torch.no_grad(), trainer.accelerator.autocast():

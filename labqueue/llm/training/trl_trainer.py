@@ -18,7 +18,7 @@ from labqueue.llm.training import checkpoint
 from labqueue.llm.training.delayed_metrics import Readings
 from labqueue.llm.training.lora import is_adapter
 from labqueue.llm.training.recipe import (
-    Left,
+    Interrupted,
     Recipe,
     Step,
     Trainer,
@@ -28,6 +28,7 @@ from labqueue.llm.training.recipe import (
     held_out_loss,
     release_cache,
 )
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +126,7 @@ def make_trainer(
     return trainer
 
 
-def check_held(trainer: LabTrainer, asked: dict[str, Any], recipe: Recipe, rows: int) -> None:
+def check_held(trainer: LabTrainer, asked: Json, recipe: Recipe, rows: int) -> None:
     """Compares the constructed trainer with what was asked.
 
     Raises:
@@ -157,7 +158,7 @@ def computes_in(trainer: Trainer) -> str:
     return "bfloat16" if trainer.args.bf16 else "float16" if trainer.args.fp16 else "float32"
 
 
-def held_config(trainer: Trainer) -> dict[str, Any]:
+def held_config(trainer: Trainer) -> Json:
     """Every setting that the trainer really holds, as JSON values, without paths and tokens."""
     values = trainer.args.to_dict()
     drop = {name for name in values if name.endswith(("_dir", "_token")) or name in ("logging_dir", "run_name")}
@@ -167,7 +168,7 @@ def held_config(trainer: Trainer) -> dict[str, Any]:
     return held
 
 
-def _settings(recipe: Recipe, adapted: Model, folder: Path) -> dict[str, Any]:
+def _settings(recipe: Recipe, adapted: Model, folder: Path) -> Json:
     import torch
 
     on_cpu = adapted.device.type == "cpu"
@@ -310,7 +311,7 @@ def _classes(loaded: Loaded) -> tuple[type[LabTrainer], type[SFTConfig]]:
                 self._tell(all_of_them=True)
             try:
                 super()._maybe_log_save_evaluate(tr_loss, grad_norm, *args, **kwargs)
-            except Left:  # the checkpoint says that this evaluation is owed; ``resumed`` makes up for it
+            except Interrupted:  # the checkpoint says that this evaluation is owed; ``resumed`` makes up for it
                 checkpointed = True
             if checkpointed:
                 self.watch.checkpoint(number, lambda folder: checkpoint.save(folder, self, self.watch.about()))

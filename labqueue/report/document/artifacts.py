@@ -1,4 +1,5 @@
-"""What runs left behind beside their metrics: what their curves show, samples as they went, and their artifacts."""
+"""Sections on what runs left beside their metrics: summaries of their curves, samples as they went, and their
+artifacts."""
 
 from __future__ import annotations
 

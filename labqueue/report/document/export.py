@@ -12,6 +12,7 @@ from typing import Any
 
 from labqueue.domain.text import printable, safe_json
 from labqueue.domain.views import ExperimentView, RunView, VerdictView
+from labqueue.report import declarations
 from labqueue.report.statistics.pairing import MISSING, effective
 
 
@@ -31,8 +32,12 @@ def plain(value: Any) -> Any:
 
 
 def report_data(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> dict[str, Any]:
-    """The JSON object of ``labqueue report NAME --json``."""
+    """The JSON object of ``labqueue report NAME --json``: each metric of a run with its ``unit``, "" without one."""
     data: dict[str, Any] = {"schema": 1, **plain(experiment), "verdicts": plain(list(verdicts))}
+    known = {kind: declarations.of(kind).metrics for kind in {run.kind for run in experiment.runs}}
+    for run, row in zip(experiment.runs, data["runs"], strict=True):
+        for name, metric in row["metrics"].items():
+            metric["unit"] = known[run.kind][name].unit
     data["runs"] = data.pop("runs")  # the long part last but one, where people look for it
     data["verdicts"] = data.pop("verdicts")
     return data

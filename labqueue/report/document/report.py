@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from labqueue.report.document.sections import sections
 from labqueue.report.figures.style import Plot
 from labqueue.report.statistics.pairing import SeriesReader
 from labqueue.report.statistics.verdicts import judgements
+from labqueue.system import files
 
 if TYPE_CHECKING:
     from labqueue.domain.artifacts import Table
@@ -105,30 +104,15 @@ def read_learnings(directory: Path) -> str | None:
 
 
 def write(directory: Path, report: Report) -> list[Path]:
-    """Writes a report into a folder (``outputs/NAME/report``), file by file aside and renamed; returns the paths.
+    """Writes a report into a folder (``outputs/NAME/report``), file by file, durably; returns the paths.
 
     A reader sees the old file or the new one, never half of one. Figures of an earlier report that this one does not
     have are removed, so that no number is shown beside a figure of other data.
     """
-    files = report.files()
-    written = []
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-            # mkstemp makes files for the owner alone; a report is for whoever may read the folder.
-            Path(aside).chmod(0o644)
-            Path(aside).replace(path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-        written.append(path)
+    made = report.files()
+    for name, content in made.items():
+        files.write_bytes(directory / name, content, shared=True)
     for old in (directory / "plots").glob("*.[sp][vn]g"):
-        if f"plots/{old.name}" not in files:
+        if f"plots/{old.name}" not in made:
             old.unlink()
-    return written
+    return [directory / name for name in made]

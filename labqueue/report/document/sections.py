@@ -1,4 +1,4 @@
-"""What a report says, in which order. Formats are elsewhere."""
+"""The sections of a report, in their order. Knows no output format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which metrics a report shows first: by what predictions and plots name, then by role, as the kind declares it."""
+"""Orders the metrics of a report: by what predictions and plots name, then by role, as the kind declares it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How figures look and are saved: colours, fonts, file formats. Knows no experiment."""
+"""Styles and saves figures: colours, fonts, file formats. Knows no experiment."""
 
 from __future__ import annotations
 
@@ -96,6 +96,11 @@ def look() -> Iterator[None]:
 def short(value: Any, limit: int = 18) -> str:
     """A parameter value as it stands on a tick or in a legend: three digits, or its shortened text."""
     return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else text(value, limit)
+
+
+def note(axes: Axes, words: str) -> None:
+    """A few words above the left end of the axes, smaller than a title."""
+    axes.set_title(words, fontsize=8.5, loc="left", color="#666666")
 
 
 def plain_ticks(axis: Any) -> None:

@@ -9,6 +9,7 @@ from labqueue.domain.declarations import Metrics
 from labqueue.domain.measured import averageable
 from labqueue.domain.spec.predictions import Compare, Crosses, Prediction, Threshold
 from labqueue.domain.views import ExperimentView, RunView
+from labqueue.report import declarations
 from labqueue.report.statistics import axis_claims, intervals
 from labqueue.report.statistics.evidence import NULLABLE_FROM, Evidence
 from labqueue.report.statistics.exact_tests import Signs
@@ -38,6 +39,18 @@ def gather(
     metrics: Metrics,
 ) -> Evidence:
     """The evidence on one prediction from the runs of one profile; ``metrics`` are what their kind declares."""
+    found = _gathered(prediction, experiment, runs, series, metrics)
+    found.ask_other_items(declarations.of(experiment.kind).artifacts, series)
+    return found
+
+
+def _gathered(
+    prediction: Prediction,
+    experiment: ExperimentView,
+    runs: Sequence[RunView],
+    series: SeriesReader,
+    metrics: Metrics,
+) -> Evidence:
     test = prediction.test
     if isinstance(test, Compare):
         return _compare(test, experiment.axes, runs, series, metrics)
@@ -86,6 +99,7 @@ def _compare(
             return found, panel
         found.margin = region.distance(0.0) != 0.0
         _refuse_margin(found, {name: panel.values[name] for name in names})
+        found.contrast = dict(zip(names, (1.0, -1.0), strict=True))
         found.fill({seed: one_arm[seed] - other_arm[seed] for seed in panel.seeds}, [(1.0, one_arm), (-1.0, other_arm)])
         return found, panel
 
@@ -168,6 +182,7 @@ def _ratio(found: Evidence, a: Mapping[int, list[float]], b: Mapping[int, list[f
     found.estimate, found.ci = math.fsum(tops.values()) / math.fsum(bottoms.values()), None
     if found.n > 1:
         found.estimate, found.ci = intervals.ratio_of_means(list(tops.values()), list(bottoms.values()))
+    found.contrast, found.of_ratio = dict(zip(found.arms, (1.0, -1.0), strict=True)), True
     found.tested = f"a − {bound:g}·b"
     found.remarks.append("ratio of means, since some values of a are not above 0" if lowest <= 0 else "ratio of means")
 
@@ -214,6 +229,7 @@ def _threshold(
             logs = {seed: _mean_log(each) for seed, each in panel.pairs[name].items()}
             found.fill(logs, [(1.0, logs)])
         else:
+            found.contrast = {name: 1.0}
             found.fill(dict(values), [(1.0, values)])
         return found, panel
 

@@ -142,6 +142,7 @@ def _trend(test: Trend, arms: Axis, axes: Sequence[str], metric: Quantity) -> Ev
     if logs:
         found.resolution = intervals.FLOAT32_ROUNDING
     found.resolution *= max(map(abs, weights.values()))
+    found.contrast = weights
     sample = {seed: math.fsum(weights[name] * values[name][seed] for name in arms) for seed in panel.seeds}
     found.fill(sample, [(weights[name], values[name]) for name in arms], logs=logs)
     if sample:
@@ -188,6 +189,7 @@ def _flat(found: Evidence, panel: Panel, tolerance: float, metric: str) -> None:
     found.quantity = f"{metric} of {right} minus {left}, the largest change"
     found.comparisons, found.margin = len(pairs), True
     parts = [[(1.0, panel.values[right]), (-1.0, panel.values[left])] for left, right in pairs]
+    found.contrast = {right: 1.0, left: -1.0}
     found.fill(samples[widest], parts[widest])
     if found.n > 1:
         tests = [found.scale.of_sum(one, part, margin=True) for one, part in zip(samples, parts, strict=True)]
@@ -299,6 +301,7 @@ def _duel(
     found.quantity = f"{metric_name(test.metric, test.at)} of {between.join(pair)}"
     if found.log:
         found.claimed = "below 1" if low else "above 1"
+    found.contrast = {pair[0]: 1.0, pair[1]: -1.0}
     found.fill(one.sample, [(1.0, values[pair[0]]), (-1.0, values[pair[1]])])
     found.p_inside, found.p_outside = inside.p if inside else 1.0, outside.p if outside else 1.0
     if found.n > 1:

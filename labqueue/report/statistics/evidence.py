@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from labqueue.domain.declarations import Quantity
+from labqueue.domain.declarations import ArtifactUse, Quantity
 from labqueue.domain.measured import averageable, exponential
-from labqueue.report.statistics import intervals
+from labqueue.report.statistics import intervals, items
 from labqueue.report.statistics.exact_tests import Statistic
 from labqueue.report.statistics.intervals import Region
-from labqueue.report.statistics.pairing import Panel
+from labqueue.report.statistics.pairing import Panel, Reading, SeriesReader
 from labqueue.report.statistics.scales import SKEWED, Part, Scale, scale_of, skewness
 
 NULLABLE_FROM = 5
@@ -61,6 +61,16 @@ class Evidence:
     estimate: float | None = None
     ci: list[float] | None = None
     """The 95 % interval."""
+    contrast: dict[str, float] = field(default_factory=dict)
+    """Arm → weight: the estimate is the weighted sum of the arms' means, or with ``of_ratio`` the first of two means
+    divided by the second."""
+    of_ratio: bool = False
+    readings: dict[str, dict[int, list[Reading]]] = field(default_factory=dict)
+    """Arm → seed → the runs behind its value."""
+    fixed: str = "these data"
+    """What further seeds share with these, in words: on that the interval is conditional."""
+    item_ci: list[float] | None = None
+    """The 95 % interval over further seeds and other items; None where the scores of single items are not known."""
     deciding_ci: list[float] | None = None
     """The interval at the level at which the claim is decided, after all corrections."""
     deciding_level: float | None = None
@@ -89,7 +99,7 @@ class Evidence:
 
     def take(self, panel: Panel) -> None:
         """Moves what the panel says into the evidence; runs that are missing or have yet to end block a verdict."""
-        self.arms = panel.values
+        self.arms, self.readings = panel.values, panel.readings
         self.problems += panel.problems
         self.resolution = intervals.resolution(self.values())
         if panel.points > 1:
@@ -105,10 +115,13 @@ class Evidence:
             self.problems = [problem for problem in self.problems if problem not in panel.lost]
             self.block(f"{'; '.join(panel.lost[:3])}{more}, so what is left is a biased sample")
 
-    def measure_by(self, metric: Quantity, panel: Panel, items: int | None, *, relative: bool = False) -> None:
-        """Sets the scale from what the kind declares of the metric and from the numbers themselves."""
+    def measure_by(self, metric: Quantity, panel: Panel, of: int | None, *, relative: bool = False) -> None:
+        """Sets the scale from what the kind declares of the metric and from the numbers themselves; ``of`` is how many
+        items a share is of."""
         values = [value for arm in panel.pairs.values() for seed in arm.values() for value in seed]
-        self.scale = scale_of(metric, values, points=panel.points, items=items, relative=relative)
+        self.scale = scale_of(metric, values, points=panel.points, items=of, relative=relative)
+        if self.scale.form == "share" and of is not None:
+            self.fixed = f"these {of} items" if of > 1 else "this one item"
         nullable = metric.metric is not None and metric.metric.nullable
         if nullable and 0 < len(panel.seeds) < NULLABLE_FROM:
             self.block(
@@ -143,6 +156,27 @@ class Evidence:
             return None
         ends = [exponential(end) if self.log else end for end in found]
         return ends if all(map(averageable, ends)) else None
+
+    def ask_other_items(self, artifacts: Mapping[str, ArtifactUse], series: SeriesReader) -> None:
+        """Sets ``item_ci`` where every run behind the estimate left the scores of the same items."""
+        if self.scale.form != "share" or not self.contrast or self.ci is None or self.estimate is None:
+            return
+        arms = []
+        for name, weight in self.contrast.items():
+            behind = [reading for seed in self.sample for reading in self.readings[name][seed]]
+            found = [
+                scores
+                for reading in behind
+                if reading.value is not None
+                and (scores := items.scores_of(reading.run, self.metric, reading.value, artifacts, series)) is not None
+            ]
+            pooled = items.pooled(found) if len(found) == len(behind) else None
+            if pooled is None:
+                return
+            arms.append((weight, pooled))
+        if all(scores.keys() == arms[0][1].keys() for _, scores in arms):
+            level = 1 - intervals.ALPHA / self.comparisons
+            self.item_ci = items.with_other_items(arms, self.estimate, self.ci, level, ratio=self.of_ratio)
 
     def decide_at(self, p: float) -> None:
         """Sets the interval that decides; ``p`` is the corrected one, which is to be at most ``ALPHA``."""

@@ -199,25 +199,3 @@ def ratio_of_means(a: Sequence[float], b: Sequence[float]) -> tuple[float, list[
     if scale <= 0 or inner < 0:
         return ma / mb, None
     return ma / mb, [(cross - math.sqrt(inner)) / scale, (cross + math.sqrt(inner)) / scale]
-
-
-def bca_interval(items: Sequence[float], level: float = 1 - ALPHA) -> tuple[float, float]:
-    """BCa bootstrap interval (Efron 1987) of a mean over evaluation items, 10,000 resamples with a fixed seed.
-
-    For items of one evaluation, of which there are dozens or more; never for seeds: at n = 2 it misses half the time.
-
-    Raises:
-        ValueError: fewer than ten items.
-    """
-    if len(items) < 10:
-        raise ValueError(f"BCa needs at least 10 evaluation items, got {len(items)}; over seeds use a t interval")
-    import numpy as np
-    from scipy.stats import bootstrap
-
-    values = np.asarray(items, float)
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    found = bootstrap(
-        (values,), np.mean, confidence_level=level, n_resamples=10_000, method="BCa", rng=np.random.default_rng(0)
-    )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)

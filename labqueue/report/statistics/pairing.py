@@ -23,10 +23,14 @@ MISSING = object()
 
 
 class SeriesReader(Protocol):
-    """Reads one metric of one run where its summary is not enough."""
+    """Reads what a run left where its summary is not enough."""
 
     def series(self, run_id: int, metric: str) -> list[tuple[int, float | None]]:
         """All (step, value) of a metric, by step; None is "not measured". Empty when it was never recorded."""
+        ...
+
+    def table(self, run: RunView, artifact: str) -> tuple[Sequence[str], Sequence[Sequence[Any]]] | None:
+        """Columns and rows of a table artifact of a run; None where it is not here, or is no table."""
         ...
 
 
@@ -73,6 +77,8 @@ class Panel:
     """The ids of these runs."""
     pending: int = 0
     """Runs that have yet to end."""
+    readings: dict[str, dict[int, list[Reading]]] = field(default_factory=dict)
+    """Arm → seed → what its values were made of."""
 
     @property
     def seeds(self) -> list[int]:
@@ -271,6 +277,7 @@ def collect(arms: Mapping[str, Sequence[Reading]], named: set[str], axes: Sequen
             panel.absent.append(name)
     cells_of_all = sorted({cell for cells in table.values() for cell in cells})
     good: dict[tuple[int, str], dict[str, float]] = {}
+    behind: dict[tuple[int, str], dict[str, list[Reading]]] = {}
     for cell in cells_of_all:
         here = {name: cells.get(cell, []) for name, cells in table.items()}
         panel.pending += sum(reading.pending for found in here.values() for reading in found)
@@ -294,11 +301,17 @@ def collect(arms: Mapping[str, Sequence[Reading]], named: set[str], axes: Sequen
         whole = all(len(values[name]) == len(found) and found for name, found in here.items())
         if whole:
             good[cell] = {name: math.fsum(found) / len(found) for name, found in values.items()}
-    _balance(panel, good)
+            behind[cell] = here
+    points = _balance(panel, good)
+    for name in panel.values:
+        panel.readings[name] = {
+            seed: [reading for at in points for reading in behind[seed, at][name]] for seed in panel.values[name]
+        }
     return panel
 
 
-def _balance(panel: Panel, good: Mapping[tuple[int, str], Mapping[str, float]]) -> None:
+def _balance(panel: Panel, good: Mapping[tuple[int, str], Mapping[str, float]]) -> list[str]:
+    """Sets the values of the seeds that are used; returns the sweep points."""
     by_seed: dict[int, set[str]] = {}
     for seed, at in good:
         by_seed.setdefault(seed, set()).add(at)
@@ -317,6 +330,7 @@ def _balance(panel: Panel, good: Mapping[tuple[int, str], Mapping[str, float]]) 
     for name in panel.values:
         panel.pairs[name] = {seed: [good[seed, at][name] for at in order] for seed in sorted(used)}
         panel.values[name] = {seed: math.fsum(found) / len(order) for seed, found in panel.pairs[name].items()}
+    return order
 
 
 def _tied(key: str, named: set[str], runs: Sequence[RunView]) -> bool:

@@ -33,6 +33,11 @@ NEAR_END, END_ALLOWANCE = 0.1, 2.0
 """How often p counts where a claim with a margin is about shares this near to 0 or 1: they are skewed where seeds
 differ by more than their items explain. Without it 9 % of such claims are decided at their edge (same benchmark)."""
 
+LATTICE_ALLOWANCE, COARSE = 1.1, 0.04
+"""How often p counts where values lie on a lattice whose rounding alone makes more than that share of their variance.
+Of values rounded to their own standard deviation eight seeds decide at the edge in 5.7 % of experiments without it,
+with it at most in 5.4 % (same benchmark)."""
+
 SKEWED = 2.0
 """Sample skewness from which a verdict by t mentions it: 1.5 % of normal samples of five reach it."""
 
@@ -73,7 +78,9 @@ class Scale:
             return Unvarying(math.fsum(values) / len(values), len(values), self.certain)
         least = 0.0 if logs else self.step**2 / 12 * sum(weight**2 for weight, _ in here)
         found = intervals.sample(values, least=least)
-        return Counted(found, LOG_ALLOWANCE) if logs else found
+        if logs:
+            return Counted(found, LOG_ALLOWANCE)
+        return Counted(found, LATTICE_ALLOWANCE) if least > COARSE * found.se**2 * found.n else found
 
     def _yes_no(self, values: list[float], parts: Sequence[tuple[float, list[float]]]) -> Statistic:
         rates = [(weight, Rate(sum(value > 0.5 for value in arm), len(arm), len(arm))) for weight, arm in parts]

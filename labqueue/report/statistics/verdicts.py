@@ -200,6 +200,7 @@ def _judgement(claim: _Claim, answer: _Answer, experiment: ExperimentView, aside
             list(experiment.looks),
             len(look.seeds) if look is not None and experiment.looks else None,
         ),
+        item_ci=_interval(evidence.item_ci) if evidence else None,
     )
     return Judgement(view, evidence, claim.prediction, answer.said)
 
@@ -286,13 +287,25 @@ def _figures(evidence: Evidence) -> str:
     seeds = f"n = {evidence.n} seed{'s' * (evidence.n != 1)}"
     same = ", the same in every seed" if evidence.identical else ""
     level = f"95 % CI, for all {evidence.comparisons} comparisons together," if evidence.comparisons > 1 else "95 % CI"
-    interval = f"{level} {_short(evidence.ci[0])} to {_short(evidence.ci[1])}, " if evidence.ci else ""
+    interval = f"{level} {_ends(evidence.ci)}{_conditional_on(evidence)}, " if evidence.ci else ""
     typical = " for the typical seed" if evidence.typical else ""
     words = f"{evidence.quantity} is {_short(evidence.estimate)}{typical} ({interval}{seeds}{same})"
     if evidence.scale.form == "yes_no" and len(evidence.arms) == 1 and not evidence.log:
         yes = round(math.fsum(evidence.sample.values()))
         words = f"{yes} of {evidence.n} runs say yes: {words}"
     return words
+
+
+def _conditional_on(evidence: Evidence) -> str:
+    """What the interval takes as given, and the interval that does not."""
+    if evidence.scale.certain and evidence.identical:
+        return ""
+    others = f", {_ends(evidence.item_ci)} for other items too" if evidence.item_ci else ""
+    return f" for other seeds on {evidence.fixed}{others}"
+
+
+def _ends(interval: Sequence[float]) -> str:
+    return f"{_short(interval[0])} to {_short(interval[1])}"
 
 
 def _sentence(why: str, evidence: Evidence, aside: Sequence[str]) -> str:

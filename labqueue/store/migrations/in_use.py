@@ -1,4 +1,4 @@
-"""Whether somebody of an earlier version still works with a database: then it is not migrated under them.
+"""Refuses to migrate a database with which somebody of an earlier version still works.
 
 Their statements name the tables of their own version: a run that computes could not tell how it ended.
 """

@@ -1,4 +1,4 @@
-"""What version 1 kept as sentences, as facts: for the migration to version 2, and for exports that version 1 made.
+"""Turns what version 1 kept as sentences into facts: for the migration to version 2, and for its exports.
 
 Frozen: the sentences are those of that version, and nothing writes them any more.
 """

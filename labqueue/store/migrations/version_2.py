@@ -1,4 +1,4 @@
-"""What version 2 kept in frozen specs alone, as rows of ``registrations``: for the migration to version 3, and for
+"""Makes rows of ``registrations`` of what version 2 kept in frozen specs alone: for the migration to version 3, and for
 exports that earlier versions made.
 
 Frozen: the rule is that of the day of version 3.

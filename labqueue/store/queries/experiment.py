@@ -1,4 +1,4 @@
-"""Which runs speak for an experiment: the newest of each sweep point and seed, within one spec version."""
+"""Chooses the runs that speak for an experiment: the newest of each sweep point and seed, within one spec version."""
 
 from __future__ import annotations
 
@@ -156,11 +156,29 @@ def _newest(rows: list[Any]) -> dict[tuple[str, int], Any]:
 
 
 class Series:
-    """Series of any run, read when they are asked for."""
+    """Series and tables of any run, read when they are asked for."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._tables: dict[tuple[int, str], tuple[list[str], list[list[Any]]] | None] = {}
 
     def series(self, run_id: int, metric: str) -> list[tuple[int, float | None]]:
         """All points (step, value) of one metric of a run; empty when it was never measured."""
         return read.series(self._db, run_id, metric)
+
+    def table(self, run: RunView, artifact: str) -> tuple[list[str], list[list[Any]]] | None:
+        """Columns and rows of a table artifact of a run; None where it is not here, or is no table."""
+        key = (run.id, artifact)
+        if key not in self._tables:
+            self._tables[key] = self._read(run, artifact)
+        return self._tables[key]
+
+    def _read(self, run: RunView, artifact: str) -> tuple[list[str], list[list[Any]]] | None:
+        for each in run.artifacts:
+            if (each.name, each.type) == (artifact, "table"):
+                try:
+                    found = json.loads((self._db.path.parent / each.path).read_bytes())
+                    return list(found["columns"]), [list(row) for row in found["rows"]]
+                except (OSError, ValueError, KeyError, TypeError):  # removed, damaged, or made elsewhere
+                    return None
+        return None

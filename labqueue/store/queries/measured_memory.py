@@ -1,4 +1,4 @@
-"""What runs really reserved on a GPU, for predictions to learn from."""
+"""Reads the memory that runs really reserved on a GPU, for predictions to learn from."""
 
 from __future__ import annotations
 

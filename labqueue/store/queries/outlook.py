@@ -1,4 +1,4 @@
-"""Whether waiting longer can help: what a draining worker asks when it finds nothing to claim."""
+"""Tells whether waiting longer can help: what a draining worker asks when it finds nothing to claim."""
 
 from __future__ import annotations
 

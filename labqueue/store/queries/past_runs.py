@@ -1,4 +1,4 @@
-"""How attempts and runs ended lately, and how long they took: what a worker asks to look after its queue."""
+"""Reads how attempts and runs ended lately, and how long they took: for a worker to look after its queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why queued runs wait, for the pages that explain: read from what the transactions keep, decided by nothing here."""
+"""Reads why queued runs wait, for the pages that explain: the transactions keep it, nothing here decides it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labqueue.system import clock
 
 
 class Waits:
-    """Answers for many runs of one picture of the results store; asks for each job's needs once."""
+    """Answers for many runs of one snapshot of the results store; asks for each job's needs once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

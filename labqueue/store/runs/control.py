@@ -1,4 +1,4 @@
-"""What a person asks of runs: cancel, pause, resume, retry, release, prioritize, keep. Each is one transaction.
+"""Controls runs as a person asks: cancel, pause, resume, retry, release, prioritize, keep. Each is one transaction.
 
 A running attempt is only asked (``runs.request``): it checkpoints first, and its worker sees that it obeys.
 """

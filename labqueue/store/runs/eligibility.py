@@ -1,4 +1,4 @@
-"""Which queued runs may start now: columns that the transactions keep true, so that a claim reads an index.
+"""Keeps which queued runs may start now: columns that the transactions keep true, so that a claim reads an index.
 
 A run waits for a pause (of the queue, its experiment, or its own), for a need, or for a back-off. What it needs stands
 in ``runs.needs_unmet``; pauses of experiments are few and are asked for each time; deadlines are compared as they are

@@ -1,4 +1,4 @@
-"""What a run takes from others: parameters that name another run's artifact, resolved, and remembered by their hash."""
+"""Resolves a run's inputs (parameters that name another run's artifact) and remembers them by their hash."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select
 
 from labqueue.domain.errors import LabError
-from labqueue.domain.spec.references import references
+from labqueue.domain.spec.references import Reference, references
 from labqueue.domain.views import ArtifactView
 from labqueue.store.db import Database
 from labqueue.store.runs import search_state
@@ -45,8 +45,7 @@ def of(connection: Connection, params: Any, seed: int) -> list[Input]:
         LabError: one names no succeeded run, several, or a run without that artifact.
     """
     return [
-        Input(f"params.{key}", named["experiment"], *_found(connection, named, seed))
-        for key, named in references(params)
+        Input(f"params.{each.key}", each.experiment, *_found(connection, each, seed)) for each in references(params)
     ]
 
 
@@ -87,11 +86,6 @@ def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bo
     return now == {row.key: row.sha256 for row in connection.execute(took)}
 
 
-def seed_of(named: dict[str, Any], seed: int) -> int | None:
-    """The seed that a reference asks for in a run with that seed; None where it asks for none."""
-    return seed if named.get("seed") == "same" else named.get("seed")
-
-
 def seeds(db: Database, experiment: str, where: dict[str, Any]) -> set[int] | None:
     """Seeds of the runs of an experiment that ``where`` chooses, whatever became of them, and of what its newest job's
     search has still to propose; None where it is not known."""
@@ -120,9 +114,9 @@ def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dic
         return [row.params for row in connection.execute(query) if matches(where, row.varied, row.params)]
 
 
-def _found(connection: Connection, named: dict[str, Any], seed: int) -> tuple[int, ArtifactView]:
-    experiment, where, artifact = named["experiment"], named.get("where", {}), named["artifact"]
-    wanted = seed_of(named, seed)
+def _found(connection: Connection, named: Reference, seed: int) -> tuple[int, ArtifactView]:
+    _, experiment, artifact, where, _ = named
+    wanted = named.seed_for(seed)
     query = (
         select(Run)
         .join(Experiment, Experiment.c.id == Run.c.experiment_id)

@@ -1,4 +1,4 @@
-"""Submissions in the ledger: a job with all its runs, recorded in one transaction and reused where nothing changed."""
+"""Records submissions: a job with all its runs in one transaction, reusing those in which nothing changed."""
 
 from __future__ import annotations
 

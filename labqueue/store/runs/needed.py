@@ -9,11 +9,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, func, select, update
 
-from labqueue.domain.spec.references import references
+from labqueue.domain.canonical import canonical
+from labqueue.domain.spec.references import KEY, references
 from labqueue.domain.state import State
-from labqueue.store.runs import inputs, search_state
+from labqueue.store.runs import search_state
 from labqueue.store.runs.needs import CHUNK, matches
 from labqueue.store.tables import Experiment, Job, JobRun, Run
 
@@ -67,12 +68,12 @@ def _awaited(connection: Connection, ids: list[int], priority: int) -> Iterator[
             if search_state.unfinished(connection, need["job"]) is not None:
                 search_state.prioritize(connection, need["job"], priority, only_up=True)
     taking = select(Run.c.params, Run.c.seed).where(
-        Run.c.id.in_(ids), Run.c.state != State.FINISHED, text("""instr(runs.params, '"from_run"')""")
+        Run.c.id.in_(ids), Run.c.state != State.FINISHED, func.instr(Run.c.params, f'"{KEY}"') > 0
     )
     asked = {
-        (named["experiment"], inputs.seed_of(named, run.seed), str(named.get("where", {}))): named.get("where", {})
+        (named.experiment, named.seed_for(run.seed), canonical(named.where)): named.where
         for run in connection.execute(taking).all()
-        for _, named in references(run.params)
+        for named in references(run.params)
     }
     for (experiment, seed, _), where in asked.items():
         query = select(Run).join(Experiment, Experiment.c.id == Run.c.experiment_id)

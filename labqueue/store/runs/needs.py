@@ -1,4 +1,4 @@
-"""What jobs wait for, as rows: derived from ``jobs.needs``, and kept true by every change of an outcome.
+"""Keeps what jobs wait for, as rows: derived from ``jobs.needs``, and kept true by every change of an outcome.
 
 ``needs.met`` says whether a need is met, ``runs.needs_unmet`` whether a run waits for one. Whatever gives or takes an
 outcome calls ``follow``; whatever opens or ends a search, ``follow_search``; whatever adds runs to a job, ``record``.

@@ -1,4 +1,4 @@
-"""What workers and running attempts write into the store, each in one transaction: themselves, results, switches.
+"""Writes results of running attempts, and what workers say of themselves; each in one transaction.
 
 Submissions are in ``jobs``; the life of an attempt (claim, renew, end, reclaim) is in ``attempts``.
 """
@@ -15,7 +15,7 @@ from labqueue.domain.values import written
 from labqueue.store import series
 from labqueue.store.db import Database
 from labqueue.store.runs.attempts import LEASE_S, Ref, guard
-from labqueue.store.tables import Artifact, Checkpoint, Control, Environment, Event, Run, Worker
+from labqueue.store.tables import Artifact, Checkpoint, Environment, Event, Run, Worker
 from labqueue.system import clock
 
 
@@ -212,11 +212,3 @@ def log_event(db: Database, kind: str, words: str, run_id: int | None = None) ->
     """Adds a sentence to the history."""
     with db.write() as connection:
         connection.execute(insert(Event).values(at=clock.now(), run_id=run_id, kind=kind, text=written(words)))
-
-
-def set_control(db: Database, key: str, value: dict[str, Any] | None) -> None:
-    """Sets a switch of the queue; None removes it."""
-    with db.write() as connection:
-        connection.execute(text("DELETE FROM controls WHERE key = :key"), {"key": key})
-        if value is not None:
-            connection.execute(insert(Control).values(key=key, value=value))

@@ -1,4 +1,4 @@
-"""Which jobs still propose runs: one switch per search, set when its job is recorded and ended with its last trial.
+"""Keeps which jobs still propose runs: one switch per search, set with its job and ended with its last trial.
 
 A search that is open has more trials to come; its job is not done, whatever its runs say.
 """
@@ -21,6 +21,9 @@ PREFIX = needs.SEARCH
 ALL_RECORDED = "all_recorded"
 """The code of a search whose last trial has been recorded: it ends by itself."""
 CANCELLED = "cancelled"
+METRIC_NEVER_RECORDED = "metric_never_recorded"
+NOT_DONE = frozenset({CANCELLED, METRIC_NEVER_RECORDED, "barren"})
+"""Codes of searches that ended without what was asked; the last one is what earlier versions stored."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a worker records of itself and its machine, and what it finds: workers before it that died, runs they left."""
+"""Records workers and their machines, and finds workers that died and the runs they left."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Dead:
         return self.boot_id, self.pid, self.pid_start
 
 
-def bury(db: Database, worker_id: int) -> Dead | None:
+def close_dead_workers(db: Database, worker_id: int) -> Dead | None:
     """Ends the rows of earlier workers of this one's device and host that never ended; returns the newest of them.
 
     The caller holds the device's lock, so none of them is alive. None when every worker before ended by itself.

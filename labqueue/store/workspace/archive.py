@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, text, update
 
+from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.spec.references import references
 from labqueue.domain.state import State
 from labqueue.store.db import Database
 from labqueue.store.runs import search_state
@@ -173,21 +175,23 @@ def _users(connection: Connection, experiment: Any) -> Iterator[str]:
         .order_by(Run.c.id)
     )
     for run_id, params, adjusted, name in connection.execute(runs):
-        if _names_artifact([params, adjusted], experiment.name):
+        if _takes([params, adjusted["params"] if adjusted else {}], experiment.name):
             using.setdefault(name, []).append(run_id)
     for name, ids in sorted(using.items()):
         yield f"runs {_ids(ids)} of experiment {name!r} use artifacts of {experiment.name!r}"
 
 
-def _names_artifact(value: Any, experiment: str) -> bool:
-    if isinstance(value, dict):
-        named = value.get("from_run")
-        if isinstance(named, dict) and named.get("experiment") == experiment:
-            return True
-        return any(_names_artifact(inner, experiment) for inner in value.values())
+def _takes(params: list[Any], experiment: str) -> bool:
+    """Whether parameters name an artifact of an experiment, by reference or by path."""
+    named = any(each.experiment == experiment for each in references(_by_place(params)))
+    return named or f"outputs/{experiment}/" in canonical(params)
+
+
+def _by_place(value: Any) -> Any:
+    """With lists as folders, so that no mention in one is passed over: kinds may be gone that knew what it meant."""
     if isinstance(value, list):
-        return any(_names_artifact(inner, experiment) for inner in value)
-    return isinstance(value, str) and f"outputs/{experiment}/" in value
+        value = dict(enumerate(value))
+    return {str(key): _by_place(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 _RUNS = "(SELECT id FROM runs WHERE experiment_id = :id)"

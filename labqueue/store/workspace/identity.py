@@ -1,4 +1,4 @@
-"""Who this workspace is, and what came from others: each run of another workspace is known by (workspace, run id).
+"""Identifies this workspace, and what came from others: each run of another workspace is known by (workspace, run id).
 
 Kept among the results store's switches: ``workspace`` holds this workspace's id, ``import:ID`` what came from another.
 """

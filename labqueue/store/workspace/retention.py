@@ -1,4 +1,4 @@
-"""What the store says of the files under ``outputs``: the evidence by which ``gc`` decides, and its re-check."""
+"""Reads what the store says of the files below ``outputs``: the facts by which ``gc`` decides, and its re-check."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """One picture of the results store. Paths are relative to the workspace, with forward slashes."""
+class GarbageFacts:
+    """A snapshot of the results store. Paths are relative to the workspace, with forward slashes."""
 
     runs: dict[tuple[str, int], RunFacts] = field(default_factory=dict)
     """By experiment and id, as their folders are named."""
@@ -48,7 +48,7 @@ class Evidence:
     """Every text in any run's parameters that could be a path."""
 
 
-def evidence(db: Database) -> Evidence:
+def facts(db: Database) -> GarbageFacts:
     """Reads all of it in one transaction."""
     with db.read() as connection:
         runs: dict[tuple[str, int], RunFacts] = {}
@@ -60,7 +60,7 @@ def evidence(db: Database) -> Evidence:
             runs[row.name, row.id] = RunFacts(row.id, row.name, row.state, row.outcome, row.attempt)
             mentioned.update(_paths(row.params))
             mentioned.update(_paths(row.adjusted))
-        return Evidence(
+        return GarbageFacts(
             runs=runs,
             experiments=frozenset(connection.execute(select(Experiment.c.name)).scalars()),
             artifacts=frozenset(connection.execute(select(Artifact.c.path)).scalars()),

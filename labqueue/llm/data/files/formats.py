@@ -18,10 +18,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files import json_rows
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     import pyarrow
@@ -155,7 +156,7 @@ def objects(data: bytes, file: str, key: str | None = None) -> Opened:
     return Opened(kind + form, place, values)
 
 
-def cells(row: dict[str, Any]) -> dict[str, Any]:
+def cells(row: Json) -> Json:
     """A row of Arrow without nulls inside of its cells: there every object has the keys of all others of its column."""
     return {name: without_nulls(value) for name, value in row.items()}
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from labqueue.domain.errors import LabError
+from labqueue.llm.types import Json
 
 
 def values(words: str, file: str) -> tuple[str, str, Iterator[tuple[int, object]]]:
@@ -76,7 +76,7 @@ def _array(words: str, at: int, file: str) -> Iterator[object]:
 
 
 def _value(words: str, at: int, line: int, file: str) -> tuple[object, int]:
-    place: dict[str, Any] = {"file": file, "line": line} if file else {}
+    place: Json = {"file": file, "line": line} if file else {}
     try:
         return _DECODER.raw_decode(words, at)
     except json.JSONDecodeError as error:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.files import json_rows
 from labqueue.llm.data.generated.tasks import REASONING, Row
+from labqueue.llm.types import Json
 
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")} | {"function": "tool"}
 """Roles of messages; ``function`` is what OpenAI's first tool calls said."""
@@ -44,6 +45,9 @@ class Seen:
     unused: Counter[str] = field(default_factory=Counter)
     unused_in_turns: Counter[str] = field(default_factory=Counter)
     greeted: int = 0
+    without_answer_column: int = 0
+    columns: tuple[str, ...] = ()
+    """Of the last row without a column for its answer."""
     unlearned: int = 0
 
 
@@ -148,7 +152,8 @@ def plain(value: object, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise LabError(f"{name} must be text, got {_short(value)}")
+        cure = "; put it in quotes" if isinstance(value, int | float) else ""
+        raise LabError(f"{name} must be text, got {_short(value)}{cure}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -168,7 +173,7 @@ def _turn(value: object, seen: Seen) -> Turn:
     for key, each in value.items():
         if key not in READ and each not in (None, "", [], {}):
             seen.unused_in_turns[key] += 1
-    extra: dict[str, Any] = {key: given for key in PASSED if (given := plain(value.get(key), key)).strip()}
+    extra: Json = {key: given for key in PASSED if (given := plain(value.get(key), key)).strip()}
     called = value.get("tool_calls") or value.get("function_call")
     if value.get(said) == "function_call":
         called = value.get(words)
@@ -193,7 +198,7 @@ def _content(value: object, name: str) -> str:
     return plain(value, name)
 
 
-def _learned(value: dict[str, Any], role: str) -> bool:
+def _learned(value: Json, role: str) -> bool:
     weight, train = value.get("weight"), value.get("train")
     if weight is not None and (not isinstance(weight, int | float) or weight not in (0, 1)):
         raise LabError(f"weight is 1 (learned) or 0 (shown only), got {weight!r}: no turn counts more than another")
@@ -209,7 +214,7 @@ def _learned(value: dict[str, Any], role: str) -> bool:
     return bool(asked) if asked is not None else True
 
 
-def _calls(value: object) -> list[dict[str, Any]]:
+def _calls(value: object) -> list[Json]:
     value = unpacked(value, "tool_calls")
     calls = value if isinstance(value, list) else [value]
     made = []
@@ -227,7 +232,7 @@ def _calls(value: object) -> list[dict[str, Any]]:
     return made
 
 
-def _function(value: dict[str, Any]) -> dict[str, Any]:
+def _function(value: Json) -> Json:
     return {"type": "function", "function": value}
 
 

@@ -1,4 +1,4 @@
-"""Which tasks of reasoning-gym the lab offers, how each is scored, and why the others are not offered. Data only.
+"""Lists the tasks of reasoning-gym that the lab offers, how each is scored, and why others are not offered. Data only.
 
 The list holds for one version of the library, and a test proves it again for every task of the library: rows are equal
 in two processes with different hash seeds, random states, orders of drawing and numbers of rows; own answers score 1,

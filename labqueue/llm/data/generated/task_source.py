@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import random
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping
+import sys
+from collections.abc import Generator, Iterable, Iterator
 from decimal import Decimal
-from typing import Any
+from types import ModuleType
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.generated import task_list
+from labqueue.llm.types import Json, JsonMapping
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 """A number as answers write it; no exponent, no nan."""
 
 
+@functools.cache
+def library() -> ModuleType:
+    """reasoning-gym, whose game of life would import all of matplotlib: it does so when it is first played."""
+    if "cellpylib" not in sys.modules:
+        unused = ModuleType("cellpylib")
+
+        def first_use(name: str) -> object:
+            if name.startswith("__"):  # whoever only looks through all modules
+                raise AttributeError(name)
+            sys.modules.pop("cellpylib", None)
+            return getattr(importlib.import_module("cellpylib"), name)
+
+        unused.__getattr__ = first_use  # type: ignore[method-assign]  # a module's own, PEP 562
+        sys.modules["cellpylib"] = unused
+    return importlib.import_module("reasoning_gym")
+
+
 class Source:
     """Any task of the library, offered or not. Makes no promise for a task that is not offered."""
 
-    def __init__(self, task: str, options: Mapping[str, Any], *, seed: int, rows: int) -> None:
+    def __init__(self, task: str, options: JsonMapping, *, seed: int, rows: int) -> None:
         """Makes the library's data set.
 
         Raises:
             LabError: options that the task refuses.
         """
-        import reasoning_gym
-
+        reasoning_gym = library()
         self.task, self.options, self.seed, self.rows = task, dict(options), seed, rows
         try:
             with _alone():
@@ -35,7 +55,7 @@ class Source:
         except Exception as error:  # the library raises what it likes, an assertion mostly
             raise self._refused(str(error) or repr(error)) from error
 
-    def entries(self, indices: Iterable[int] | None = None) -> Generator[dict[str, Any], None, None]:
+    def entries(self, indices: Iterable[int] | None = None) -> Generator[Json, None, None]:
         """The library's own rows, all or those at ``indices``: ``question`` and ``answer``, both text, and what their
         scorer needs. Whoever stops early closes the iterator, which puts the process's random state back.
 
@@ -46,13 +66,13 @@ class Source:
             for index in range(self.rows) if indices is None else indices:
                 yield self._entry(index)
 
-    def _entry(self, index: int) -> dict[str, Any]:
+    def _entry(self, index: int) -> Json:
         import numpy
 
         random.seed(self.seed + index)
         numpy.random.seed((self.seed + index) % 2**32)
         try:
-            found: dict[str, Any] = self._dataset[index]
+            found: Json = self._dataset[index]
         except Exception as error:
             raise self._refused(str(error) or repr(error)) from error
         for what in ("question", "answer"):
@@ -60,13 +80,13 @@ class Source:
                 raise self._refused(f"the {what} of row {index} is no text but {type(found[what]).__name__}")
         return found
 
-    def score(self, entry: Mapping[str, Any], reply: str) -> float:
+    def score(self, entry: JsonMapping, reply: str) -> float:
         """1.0 for a right answer to an entry, else 0.0; never raises."""
         if self.task in task_list.BY_TEXT:
             return float(_equal(reply.strip(), entry["answer"].strip()))
         return self.by_library(entry, reply)
 
-    def by_library(self, entry: Mapping[str, Any], reply: str) -> float:
+    def by_library(self, entry: JsonMapping, reply: str) -> float:
         """The same by the library's scorer, whatever it is worth; 0.0, too, for a reply that it cannot read."""
         try:
             with _alone():

@@ -11,11 +11,11 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.data.generated import task_list
 from labqueue.llm.data.generated.task_source import Source
+from labqueue.llm.types import Json
 
 DRAWS_PER_ROW = 20
 """A generated task is given up when this many draws per row bring no new question. Assumption."""
@@ -53,13 +53,13 @@ class Row:
         roles = [role for role, _ in self.turns] or ["user", "assistant"]
         return [at for at, role in enumerate(roles) if role == "assistant" and at not in self.unlearned]
 
-    def messages(self, *, answer: bool = True) -> list[dict[str, Any]]:
+    def messages(self, *, answer: bool = True) -> list[Json]:
         """The row as messages, with or without its last answer. What a chat template is told besides them (``tools``,
         and that there are thoughts) stands in the first under ``TOLD``; ``templates.parted`` takes it out."""
         turns = self.turns or (("user", self.question), ("assistant", self.answer))
         extras = [json.loads(extra) if extra else {} for extra in self.extras] or [{}] * len(turns)
         whole = [{"role": role, "content": text} | extra for (role, text), extra in zip(turns, extras, strict=True)]
-        told: dict[str, Any] = {"tools": json.loads(self.tools)} if self.tools else {}
+        told: Json = {"tools": json.loads(self.tools)} if self.tools else {}
         if any(key in extra for extra in extras for key in REASONING):
             told["enable_thinking"] = True  # else some templates close an empty thought before each answer
         if told:
@@ -106,7 +106,7 @@ def check_task(name: str) -> None:
         )
 
 
-def check_options(task: str, options: dict[str, Any]) -> None:
+def check_options(task: str, options: Json) -> None:
     """Does nothing for options that the task takes and draws a row with.
 
     Raises:
@@ -122,9 +122,7 @@ def _draw_one(task: str, options: str) -> None:
     list(Source(task, json.loads(options), seed=0, rows=1).entries())
 
 
-def generated(
-    task: str, *, train_items: int, held_out_items: int, options: dict[str, Any] | None = None, seed: int = 0
-) -> Split:
+def generated(task: str, *, train_items: int, held_out_items: int, options: Json | None = None, seed: int = 0) -> Split:
     """Rows of a reasoning-gym task (Apache-2.0). Equal arguments give equal rows, in every process.
 
     Raises:
@@ -161,9 +159,7 @@ def generated(
     return Split(train, held_out, score, f"reasoning-gym:{task}")
 
 
-def _distinct(
-    source: Source, wanted: int, refused: set[str], *, distinct: bool
-) -> Iterator[tuple[Row, dict[str, Any]]]:
+def _distinct(source: Source, wanted: int, refused: set[str], *, distinct: bool) -> Iterator[tuple[Row, Json]]:
     found, seen = 0, set(refused)
     with contextlib.closing(source.entries()) as entries:
         for index, entry in enumerate(entries):
