@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,12 @@ class Session:
 
     def write(self, part: str, found: list[Job], summary: Job | None = None) -> None:
         """Writes what there is by now."""
-        versions = {"part": part, "device": self.device, "seconds": round(time.monotonic() - self.begin, 1)}
+        versions = {
+            "part": part,
+            "device": self.device,
+            "torch": metadata.version("torch"),
+            "seconds": round(time.monotonic() - self.begin, 1),
+        }
         text = json.dumps(versions | {"summary": summary or {}, "jobs": found}, indent=1)
         (self.out / f"{part}.json").write_text(text + "\n")
 

@@ -27,6 +27,8 @@ from labqueue.llm.corpora.fetching import Source
 from labqueue.llm.corpora.hub_files import articles
 from labqueue.llm.corpora.package_index import PackageFile
 from labqueue.llm.corpora.token_files import prepare
+from tests.commands import call
+from tests.conftest import Lab
 from tests.llm.test_models import COMMIT, Hub, fetched
 
 
@@ -250,6 +252,23 @@ def test_a_corpus_that_no_source_gives_is_refused_with_every_reason_and_what_to_
     assert assets.available("corpus:shakespeare_char")
     corpus.file.write_text(TEXT + "more")
     assert not assets.available("corpus:shakespeare_char")
+
+
+def test_a_corpus_that_cannot_be_had_is_refused_at_submission_where_the_spec_names_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(lab.root / "hf"))
+    spec = lab.root / "a.yaml"
+    spec.write_text(
+        "name: a\nkind: finetune\nparams:\n  model: random-tiny\n  steps: 8\n"
+        "  data: {task: chain_sum, train_items: 64, eval_items: 8}\n"
+        "  extra_evals:\n    - {name: articles, corpus: wikitext_2}\nseeds: [0]\n"
+    )
+    answer = call(lab, "submit", str(spec))
+    assert answer.code == 2
+    assert "a.yaml:7: dataset 'Salesforce/wikitext' at revision 'b08601e0" in answer.err
+    assert "is not on this machine and HF_HUB_OFFLINE is set. Connect once and submit again" in answer.err
 
 
 def test_a_text_that_an_archive_gives_otherwise_than_it_did_is_not_taken(
