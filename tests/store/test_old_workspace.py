@@ -40,7 +40,8 @@ ADDED = {"registrations", "looks", "looks_at", "looks_seen_runs", "found_looks"}
 
 def as_then(report: dict[str, Any]) -> dict[str, Any]:
     """A report of today without what version 1 did not say."""
-    verdicts = [{key: v for key, v in each.items() if key != "registration"} for each in report["verdicts"]]
+    since = ("registration", "item_ci")
+    verdicts = [{key: v for key, v in each.items() if key not in since} for each in report["verdicts"]]
     return {key: value for key, value in report.items() if key not in ADDED} | {"verdicts": verdicts}
 
 
