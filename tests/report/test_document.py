@@ -44,7 +44,9 @@ def test_the_json_has_the_keys_of_the_contract():
     assert {"experiment", "hypothesis", "runs", "verdicts"} <= set(found)
     assert set(found["runs"][0]) >= CONTRACT
     assert found["runs"][0]["metrics"]["eval_loss"]["last"] == 1.5
-    assert set(found["verdicts"][0]) == {"id", "claim", "verdict", "estimate", "ci", "n", "why", "registration"}
+    assert set(found["verdicts"][0]) == {
+        *("id", "claim", "verdict", "estimate", "ci", "item_ci", "n", "why", "registration")
+    }
 
 
 def test_numbers_that_are_not_finite_are_null_wherever_they_stand():

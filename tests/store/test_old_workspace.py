@@ -53,7 +53,8 @@ def run_as_then(run: dict[str, Any]) -> dict[str, Any]:
 def as_then(report: dict[str, Any]) -> dict[str, Any]:
     """A report of today without what version 1 did not say."""
     report = report | {"runs": [run_as_then(run) for run in report["runs"]]}
-    verdicts = [{key: v for key, v in each.items() if key != "registration"} for each in report["verdicts"]]
+    since = ("registration", "item_ci")
+    verdicts = [{key: v for key, v in each.items() if key not in since} for each in report["verdicts"]]
     return {key: value for key, value in report.items() if key not in ADDED} | {"verdicts": verdicts}
 
 
