@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts
 from labqueue.domain.errors import LabError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labqueue.llm.data.generated.tasks import Row, Split
     from labqueue.llm.models.load import Loaded
     from labqueue.llm.training.recipe import Trainer
-    from labqueue.llm.types import Model
+    from labqueue.llm.types import Json, Model
 
 
 class ItemScores:
@@ -42,11 +42,11 @@ class ItemScores:
         for between in sorted(steps)[1:-1]:
             del steps[between]
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """Returns what ``restore`` takes, as JSON."""
         return {"items": self.items, "scores": {name: list(steps.items()) for name, steps in self.scores.items()}}
 
-    def restore(self, about: dict[str, Any]) -> None:
+    def restore(self, about: Json) -> None:
         """Takes up what an earlier attempt had kept."""
         self.items = dict(about["items"])
         self.scores = {
