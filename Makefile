@@ -14,9 +14,10 @@ help:  ## What can be made
 demo: $(STAMP)  ## The main job: a real QLoRA sweep on this machine, then its report (a few minutes on two cores)
 	$(RUN) python submit.py jobs/quickstart.yaml --run
 
-# A worker a core, and one thread each: tests of models would else spin against each other.
+# A worker a core, and one thread each: tests of models would else spin against each other. Long modules come first
+# (tests/conftest.py), so that both end together.
 test: $(STAMP)  ## All tests, on a CPU
-	OMP_NUM_THREADS=1 $(RUN) pytest -n logical --dist loadscope
+	OMP_NUM_THREADS=1 $(RUN) pytest -n logical --dist loadscope --no-loadscope-reorder $(PYTEST)
 
 check: $(STAMP)  ## Style, types, layers, documents in step with the code
 	$(RUN) ruff check .
@@ -33,6 +34,7 @@ bench: $(STAMP)  ## Speed, as ratios against a named peer in the same run
 	$(RUN) python -m benchmarks.verdicts
 	$(RUN) python benchmarks/reading.py
 	$(RUN) python benchmarks/neighbours.py
+	$(RUN) python benchmarks/tokenizing.py
 
 chaos: $(STAMP)  ## The slow proof that nothing is ever lost: kills at every point, storms, full disks (about an hour)
 	LABQUEUE_EXPLORE=3000 $(RUN) pytest -m hypothesis

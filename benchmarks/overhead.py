@@ -45,8 +45,8 @@ def lab(model: str, steps: int) -> dict[str, Any]:
             super().metric(name, value, step)
             store.execute("INSERT INTO metric VALUES (?, ?, ?)", (name, step, value))
 
-        def progress(self, done: int, total: int) -> None:  # the last thing told of a step
-            super().progress(done, total)
+        def progress(self, done: int, total: int, *, phase: str | None = None) -> None:  # the last thing told of a step
+            super().progress(done, total, phase=phase)
             ends.append(time.perf_counter())
 
     params = {

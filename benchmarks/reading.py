@@ -59,7 +59,7 @@ def fill(settings: Settings, points: int) -> float:
             values: list[Point] = [
                 ("loss", step, 4 * math.exp(-step / each) + 1e-3 * (step * 7919 % 101)) for step in part
             ]
-            results.flush(db, claim.ref, values, (part[-1], count, None), [])
+            results.flush(db, claim.ref, values, results.Progress(part[-1], count, None), [])
         attempts.end(db, claim.ref, Ending.SUCCEEDED, None)
     db.close()
     return (size(settings) - before) / points

@@ -1,9 +1,10 @@
-"""Judges the committed results with the rule of today: verdicts, their sections and their figures.
+"""Judges the committed results with the rule of today: verdicts, their sections, and figures of last values.
 
     python docs/judge_again.py [--check]
 
 The runs stay as they were recorded. Of curves only what the runs' summaries hold is known here, so that a claim about a
-step between first and last cannot be judged again. ``--check`` writes nothing and exits 1 where a verdict would change.
+step between first and last cannot be judged again, and figures over steps stay as they are. ``--check`` writes nothing
+and exits 1 where a verdict or a caption would change.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +20,11 @@ from typing import Any, TypeVar
 from labqueue.domain import views
 from labqueue.report import declarations
 from labqueue.report.document import render
+from labqueue.report.document.blocks import Figure
 from labqueue.report.document.export import dumps, plain
 from labqueue.report.document.verdicts import tested_first, verdict_blocks
-from labqueue.report.figures import style
-from labqueue.report.figures.verdict import verdict_plot
+from labqueue.report.figures.choose import of_last_values
+from labqueue.report.figures.style import Plot
 from labqueue.report.statistics.verdicts import Judgement, judgements
 
 RESULTS = Path(__file__).parent / "results"
@@ -86,32 +89,36 @@ def main() -> int:
         document = json.loads(path.read_text(encoding="utf-8"))
         found = judged(document)
         verdicts = [asdict(judgement.verdict) for judgement in found]
-        if plain(verdicts) == document["verdicts"]:
+        view = experiment(document)
+        plots = of_last_values(view, found, declarations.of(view.kind).metrics)
+        report = path.parent / "report.md"
+        before = report.read_text(encoding="utf-8")
+        after = _told(before, view, [judgement.verdict for judgement in found], plots)
+        if plain(verdicts) != document["verdicts"] or after != before:
+            changed += 1
+            listed = ", ".join(f"{each['id']} {each['verdict']}" for each in verdicts)
+            sys.stdout.write(f"{path.parent.name}: {listed}\n")
+        if "--check" in sys.argv:
             continue
-        changed += 1
-        listed = ", ".join(f"{each['id']} {each['verdict']}" for each in verdicts)
-        sys.stdout.write(f"{path.parent.name}: {listed}\n")
-        if "--check" not in sys.argv:
-            _write(path.parent, {**document, "verdicts": verdicts}, found)
+        report.write_text(after, encoding="utf-8")
+        path.write_text(dumps({**document, "verdicts": verdicts}), encoding="utf-8")
+        for plot in plots:
+            if f"(plots/{plot.name}.svg)" in after:  # else the report of that day had no such figure
+                (path.parent / "plots" / f"{plot.name}.svg").write_bytes(plot.svg)
     return int(changed > 0 and "--check" in sys.argv)
 
 
-def _write(folder: Path, document: dict[str, Any], found: list[Judgement]) -> None:
-    view = experiment(document)
-    with style.look():
-        metrics = declarations.of(view.kind).metrics
-        plots = [plot for judgement in found if (plot := verdict_plot(judgement, metrics)) is not None]
-    for plot in plots:
-        (folder / "plots" / f"{plot.name}.svg").write_bytes(plot.svg)
-    verdicts = [judgement.verdict for judgement in found]
+def _told(text: str, view: views.ExperimentView, verdicts: Sequence[views.VerdictView], plots: Sequence[Plot]) -> str:
+    """A report's Markdown with these verdicts and the captions of these figures."""
     section = render.markdown(verdict_blocks(view, verdicts, plots)).rstrip()
-    text = (folder / "report.md").read_text(encoding="utf-8")
     text = re.sub(r"^## Verdicts\n.*?(?=^## Runs)", lambda _: f"{section}\n\n", text, flags=re.MULTILINE | re.DOTALL)
-    listed = [f"- {each.verdict}: {each.claim} (n = {each.n})" for each in tested_first(verdicts)]
-    results = "\n".join(listed)
+    results = "\n".join(f"- {each.verdict}: {each.claim} (n = {each.n})" for each in tested_first(verdicts))
     text = re.sub(r"(^## RESULTS\n\n)(?:- .*\n)+", lambda head: f"{head[1]}{results}\n", text, flags=re.MULTILINE)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.json").write_text(dumps(document), encoding="utf-8")
+    for plot in plots:
+        figure = render.markdown([Figure(plot)]).rstrip()
+        old = rf"^!\[.*\]\(plots/{re.escape(plot.name)}\.svg\)\n\n\*.*\*$"
+        text = re.sub(old, lambda _, new=figure: new, text, flags=re.MULTILINE)  # type: ignore[misc]  # has its default
+    return text
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -18,12 +19,30 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 RECORDED = ("experiments", "jobs", "runs", "job_runs", "attempts", "metrics", "series", "events", "artifacts")
 
+STARTED = dict(os.environ)
+
+AFTER_THE_START = ("LABQUEUE_", "PYTEST_", "COLUMNS")
+"""How the names of variables begin that no interpreter and no library reads as it starts."""
+
+SET_BY_LOADING = (
+    "TOKENIZERS_PARALLELISM", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "GOMP_SPINCOUNT", "OMP_NUM_THREADS", "KMP_",
+    "TORCHINDUCTOR_CACHE_DIR",
+)  # fmt: skip
+"""And of those that a process sets itself once it loads a model; a command, its worker and its runs set them anew."""
+
+
+def read_after_the_start(env: dict[str, str]) -> bool:
+    """Whether a fork of the server sees all that differs in this environment from the one it was started in."""
+    changed = {name for name in env.keys() | STARTED.keys() if env.get(name) != STARTED.get(name)}
+    return all(name.startswith(AFTER_THE_START + SET_BY_LOADING) for name in changed)
+
 
 @functools.cache
 def _server() -> subprocess.Popen[str]:
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.fork_server"],
         cwd=REPOSITORY,
+        env=STARTED,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -39,7 +58,7 @@ def _server() -> subprocess.Popen[str]:
 
 
 def call(lab: Lab, *words: str | Path | int, **extra: str) -> Answer:
-    """``labqueue WORDS`` to its end, as ``lab.run`` does it, without the start of an interpreter."""
+    """``labqueue WORDS`` to its end in a process of its own, without the start of an interpreter."""
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None

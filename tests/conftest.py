@@ -81,7 +81,11 @@ class Lab:
         )
 
     def run(self, *words: str | Path, **extra: str) -> Answer:
-        """Runs a command to its end."""
+        """Runs a command to its end: by a fork, or by an interpreter of its own where the environment asks for one."""
+        from tests import commands  # it imports this module
+
+        if commands.read_after_the_start(self.environment(**extra)):
+            return commands.call(self, *words, **extra)
         done = subprocess.run(
             [sys.executable, "-m", "labqueue", *map(str, words)],
             env=self.environment(**extra),
@@ -124,8 +128,20 @@ def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
         time.sleep(0.02)
 
 
+LONGEST = (
+    "cli/test_loop", "attempt/test_checkpoints", "search/test_search_worker", "kinds/test_finetune",
+    "chaos/test_crashes", "worker/test_stopping", "worker/test_notifications", "kinds/test_real_model",
+    "worker/test_workspaces", "kinds/test_pins", "llm/test_packing", "kinds/test_finetune_method",
+    "store/test_eligibility", "store/test_queue_machine", "llm/test_task_list", "test_ralph",
+)  # fmt: skip
+"""Modules of half a minute and more, the longest first. A module runs in one process: one of these that came last would
+leave the other processes idle."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked ``gpu`` are skipped where there is no card, and say so."""
+    """Long modules come first. Tests marked ``gpu`` are skipped where there is no card, and say so."""
+    order = {f"tests/{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
     if not cards.gpus():
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -7,29 +7,36 @@ line (``words``, ``cwd``, ``env``, ``out``, ``err``) and answers with its exit s
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
 import pkgutil
 import signal
 import sys
+import threading
 import traceback
 
 import labqueue.cli
-import labqueue.report.document.report
-import labqueue.store.queries.experiment
-import labqueue.submission.plan
-import labqueue.submission.submit
-import labqueue.system.wakeups
 from labqueue.cli.main import main
 
-LIMIT_S = 60
+LIMIT_S = 300
 """A command that hangs is ended, and seen as such."""
+
+USED_LATER = (
+    "labqueue.report.document.report", "labqueue.store.queries.experiment", "labqueue.submission.plan",
+    "labqueue.submission.submit", "labqueue.system.wakeups", "labqueue.worker.worker",
+    "matplotlib.backends.backend_svg", "matplotlib.figure", "optuna.samplers._tpe.sampler",
+)  # fmt: skip
+"""What commands import once they need it."""
 
 
 def serve() -> None:
-    for module in pkgutil.iter_modules(labqueue.cli.__path__):
-        importlib.import_module(f"labqueue.cli.{module.name}")
+    commands = [f"labqueue.cli.{module.name}" for module in pkgutil.iter_modules(labqueue.cli.__path__)]
+    for name in (*commands, *USED_LATER):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a fork that looked through all this would copy it
     for line in sys.stdin:
         request = json.loads(line)
         pid = os.fork()
@@ -59,6 +66,9 @@ def _command(request: dict) -> int:
         code = left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:
         traceback.print_exc()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()  # as an interpreter does before it ends
     sys.stdout.flush()
     sys.stderr.flush()
     return code

@@ -13,7 +13,8 @@ from labqueue.domain.kind import Checkpoint, Diverged
 
 class MemoryRecorder:
     """Implements the Recorder protocol. ``stop_at`` asks to stop once that step's progress was told,
-    ``stop_after_asks`` once the kind has asked that often."""
+    ``stop_after_asks`` once the kind has asked that often; ``keep_at`` asks to keep what it has once that step was
+    told, until a model is stored."""
 
     def __init__(
         self,
@@ -25,11 +26,15 @@ class MemoryRecorder:
         stop_after_asks: int | None = None,
         resume_from: Checkpoint | None = None,
         attempt: int = 1,
+        keep_at: int | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.run_id, self.seed, self.device = 1, seed, device
         self.directory, self.attempt, self.resume_from = directory, attempt, resume_from
         self.stop_at, self.stop_after_asks, self.asks = stop_at, stop_after_asks, 0
+        self.keep_at = keep_at
+        self.samples: dict[tuple[int, str], str] = {}
+        self.phases: list[str | None] = []
         self.metrics: dict[str, dict[int, float | None]] = {}
         self.written: list[tuple[str, int]] = []
         self.artifacts: dict[str, Artifact] = {}
@@ -43,6 +48,13 @@ class MemoryRecorder:
         told = self.stop_at is not None and self.done >= self.stop_at
         asked = self.stop_after_asks is not None and self.asks > self.stop_after_asks
         return "pause" if told or asked else None
+
+    @property
+    def keep_wanted(self) -> bool:
+        return self.keep_at is not None and self.done >= self.keep_at
+
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        self.samples[step, prompt] = text
 
     def metric(self, name: str, value: float | None, step: int) -> None:
         finite = value is None or math.isfinite(value)
@@ -62,6 +74,7 @@ class MemoryRecorder:
             else:
                 shutil.copy(value.path, kept)
             value = Files(type=value.type, path=kept)
+            self.keep_at = None if value.type == "model" else self.keep_at
         self.artifacts[name] = value
 
     def note(self, text: str) -> None:
@@ -74,5 +87,7 @@ class MemoryRecorder:
         save(folder)
         self.checkpoints.append(Checkpoint(step, folder))
 
-    def progress(self, done: int, total: int) -> None:
-        self.done = done
+    def progress(self, done: int, total: int, *, phase: str | None = None) -> None:
+        if [phase] != self.phases[-1:]:
+            self.phases.append(phase)
+        self.done = 0 if phase else done

@@ -131,6 +131,8 @@ SMALL = {
     "domain/values.py": "what the results store can hold: asked by the spec and the store alike",
     "kinds/_host.py": "what a run computes in and imports here: asked by several kinds",
     "kinds/_pins.py": "which model, exactly: fields of several kinds",
+    "llm/corpora/choice.py": "which tokenizer, as parameters: asked by kinds",
+    "kinds/pretrain/metrics.py": "what a pretraining run declares of its metrics and artifacts",
     "llm/load.py": "the name that scripts know",
     "llm/warm.py": "imports ahead: importing it is what it does",
     "llm/memory/coefficients.py": "the fitted numbers alone: written anew at each refit",
@@ -143,6 +145,8 @@ SMALL = {
     "store/migrations/env.py": "Alembic's own",
     "store/migrations/in_use.py": "whether an older worker still works here: asked before migrating",
     "store/queries/measured_memory.py": "what like runs really reserved",
+    "store/migrations/versions/0004_samples.py": "one step of the schema, whole, as Alembic wants it",
+    "store/migrations/version_3.py": "what an export of that version lacks: each version's is a module of its own",
     "store/sqlite.py": "driver and safe version, below the store, its backup and its migrations",
 }
 """Modules under SMALL_LINES lines, and the concept that each names; what is half of a thought belongs to its neighbour.

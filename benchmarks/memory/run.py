@@ -45,6 +45,7 @@ class Bench:
     """A recorder in memory that notes what the allocator holds whenever the run tells it something."""
 
     run_id, seed, attempt, resume_from, should_stop = 0, 0, 1, None, None
+    keep_wanted = False
 
     def __init__(self, directory: Path, device: str) -> None:
         self.directory, self.device = directory, device
@@ -78,6 +79,9 @@ class Bench:
         if name == "trainer_config":
             self.mark("made")
 
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """Nobody reads."""
+
     def note(self, text: str) -> None:
         """Printed."""
         print(text, flush=True)
@@ -85,7 +89,7 @@ class Bench:
     def checkpoint(self, step: int, save: Any) -> None:
         """None is due in a few seconds."""
 
-    def progress(self, done: int, total: int) -> None:
+    def progress(self, done: int, total: int, *, phase: str | None = None) -> None:
         """Nobody watches."""
 
 

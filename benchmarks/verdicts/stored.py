@@ -166,7 +166,9 @@ def _write(db: Database, worker: int, trial: Trial) -> None:
     while (claim := attempts.claim(db, device="cpu", worker_id=worker)) is not None:
         value, ending = told[claim.varied["x"], claim.seed]
         attempts.attempt_fields(db, claim.ref, sources_hash="s", packages_hash="p")
-        results.flush(db, claim.ref, [] if math.isnan(value) else [("m", 100, value)], (10, 10, None), [])
+        results.flush(
+            db, claim.ref, [] if math.isnan(value) else [("m", 100, value)], results.Progress(10, 10, None), []
+        )
         attempts.end(db, claim.ref, Ending(ending), None)
 
 

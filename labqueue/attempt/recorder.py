@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import shutil
 import sys
@@ -17,6 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from labqueue.attempt import exit_codes, resumption
 from labqueue.domain.artifacts import Artifact, Files
@@ -26,6 +28,7 @@ from labqueue.domain.kind import Checkpoint, Diverged, Pruned
 from labqueue.domain.values import check, written
 from labqueue.search import pruning
 from labqueue.settings import Place, Settings
+from labqueue.store import series
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import attempts, results
@@ -38,6 +41,32 @@ KEEP_CHECKPOINTS = 2
 """The last one, and the one before in case the last cannot be read."""
 
 _PICKLES = {".pkl", ".pickle", ".joblib"}
+
+
+def _step(step: object, name: str) -> int:
+    """A step as NumPy and torch have it, too, also as 3.0.
+
+    Raises:
+        LabError: it is no whole number: cut down, values of two steps would replace each other.
+    """
+    try:
+        return operator.index(step)  # type: ignore[arg-type]  # what has no index says so
+    except TypeError:
+        if isinstance(step, float) and step.is_integer():
+            return int(step)
+    raise LabError(f"step {step!r:.200} of metric {name!r} is no whole number")
+
+
+def _number(value: Any, name: str) -> float:
+    """A value as a float of 64 bits.
+
+    Raises:
+        LabError: it is none, or larger than the largest.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LabError(f"value {value!r:.200} of metric {name!r} is no number that can be kept: {error}") from error
 
 
 class RunRecorder:
@@ -58,15 +87,16 @@ class RunRecorder:
         self._scratch = self._folder / "scratch"
         self._made: set[Path] = set()
         self._places = [db.place, *([lock] if lock else [])]
-        self._points: deque[tuple[str, int, float | None]] = deque()
+        self._points: deque[series.Point] = deque()
+        self._samples: deque[series.Sample] = deque()
         self._notes: deque[str] = deque()
         self._last_good: dict[str, int] = {}
         self.peak_gib: float | None = None
         """The metric ``peak_memory_gib``: a kind that resumes knows of attempts that this process is not."""
-        self._progress: tuple[int, int, float | None] | None = None
-        self._progress_sent: tuple[int, int, float | None] | None = None
+        self._progress: results.Progress | None = None
+        self._progress_sent: results.Progress | None = None
         self._rates: deque[tuple[float, int]] = deque(maxlen=50)
-        self._asked: str | None = None
+        self._asked = results.Asked(None, keep=False)
         self._signalled: str | None = None
         self.refused: str | None = None
         """Why the results store takes nothing more of this attempt, in words; None while it does."""
@@ -114,7 +144,12 @@ class RunRecorder:
     @property
     def should_stop(self) -> str | None:
         """Why the run must stop now, or None."""
-        return self._asked or self._signalled
+        return self._asked.stop or self._signalled
+
+    @property
+    def keep_wanted(self) -> bool:
+        """Whether a person waits for what the run has now."""
+        return self._asked.keep
 
     def ask_to_stop(self, why: str) -> None:
         """Called from a signal handler: takes no lock."""
@@ -125,9 +160,9 @@ class RunRecorder:
         if self.refused is not None:
             raise LabError(self.refused)
         check(f"metric name {name!r}", name, str)
-        step = int(step)
+        step = _step(step, name)
         check(f"step {step} of metric {name!r}", step, int)
-        number = None if value is None else float(value)
+        number = None if value is None else _number(value, name)
         if number is not None and not math.isfinite(number):
             self._points.append((name, step, None))
             raise Diverged(name, step, self._last_good.get(name))
@@ -140,19 +175,32 @@ class RunRecorder:
             if refusal is not None:
                 raise Pruned(refusal)
 
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """Buffers what was written after a prompt; a model may write what no text holds, and that is no fault."""
+        if self.refused is not None:
+            raise LabError(self.refused)
+        check(f"prompt {prompt!r:.200}", prompt, str)
+        step = int(step)
+        check(f"step {step} of a sample", step, int)
+        self._samples.append((step, prompt, written(text)))
+
     def note(self, text: str) -> None:
         """Buffers a sentence for the reader of the run; paths inside the workspace are as seen from it, so that they
         hold wherever the run is exported to."""
         check(f"note {text!r:.200}", text, str)
         self._notes.append(text.replace(f"{self._settings.root}{os.sep}", ""))
 
-    def progress(self, done: int, total: int) -> None:
-        """Notes how far the run is; the rate is that of the last 50 calls."""
+    def progress(self, done: int, total: int, *, phase: str | None = None) -> None:
+        """Notes how far the run is; the rate is that of the last 50 calls of its phase."""
         check(f"progress {done} of {total}", max(done, total, key=abs), int)
+        if phase is not None:
+            check(f"phase {phase!r:.200}", phase, str)
+        if self._progress is not None and self._progress.phase != phase:
+            self._rates.clear()
         self._rates.append((time.monotonic(), done))
         (first_s, first), (last_s, last) = self._rates[0], self._rates[-1]
         rate = (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
-        self._progress = (done, total, rate)
+        self._progress = results.Progress(done, total, rate, phase)
 
     def artifact(self, name: str, value: Artifact) -> None:
         """Writes a value under a name and records its hash."""
@@ -177,18 +225,23 @@ class RunRecorder:
             text = json.dumps(value.model_dump(mode="json"), ensure_ascii=False)
             check(f"artifact {name!r}", text, str)
             files.write_bytes(target, text.encode())
-        results.add_artifact(
-            self._db,
-            self._claim.ref,
-            name=name,
-            type=value.type,
-            path=self._settings.relative(target),
-            sha256=files.sha256(target),
-            bytes=files.size(target),
-        )
+        digest, size = files.sha256(target), files.size(target)
+        # Not while it is being asked what a person wants: a model that was asked for is stored once.
+        with self._flushing:
+            results.add_artifact(
+                self._db,
+                self._claim.ref,
+                name=name,
+                type=value.type,
+                path=self._settings.relative(target),
+                sha256=digest,
+                bytes=size,
+            )
+            if value.type == "model":
+                self._asked = self._asked._replace(keep=False)
 
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
-        """Makes ``save``'s files durable, then records them together with every metric so far."""
+        """Makes ``save``'s files durable, then records them together with every metric and sample so far."""
         check(f"checkpoint of step {step}", step, int)
         folder = self._folder / "checkpoints"
         self._make(folder)
@@ -209,7 +262,7 @@ class RunRecorder:
         target = folder / f"step-{step}-attempt-{self.attempt}"
         files.publish(aside, target)
         with self._flushing:
-            points = list(self._points)
+            points, samples = list(self._points), list(self._samples)
             old = results.add_checkpoint(
                 self._db,
                 self._claim.ref,
@@ -219,8 +272,9 @@ class RunRecorder:
                 bytes=size,
                 points=points,
                 keep=KEEP_CHECKPOINTS,
+                samples=samples,
             )
-            self._forget(len(points))
+            self._forget(len(points), len(samples))
         for path in old:
             shutil.rmtree(self._settings.root / path, ignore_errors=True)
 
@@ -268,21 +322,21 @@ class RunRecorder:
         """
         self._stay()
         with self._flushing:
-            points, notes = list(self._points), list(self._notes)
+            points, samples, notes = list(self._points), list(self._samples), list(self._notes)
             progress = self._progress if self._progress != self._progress_sent else None
-            if points or notes or progress:
-                self._asked = results.flush(self._db, self._claim.ref, points, progress, notes)
+            if points or samples or notes or progress:
+                self._asked = results.flush(self._db, self._claim.ref, points, progress, notes, samples)
                 self._progress_sent = progress or self._progress_sent
-                self._forget(len(points), len(notes))
+                self._forget(len(points), len(samples), len(notes))
             else:
-                self._asked = read.request(self._db, self._claim.ref)
+                self._asked = read.asked(self._db, self._claim.ref)
 
-    def _forget(self, points: int, notes: int = 0) -> None:
+    def _forget(self, points: int, samples: int, notes: int = 0) -> None:
         """Drops what has been committed; the run may have appended more meanwhile."""
-        for _ in range(points):
-            self._points.popleft()
-        for _ in range(notes):
-            self._notes.popleft()
+        buffers = (self._points, points), (self._samples, samples), (self._notes, notes)
+        for buffer, count in buffers:
+            for _ in range(count):
+                buffer.popleft()
 
     def _keep_flushing(self) -> None:
         while not self._closing.wait(FLUSH_S):
@@ -296,7 +350,7 @@ class RunRecorder:
             except Moved as error:
                 # Not at once: what it does with its memory and its device ends as at any other stop.
                 sys.stderr.write(f"{error}\n")
-                self._asked = "moved"
+                self._asked = self._asked._replace(stop="moved")
                 return
             except LabError as error:
                 # The database is locked or the disk is full: values stay buffered, and the next round tries again.

@@ -229,8 +229,18 @@ def _peak_gib(device: str) -> float | None:
     return None if device != "cpu" and "torch" not in sys.modules else memory.peak_gib(device)
 
 
+def _said(error: BaseException) -> str:
+    """Its message; of a value that was refused, what is wrong with it, which does not stand in the first line."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    each = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}".removeprefix(": ") for one in error.errors())
+    return f"{error.title}: {'; '.join(each)}"
+
+
 def _classify(error: BaseException, root: Path) -> tuple[Ending, str]:
-    words = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0][:500]
+    words = f"{type(error).__name__}: {_said(error)}".strip(": ").splitlines()[0][:500]
     if disk.is_disk_full(error, root):
         return Ending.DISK_FULL, "; ".join(filter(None, (words, disk.elsewhere(error, root))))
     if memory.is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""``labqueue cancel``, ``pause``, ``resume``, ``retry``, ``release``, ``prioritize``."""
+"""``labqueue cancel``, ``pause``, ``resume``, ``retry``, ``release``, ``prioritize``, ``checkpoint``."""
 
 from __future__ import annotations
 
@@ -108,6 +108,26 @@ def prioritize(target: str, priority: int, own_root: str | None, as_json: bool) 
     ids, raised = control.prioritize(open_database(own_root), target, priority)
     with_them = f"; raised what they wait for: {_count(raised)}" if raised else ""
     _answer(as_json, f"priority {priority} for {_count(ids)}{with_them}", prioritized=ids, raised=raised)
+
+
+@click.command()
+@click.argument("run", type=click.IntRange(min=1), metavar="RUN")
+@root_option
+@json_option
+def checkpoint(run: int, own_root: str | None, as_json: bool) -> None:
+    """Ask a running run to keep the model that it has now as an artifact; it goes on."""
+    from labqueue import kinds
+    from labqueue.store.queries import read
+    from labqueue.store.runs import control
+
+    db = open_database(own_root)
+    view = read.run(db, run)
+    if not kinds.get(view.kind).keeps_on_demand:
+        raise LabError(
+            f"run {run} is of kind {view.kind!r}, which keeps nothing on demand: it leaves what it has as it ends"
+        )
+    control.keep(db, run)
+    _answer(as_json, f"asked run {run} to keep what it has now; `labqueue show {run}` lists it", asked=[run])
 
 
 def _simple(word: str, target: str, own_root: str | None, as_json: bool) -> None:

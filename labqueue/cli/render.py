@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from labqueue.domain.text import one_line, printable
+from labqueue.domain.views import ProgressView
 
 LONG = 60
 """Rows from which a table is printed without frames, colours and folding."""
@@ -108,6 +109,11 @@ def _plain(columns: Sequence[str], rows: list[list[Any]], title: str | None) -> 
     if title is not None:
         click.echo(one_line(title))
     click.echo("\n".join([line(columns), line(["─" * width for width in widths]), *map(line, texts)]))
+
+
+def progress(view: ProgressView) -> str:
+    """How far a run is: ``step 3/12``, or ``tokenizing 3/12`` in a phase of its own."""
+    return f"{view.phase or 'step'} {view.done}/{view.total}"
 
 
 def varied(values: dict[str, Any]) -> str:

@@ -6,11 +6,12 @@ import json
 import os
 import time
 from pathlib import Path
+from textwrap import indent
 
 import click
 
 from labqueue.cli.common import dump, json_option, known_database, nothing_yet, open_database, root_option, settings
-from labqueue.cli.render import DASH, cell, duration, echo, table, varied
+from labqueue.cli.render import DASH, cell, duration, echo, progress, table, varied
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.text import settled
 from labqueue.domain.values import MAX_INTEGER
@@ -81,7 +82,7 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
                 a.outcome or "running",
                 a.started_at,
                 a.resumed_from_step,
-                a.last_step,
+                f"{a.last_phase} {a.last_step}" if a.last_phase else a.last_step,
                 ", ".join(a.adjusted["tried"]) if a.adjusted else None,
                 a.reason,
             ]
@@ -97,10 +98,25 @@ def show(run: int, own_root: str | None, as_json: bool) -> None:
             _warmth(attempt)
     if view.artifacts:
         table(["artifact", "type", "path", "bytes"], [[a.name, a.type, a.path, a.bytes] for a in view.artifacts])
+    _samples(view)
     for event in view.history:
         echo(f"{event.at}  {event.text}")
     for note in view.notes:
         echo(f"note: {note}")
+
+
+def _samples(view: RunView) -> None:
+    """What the run wrote at its last step that has samples; how it got there is in its report."""
+    if not view.samples:
+        return
+    last = max(sample.step for sample in view.samples)
+    steps = len({sample.step for sample in view.samples})
+    earlier = f"; those of {steps - 1} earlier steps are in its report and in --json" if steps > 1 else ""
+    echo(f"samples of step {last}{earlier}:")
+    for sample in view.samples:
+        if sample.step == last:
+            echo(f"  {cell(sample.prompt)!r} goes on:")
+            echo(indent(sample.text, "    "))
 
 
 def _warmth(attempt: AttemptView) -> None:
@@ -132,11 +148,11 @@ def _facts(view: RunView) -> None:
         echo(f"  reason       {view.reason}")
     if view.waiting:
         echo(f"  waits for    {view.waiting.code}: {view.waiting.text}")
-    progress = f"{view.progress.done}/{view.progress.total}" if view.progress else DASH
     echo(f"  profile      {view.profile}, device {view.device}, seed {view.seed}, priority {view.priority}")
     echo(f"  varied       {json.dumps(view.varied, ensure_ascii=False)}")
     echo(f"  params       {json.dumps(view.params, ensure_ascii=False)}")
-    echo(f"  progress     {progress}, wall time {duration(view.wall_s)}, left {duration(view.eta_s)}")
+    far = progress(view.progress) if view.progress else DASH
+    echo(f"  progress     {far}, wall time {duration(view.wall_s)}, left {duration(view.eta_s)}")
     memory = f"peak {cell(view.peak_memory_gib)} GiB, estimated {cell(view.estimated_memory_gib)} GiB"
     echo(f"  memory       {memory}, context {cell(view.context_gib)} GiB")
     dirty = " and changes or files that are not in it" if view.dirty else ""

@@ -145,4 +145,5 @@ def _why(run: RunView, common: Collection[WaitingView]) -> str:
 def _progress(run: RunView) -> str:
     if run.progress is None:
         return DASH
-    return f"{run.progress.done}/{run.progress.total} ({100 * run.progress.done / run.progress.total:.0f} %)"
+    phase = f"{run.progress.phase} " if run.progress.phase else ""
+    return f"{phase}{run.progress.done}/{run.progress.total} ({100 * run.progress.done / run.progress.total:.0f} %)"

@@ -14,6 +14,7 @@ from labqueue.worker.working_hours import parse
 @click.command()
 @root_option
 @click.option("--drain", is_flag=True, help="End when nothing can become eligible without a person.")
+@click.option("--for", "run", type=click.IntRange(min=1), metavar="RUN", help="End once that run has finished.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @click.option("--memory-gib", type=click.FloatRange(min=0, min_open=True), help="Device memory for one run.")
 @click.option(
@@ -32,6 +33,7 @@ def worker(
     ctx: click.Context,
     own_root: str | None,
     drain: bool,
+    run: int | None,
     device: str,
     memory_gib: float | None,
     grace_s: float,
@@ -55,4 +57,4 @@ def worker(
 
     # A handler, where ignoring would be inherited by every program that a run starts.
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
-    ctx.exit(Worker(chosen, Options(drain=drain, grace_s=grace_s, hours=hours)).work())
+    ctx.exit(Worker(chosen, Options(drain=drain, until_finished=run, grace_s=grace_s, hours=hours)).work())

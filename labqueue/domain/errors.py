@@ -31,6 +31,15 @@ class LabError(Exception):
         return f"{place}: {self.message}" if place else self.message
 
 
+class Conflict(ValueError):
+    """A value that other values of the same mapping rule out, for a validator to raise: ``key`` (dotted, inside the
+    mapping) is the one to change, and the message names its value and the cure."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class WorkFailed(LabError):
     """Work that had begun could not go on (a corrupt database met halfway, say). Exit status 1."""
 

@@ -6,7 +6,8 @@ set; ``run(params, rec)`` does the work and sees the world through the recorder 
 - ``METRICS: Mapping[str, Metric]``: unit, direction and role of what it records (``labqueue.domain.declarations``);
 - ``ARTIFACTS: Mapping[str, ArtifactUse]``: which artifact is what to a report;
 - ``COMPUTED_IN: str``: the parameter that says in which type of number a run computes;
-- ``USES_TORCH = False``: its runs start without torch.
+- ``USES_TORCH = False``: its runs start without torch;
+- ``KEEPS_ON_DEMAND = True``: its runs heed ``Recorder.keep_wanted``, so that ``labqueue checkpoint RUN`` can be asked.
 
 Optional functions:
 
@@ -139,10 +140,24 @@ class Recorder(Protocol):
         """
         ...
 
+    @property
+    def keep_wanted(self) -> bool:
+        """Whether a person has asked for what the run has now (``labqueue checkpoint``).
+
+        A kind that says ``KEEPS_ON_DEMAND`` asks at least once a step, and then stores its model as an artifact of type
+        ``model``, ``step_000500`` say: with that the request is done, and this is False again.
+        """
+        ...
+
     def metric(self, name: str, value: float | None, step: int) -> None:
         """Records a value at a step (None: not measured). A value that is not finite is stored as null and
         raises ``Diverged``; a search whose metric it is may end the run here (``Pruned``). A repeated (name, step)
         replaces the earlier value."""
+        ...
+
+    def sample(self, step: int, prompt: str, text: str) -> None:
+        """Records what the model writes after a prompt at a step, without the prompt. A repeated (step, prompt)
+        replaces, so that a text can be shown as it grows; what no text holds is kept as an escape."""
         ...
 
     def artifact(self, name: str, value: Artifact) -> None:
@@ -154,15 +169,17 @@ class Recorder(Protocol):
         ...
 
     def checkpoint(self, step: int, save: Callable[[Path], None]) -> None:
-        """Calls ``save`` with an empty folder and makes it durable: all metrics up to ``step`` are committed with it.
+        """Calls ``save`` with an empty folder and makes it durable: all metrics and samples up to ``step`` are
+        committed with it.
 
-        Call it after everything of ``step`` is recorded: a resume forgets metrics of later steps. Pickle is not
+        Call it after everything of ``step`` is recorded: a resume forgets what is of later steps. Pickle is not
         allowed in it: safetensors, JSON, or ``torch.save`` of tensors that ``weights_only=True`` can read.
         """
         ...
 
-    def progress(self, done: int, total: int) -> None:
-        """Says how far the run is, in steps; rate and time left are derived from it."""
+    def progress(self, done: int, total: int, *, phase: str | None = None) -> None:
+        """Says how far the run is: in steps, or in what a named ``phase`` beside its steps counts (``tokenizing``,
+        say). Rate and time left are derived from it, each phase's by itself; only steps tell when the run will end."""
         ...
 
 
@@ -190,6 +207,11 @@ class Kind:
         the device or forbid another kind's, for that process may be given any run."""
         name = getattr(self.module, "imports", None)
         return cast("tuple[str, ...]", name(device)) if name else ()
+
+    @property
+    def keeps_on_demand(self) -> bool:
+        """Whether its runs keep what they have now when they are asked to."""
+        return bool(getattr(self.module, "KEEPS_ON_DEMAND", False))
 
     @property
     def computed_in(self) -> str | None:

@@ -20,6 +20,8 @@ class WaitingView:
 class ProgressView:
     done: int
     total: int
+    phase: str | None = None
+    """What is counted; None: the run's steps."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class AttemptView:
     """What its worker called the device: ``cpu``, ``cuda:1``."""
     card: dict[str, Any] | None = None
     """The card behind that name: ``name``, ``memory_gib`` and, of runs since it is kept, ``uuid``; None on a CPU."""
+    last_phase: str | None = None
+    """What ``last_step`` counts; None: the run's steps."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,17 @@ class ArtifactView:
     path: str
     sha256: str
     bytes: int
+
+
+@dataclass(frozen=True)
+class SampleView:
+    """What a run wrote after a prompt at a step."""
+
+    step: int
+    number: int
+    """Of the prompt, from 0."""
+    prompt: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +109,7 @@ class RunView:
     seed: int
     progress: ProgressView | None
     eta_s: float | None
+    """Seconds until its steps are done, or those of ``progress.phase``."""
     queued_at: str
     started_at: str | None
     finished_at: str | None
@@ -111,6 +127,8 @@ class RunView:
     """What the kind had to say."""
     history: list[EventView] = field(default_factory=list)
     """What the lab and people did with it, oldest first."""
+    samples: list[SampleView] = field(default_factory=list)
+    """By step, then in the order of the prompts."""
 
 
 @dataclass(frozen=True)

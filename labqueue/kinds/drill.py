@@ -1,6 +1,7 @@
 """The lab's fire drill: counts steps and fails on demand, to check an installation without a model.
 
 ``value`` at step s is exp(-s / steps) plus a little noise drawn from the seed, so that reports have something to show.
+It writes samples, tells a phase of its own, and keeps what it has now on demand, as kinds that train models do.
 The ``witness`` file is what crash tests judge by: the lab itself never reads it.
 """
 
@@ -20,12 +21,15 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from labqueue.domain import kind
+from labqueue.domain.artifacts import Files
 from labqueue.domain.declarations import Metric
 from labqueue.domain.kind import Recorder, Stopped
 
 USES_TORCH = False
 """The runner then makes no CUDA context to measure and cap: a drill on a GPU starts as quickly as one on a CPU."""
 
+
+KEEPS_ON_DEMAND = True
 
 METRICS = {"value": Metric(better="lower", role="held_out", about="falls with the steps, and a little with the seed")}
 
@@ -41,6 +45,10 @@ class Params(kind.Params):
     """Seconds a step takes."""
     checkpoint_every: int = Field(default=5, ge=1)
     """Steps between checkpoints."""
+    sample_every: int | None = Field(default=None, ge=1)
+    """Steps between samples: the value so far, in words, after two prompts; null for none."""
+    prepare: int = Field(default=0, ge=0)
+    """What each attempt counts before its steps, as a phase of its own; as slow as they are."""
     fault: Literal[
         "none", "raise", "hang", "exit", "allocate", "nan", "ignore_sigterm",
         "quit", "abort", "segfault", "fork", "flood", "binary",
@@ -70,6 +78,11 @@ def run(params: Params, rec: Recorder) -> None:
     source = random.Random()
     source.setstate(state)
     deaf = params.fault == "ignore_sigterm"
+    for counted in range(1, params.prepare + 1):
+        time.sleep(params.step_s)
+        rec.progress(counted, params.prepare, phase="preparing")
+        if rec.should_stop is not None:
+            raise Stopped
     for step in range(start + 1, params.steps + 1):
         if params.fault_at == step:
             _fault(params, rec, step)
@@ -77,7 +90,13 @@ def run(params: Params, rec: Recorder) -> None:
         if params.witness is not None:
             _append(Path(params.witness), f"{rec.run_id} {rec.attempt} {step} {time.time():.6f}\n")
         noise = 0.01 * source.gauss(0.0, 1.0)
-        rec.metric("value", math.exp(-step / params.steps) + params.distance**2 + noise, step)
+        value = math.exp(-step / params.steps) + params.distance**2 + noise
+        rec.metric("value", value, step)
+        if params.sample_every is not None and step % params.sample_every == 0:
+            rec.sample(step, "The value is", f" {value:.6f}.")
+            rec.sample(step, "Steps to go:", f" {params.steps - step}\nand then it is done")
+        if rec.keep_wanted:
+            _keep(rec, step, source)
         rec.progress(step, params.steps)
         stopping = rec.should_stop is not None and not (deaf and step >= params.fault_at)
         if stopping or (step % params.checkpoint_every == 0 and step < params.steps):
@@ -98,10 +117,19 @@ def preflight(params: Params) -> Params:
 
 
 def _checkpoint(rec: Recorder, step: int, source: random.Random) -> None:
-    def save(folder: Path) -> None:
-        (folder / "state.json").write_text(json.dumps({"step": step, "random": source.getstate()}))
+    rec.checkpoint(step, lambda folder: _save(folder, step, source))
 
-    rec.checkpoint(step, save)
+
+def _keep(rec: Recorder, step: int, source: random.Random) -> None:
+    """What a drill has in the place of a model: its state."""
+    folder = rec.directory / "kept"
+    folder.mkdir(exist_ok=True)
+    _save(folder, step, source)
+    rec.artifact(f"step_{step:06d}", Files(type="model", path=folder))
+
+
+def _save(folder: Path, step: int, source: random.Random) -> None:
+    (folder / "state.json").write_text(json.dumps({"step": step, "random": source.getstate()}))
 
 
 def _append(path: Path, line: str) -> None:

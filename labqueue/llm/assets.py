@@ -1,13 +1,15 @@
 """Fetches what must be on this machine before the night: models, data, generated tasks, by one kind of name.
 
-A name is a model (``qwen2.5-7b-instruct``), ``file:PATH``, ``task:NAME``, ``corpus:NAME`` or
-``hub:DATASET@REVISION#SUBSET``. Knows no torch and no runs.
+A name is a model (``qwen2.5-7b-instruct``), ``file:PATH``, ``task:NAME``, ``corpus:NAME`` or ``corpus:PATH``,
+``tokenizer:MODEL`` or ``hub:DATASET@REVISION#SUBSET``. Knows no torch and no runs.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from labqueue.llm.corpora import catalogue as corpora
+from labqueue.llm.corpora import model_tokenizers
 from labqueue.llm.data import hub_datasets
 from labqueue.llm.data.files import records
 from labqueue.llm.data.generated import tasks
@@ -27,8 +29,9 @@ def available(name: str) -> bool:
         tasks.check_task(rest)
         return True
     if kind == "corpus":
-        _check_corpus(rest)
-        return True
+        return corpora.available(rest)
+    if kind == "tokenizer":
+        return model_tokenizers.available(rest)
     if kind == "hub":
         return hub_datasets.available(*_dataset(rest))
     return catalogue.available(name)
@@ -46,7 +49,9 @@ def fetch(name: str) -> None:
     elif kind == "task":
         tasks.check_task(rest)
     elif kind == "corpus":
-        _check_corpus(rest)
+        corpora.fetch(rest)
+    elif kind == "tokenizer":
+        model_tokenizers.fetch(rest)
     elif kind == "hub":
         hub_datasets.fetch(*_dataset(rest))
     else:
@@ -57,9 +62,3 @@ def _dataset(words: str) -> tuple[str, str, str | None]:
     named, _, subset = words.partition("#")
     name, _, revision = named.partition("@")
     return name, revision or "main", subset or None
-
-
-def _check_corpus(name: str) -> None:
-    from labqueue.llm.data import corpora
-
-    corpora.find(name, None)

@@ -1,7 +1,8 @@
 """Measures this computer for a run: the type of number that its processor multiplies fast, its cores, its memory.
 
-Knows no runs and no GPU. The choice of a type is measured in a process of its own, a product of milliseconds, and kept
-in the cache folder for as long as the processor and torch are the same.
+Knows no runs and no GPU. The choice of a type is measured in a process of its own, products of milliseconds for a good
+second, and kept in the cache folder for as long as the processor and torch are the same. What was measured beside other
+work is measured again by later commands, and the best of all is kept.
 """
 
 from __future__ import annotations
@@ -37,10 +38,19 @@ FASTER = 1.2
 SHAPE = (128, 576, 1536)
 """Rows, inputs and outputs of the measured product: a micro-batch through SmolLM2-135M's up projection."""
 
-MEASURED_S = 0.03
-"""Processor time for each type, and three products at least."""
+BURST_S = 0.03
+"""Processor time for each type at a time, and three products at least."""
 
-CPUINFO = Path("/proc/cpuinfo")
+MEASURED_S = 1.2
+"""How long bursts are repeated: beside other work some of them have the core and its clock for themselves."""
+
+QUIET = 0.1
+"""Share of all processors that others may use while it is measured; above, it is measured again another time."""
+
+TRIES = 4
+"""Measurements beside other work before they are believed: each takes a command some seconds."""
+
+CPUINFO, STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
 CGROUPS, MY_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -55,6 +65,11 @@ class Speeds:
     def faster(self) -> str:
         """The type to compute in."""
         return "bfloat16" if self.bfloat16 >= FASTER * self.float32 else "float32"
+
+    def best(self, other: Speeds) -> Speeds:
+        """The higher speed of each type; these where those of both would choose another type than these do."""
+        both = Speeds(max(self.bfloat16, other.bfloat16), max(self.float32, other.float32))
+        return both if both.faster == self.faster else self
 
     def of(self, dtype: str) -> float:
         """GFLOP/s of one core in a type; float32's where the type was not measured."""
@@ -76,7 +91,8 @@ def cpu_dtype() -> str:
 
 
 def speeds() -> Speeds:
-    """What was measured here once, or is now: a new torch or processor is measured again.
+    """What was measured here, or is now: a new torch or processor is measured again, and what was measured beside other
+    work, up to ``TRIES`` times. A computer can be slower than it is, never faster, so the best of each type counts.
 
     Raises:
         LabError: the processor lacks what torch needs, or torch did not work.
@@ -84,16 +100,45 @@ def speeds() -> Speeds:
     return _speeds(str(_kept()))
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What is kept of all measurements."""
+
+    speeds: Speeds
+    tries: int
+    quiet: bool
+    """Whether the last of them had the computer to itself."""
+
+    @property
+    def final(self) -> bool:
+        return self.quiet or self.tries >= TRIES
+
+    @staticmethod
+    def read(path: Path) -> _Measured | None:
+        """None where nothing was kept, or what was is damaged or of another version."""
+        try:
+            kept = json.loads(path.read_text())
+            speeds = Speeds(float(kept["bfloat16"]), float(kept["float32"]))
+            return _Measured(speeds, int(kept["tries"]), bool(kept["quiet"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, path: Path) -> None:
+        words = json.dumps({**asdict(self.speeds), "tries": self.tries, "quiet": self.quiet})
+        with contextlib.suppress(OSError):  # where nothing can be kept, every process measures
+            write_bytes(path, words.encode(), shared=True)
+
+
 @functools.cache
 def _speeds(kept: str) -> Speeds:
-    path = Path(kept)
-    try:
-        return Speeds(**{name: float(value) for name, value in json.loads(path.read_text()).items()})
-    except (OSError, ValueError, TypeError, AttributeError):
-        found = _in_a_process()
-    with contextlib.suppress(OSError):  # where nothing can be kept, every process measures
-        write_bytes(path, json.dumps(asdict(found)).encode(), shared=True)
-    return found
+    before = _Measured.read(Path(kept))
+    if before is not None and before.final:
+        return before.speeds
+    speeds, quiet = _in_a_process()
+    if before is not None:
+        speeds = before.speeds.best(speeds)
+    _Measured(speeds, 1 + (before.tries if before is not None else 0), quiet).write(Path(kept))
+    return speeds
 
 
 def _kept() -> Path:
@@ -103,8 +148,9 @@ def _kept() -> Path:
     return cache_folder() / f"cpu-{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}.json"
 
 
-def _in_a_process() -> Speeds:
-    """Measures in a process of its own: a submission stays without torch, and whatever torch dies of is told."""
+def _in_a_process() -> tuple[Speeds, bool]:
+    """(speeds, whether the computer was quiet), measured in a process of its own: a submission stays without torch, and
+    whatever torch dies of is told."""
     check_processor()
     command = [sys.executable, "-m", "labqueue.llm.processor"]
     here = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).resolve().parents[2])]))
@@ -113,11 +159,15 @@ def _in_a_process() -> Speeds:
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         raise LabError(f"torch cannot multiply on this processor ({_processor()[0]}): {why}")
-    return Speeds(**json.loads(done.stdout))
+    found = json.loads(done.stdout)
+    return Speeds(found["bfloat16"], found["float32"]), bool(found["quiet"])
 
 
-def measure() -> Speeds:
-    """Times the product in both types on one core, by processor time: what else the computer does counts little."""
+def measure() -> tuple[Speeds, bool]:
+    """Times the product in both types on one core, and says whether the computer was quiet.
+
+    By processor time, the best of many: what else the computer does takes caches, clock and half of a shared core.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -128,13 +178,40 @@ def measure() -> Speeds:
         weight = torch.ones(outputs, inputs, dtype=dtype)
         torch.nn.functional.linear(states, weight)  # the first builds the kernel
         took: list[float] = []
-        while len(took) < 3 or sum(took) < MEASURED_S:
+        while len(took) < 3 or sum(took) < BURST_S:
             began = time.thread_time()
             torch.nn.functional.linear(states, weight)
             took.append(time.thread_time() - began)
         return 2 * rows * inputs * outputs / min(took) / 1e9
 
-    return Speeds(bfloat16=round(gflops(torch.bfloat16), 1), float32=round(gflops(torch.float32), 1))
+    best = Speeds(gflops(torch.bfloat16), gflops(torch.float32))
+    others, until = _Others(), time.monotonic() + MEASURED_S
+    while time.monotonic() < until:
+        again = Speeds(gflops(torch.bfloat16), gflops(torch.float32))
+        best = Speeds(max(best.bfloat16, again.bfloat16), max(best.float32, again.float32))
+    return Speeds(round(best.bfloat16, 1), round(best.float32, 1)), others.share() <= QUIET
+
+
+class _Others:
+    """How much of all processors other processes, and other machines on the same host, use from now on."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def share(self) -> float:
+        """From 0 to 1 since the beginning; 0 where the system does not say."""
+        idle, everything, mine = (now - then for now, then in zip(self._now(), self._before, strict=True))
+        return max(0.0, everything - idle - mine) / everything if everything > 0 else 0.0
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Seconds (idle, in all) of all processors, and of this process (proc(5))."""
+        try:
+            words = STAT.read_text().partition("\n")[0].split()[1:9]  # guests, behind them, are in the user's
+            ticks = [int(word) / os.sysconf("SC_CLK_TCK") for word in words]
+            return ticks[3] + ticks[4], sum(ticks), time.process_time()
+        except (OSError, ValueError, IndexError):
+            return 0.0, 0.0, 0.0
 
 
 def check_processor() -> None:
@@ -221,4 +298,5 @@ def prepare_threads() -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(measure())))
+    _found, _quiet = measure()
+    sys.stdout.write(json.dumps({**asdict(_found), "quiet": _quiet}))

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib
 
+from labqueue.llm.data.generated import task_source
 from labqueue.llm.models import load
 
-load.prepare_process("hf")
-for name in ("torch", "transformers", "bitsandbytes", "peft", "trl", "reasoning_gym"):
-    importlib.import_module(name)
-# transformers and TRL import most of themselves only when a name is asked for.
-for module, attribute in (("transformers", "AutoModelForCausalLM"), ("trl", "SFTTrainer")):
-    getattr(importlib.import_module(module), attribute)
+load.prepare_process("hf", "cpu")
+with load.uncollected():
+    for name in ("torch", "transformers", "bitsandbytes", "peft", "trl"):
+        importlib.import_module(name)
+    # transformers and TRL import most of themselves only when a name is asked for.
+    for module, attribute in (("transformers", "AutoModelForCausalLM"), ("trl", "SFTTrainer")):
+        getattr(importlib.import_module(module), attribute)
+    task_source.library()

@@ -133,6 +133,9 @@ def open_existing(path: Path) -> Database | None:
         return None
     database = _opened(path)
     version = _version(database)
+    if version == 0 and _has_no_table(database):  # whoever began it was stopped, by a full disk, say
+        database.close()
+        return None
     if version < SCHEMA_VERSION:
         cure = "Run `labqueue submit` or `labqueue worker` once: they back it up and bring it up to date."
         if not writable(path):
@@ -211,6 +214,11 @@ def _create(database: Database) -> bool:
         )
         connection.execute(text(f"PRAGMA user_version = {SCHEMA_VERSION}"))
     return True
+
+
+def _has_no_table(database: Database) -> bool:
+    with database.read() as connection:
+        return not connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one()
 
 
 def _check_whole(path: Path) -> None:

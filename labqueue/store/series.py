@@ -1,4 +1,5 @@
-"""Metrics: points and the roll-up of each series. Knows nothing of who measures."""
+"""What runs record at their steps: points of metrics with the roll-up of each series, and samples. Knows nothing of
+who records."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ from sqlalchemy import Connection, text
 
 Point = tuple[str, int, float | None]
 """(metric name, step, value); None is "not measured" or "not finite"."""
+
+Sample = tuple[int, str, str]
+"""(step, prompt, text)."""
 
 _ROLL_UP = text(
     """
@@ -69,8 +73,26 @@ def roll_up(connection: Connection, series_id: int) -> None:
     connection.execute(_ROLL_UP, {"id": series_id})
 
 
+def add_samples(connection: Connection, run_id: int, attempt: int, samples: Iterable[Sample]) -> None:
+    """Stores samples; one at a step and after a prompt that are there already replaces it."""
+    newest = {(step, prompt): words for step, prompt, words in samples}
+    if not newest:
+        return
+    query = "SELECT DISTINCT prompt, number FROM samples WHERE run_id = ?"
+    known = connection.exec_driver_sql(query, (run_id,))
+    numbers: dict[str, int] = {row.prompt: row.number for row in known}
+    for _, prompt in newest:
+        numbers.setdefault(prompt, max(numbers.values(), default=-1) + 1)
+    connection.exec_driver_sql(
+        "INSERT INTO samples (run_id, attempt, step, number, prompt, text) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (run_id, step, number) DO UPDATE SET attempt = excluded.attempt, text = excluded.text",
+        [(run_id, attempt, step, numbers[prompt], prompt, words) for (step, prompt), words in newest.items()],
+    )
+
+
 def forget_after(connection: Connection, run_id: int, step: int) -> None:
-    """Removes a run's points of steps after ``step``: a resumed run writes them again."""
+    """Removes a run's points and samples of steps after ``step``: a resumed run writes them again."""
+    connection.exec_driver_sql("DELETE FROM samples WHERE run_id = ? AND step > ?", (run_id, step))
     rows = connection.exec_driver_sql(
         "SELECT id FROM series WHERE run_id = ? AND last_step > ?", (run_id, step)
     ).fetchall()

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, Index, MetaDa
 
 from labqueue.domain.state import Ending, Outcome, State
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Kept in ``PRAGMA user_version``, so that a reader can tell without importing the migration library."""
 
 METADATA = MetaData()
@@ -148,6 +148,10 @@ class RunColumns(TypedColumns):
     """Beside a ``reason`` that programs act on: what ``domain.state.ReasonCode`` lists."""
     needs_unmet: Named[bool]
     """Whether a need of its job is unmet and it was not released: follows ``needs``, for the index of claims."""
+    progress_phase: Named[str | None]
+    """What the progress is of; null where it is of the run's steps."""
+    keep_asked_at: Named[float | None]
+    """Since when a person waits for what the run has now (``labqueue checkpoint``); null once it is kept."""
 
 
 Run = Table(
@@ -197,6 +201,8 @@ class AttemptColumns(TypedColumns):
     peak_memory_gib: Named[float | None]
     telemetry: Named[dict[str, Any] | None] = Column(OBJECT)
     """Temperature and throttling seen while it ran; null where there is no sensor."""
+    last_phase: Named[str | None]
+    """What ``last_step`` counts; null where it is the run's steps."""
 
 
 Attempt = Table(
@@ -254,6 +260,22 @@ class MetricColumns(TypedColumns):
 
 
 Metric = Table("metrics", METADATA, MetricColumns, sqlite_with_rowid=False)
+
+
+class SampleColumns(TypedColumns):
+    """What a run wrote after a prompt at a step."""
+
+    id: Named[int] = Column(primary_key=True)
+    run_id: Named[int] = Column(ForeignKey("runs.id"))
+    attempt: Named[int]
+    step: Named[int]
+    number: Named[int]
+    """Of the prompt, in the order in which its run came to them."""
+    prompt: Named[str]
+    text: Named[str]
+
+
+Sample = Table("samples", METADATA, SampleColumns, UniqueConstraint("run_id", "step", "number"))
 
 
 class ArtifactColumns(TypedColumns):

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from labqueue.domain import values
-from labqueue.domain.errors import LabError, nearest
+from labqueue.domain.errors import Conflict, LabError, nearest
 from labqueue.domain.kind import Params
 from labqueue.domain.spec import predictions
 from labqueue.domain.spec.schema import Limits, Need, Override, RandomSweep, Spec, Sweep
@@ -213,6 +213,10 @@ def first_error(error: ValidationError, source: Source, prefix: str, model: type
         return source.error(f"unknown key {loc[-1]!r} in {where}: {nearest(loc[-1], owner)}", key)
     if problem["type"] == "missing":
         return source.error(f"the key {key!r} is missing", key)
+    conflict = problem.get("ctx", {}).get("error")
+    if isinstance(conflict, Conflict):  # of a whole mapping pydantic would show the first letters of all its keys
+        key = ".".join(filter(None, [key, conflict.key]))
+        return source.error(f"{key}: {conflict}", key)
     got = problem["input"]
     shown = repr(got)
     shown = f"{shown[:80]}…" if len(shown) > 80 else shown

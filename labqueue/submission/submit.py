@@ -274,8 +274,8 @@ def refuse_what_cannot_begin(plans: list[Plan], *, unfetched: bool = False) -> N
 
 
 def _fetchable(name: str) -> bool:
-    """A file or a generated task is there or it is not; models and hub datasets are brought here."""
-    return ":" not in name or name.startswith("hub:")
+    """A file or a generated task is there or it is not; models, corpora and hub datasets are brought here."""
+    return ":" not in name or name.startswith(("hub:", "corpus:", "tokenizer:"))
 
 
 def _here(name: str) -> bool:
@@ -289,9 +289,11 @@ def _assets(planned: Plan) -> set[str]:
 
 
 def _key_of(tree: dict[str, Any], wanted: object) -> str | None:
-    """The dotted key under which a value stands."""
+    """The dotted key under which a value stands; of a list's values that of the list."""
     for key, value in tree.items():
         if value == wanted:
+            return key
+        if isinstance(value, list) and any(isinstance(each, dict) and _key_of(each, wanted) for each in value):
             return key
         inner = _key_of(value, wanted) if isinstance(value, dict) else None
         if inner is not None:

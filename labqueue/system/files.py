@@ -6,11 +6,19 @@ whole file or none.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+WAIT_S = 0.1
+"""Between two looks at a lock that another process holds."""
 
 
 def sync(path: Path) -> None:
@@ -54,6 +62,33 @@ def publish(aside: Path, target: Path) -> None:
         sync(aside)
     os.replace(aside, target)
     sync(target.parent)
+
+
+@contextlib.contextmanager
+def exclusive(lock: Path, ask: Callable[[], None]) -> Iterator[None]:
+    """Waits until this process alone holds a lock's file, and keeps it for the context; ``ask`` is called while it
+    waits, and raises to give up. Whoever dies gives it back. On a disk without locks there is none.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        while not _locked(handle):
+            ask()
+            time.sleep(WAIT_S)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+    return True
 
 
 def write_bytes(target: Path, content: bytes, *, shared: bool = False) -> None:

@@ -37,7 +37,7 @@ def settle(
     """
     if not attempts.under_way(db, claim.ref):
         return
-    why = running.ending or read.request(db, claim.ref)
+    why = running.ending or read.asked(db, claim.ref).stop
     if status == exit_codes.STOPPED or running.killed or (why is not None and status not in (0, exit_codes.DISK_FULL)):
         forced = f"; it did not stop within {grace_s:.0f} s and was killed" if running.killed else ""
         if why == "cancel":

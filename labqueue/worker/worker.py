@@ -56,6 +56,8 @@ class Options:
     """How a worker behaves beside its device."""
 
     drain: bool = False
+    until_finished: int | None = None
+    """A run after whose end nothing more is started; with ``drain``, the first of the two."""
     hours: Hours = field(default_factory=Hours)
     """When it may compute."""
     grace_s: float = 30.0
@@ -123,7 +125,7 @@ class Worker:
         stop_listening = wakeups.listen(self.settings.wakeups, self.device_class, self._wake)
         try:
             self._recover()
-            self._standby = self._prepare()
+            self._standby = self._prepare_next()
             keeping = (self.settings.database, self.options.say)
             threading.Thread(target=backup.keep, args=keeping, name="backup", daemon=True).start()
             self.options.say(f"worker ready on {self.device} in {self.settings.root}")
@@ -145,6 +147,8 @@ class Worker:
 
     def _loop(self) -> int:
         while not self._stopping and not self.options.hours.over(clock.local()):
+            if self._has_finished:
+                return 1 if self._unsettled else 0
             claim = self._retry_while_unavailable(self._claim)
             if claim is not None:
                 self._execute(claim)
@@ -158,6 +162,14 @@ class Worker:
                     return 1 if self._unsettled or outlook is Prospect.STUCK else 0
             self._sleep(SWEEP_S)
         return 0
+
+    @property
+    def _has_finished(self) -> bool:
+        run = self.options.until_finished
+        if run is None:
+            return False
+        view = self._retry_while_unavailable(lambda: read.run(self.db, run))
+        return view is not None and view.state == "finished"
 
     def _stay(self) -> None:
         for place in self._places:
@@ -201,8 +213,10 @@ class Worker:
             self._retry_while_unavailable(lambda: retry_policy.conclude(self.db, claim, ending, words))
             return
         # The next run's process starts now, while this one computes.
-        self._standby = self._prepare()
-        if self._retry_while_unavailable(lambda: another_waits(self.db, self.device_class)):
+        self._standby = self._prepare_next()
+        if self._standby is not None and self._retry_while_unavailable(
+            lambda: another_waits(self.db, self.device_class)
+        ):
             self._standby.warm(claim.kind)  # likely the next run's too
         status = self._watch(claim, running)
         if running.ending is None and any(place.changed for place in self._places):
@@ -241,6 +255,15 @@ class Worker:
             self._standby = None
         return self._standby or self._prepare()
 
+    def _prepare_next(self) -> children.Standby | None:
+        """Starts the process of a run to come; none where a draining worker sees that no other will."""
+        if (
+            self.options.drain
+            and self._retry_while_unavailable(lambda: prospect(self.db, self.device_class)) is not Prospect.LATER
+        ):
+            return None
+        return self._prepare()
+
     def _prepare(self) -> children.Standby:
         return children.prepare(self.settings, self._hardware.card, self._compute_lock, self._mark)
 
@@ -267,7 +290,7 @@ class Worker:
                     attempts.renew(self.db, claim.ref)
                 if now - looked > LOOK_S and running.ending is None:
                     looked = now
-                    asked = read.request(self.db, claim.ref)
+                    asked = read.asked(self.db, claim.ref).stop
                     if asked is not None:
                         running.end(asked, self.options.grace_s)
             except Unavailable as error:

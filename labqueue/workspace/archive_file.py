@@ -19,7 +19,7 @@ from typing import Any
 from labqueue.domain.errors import LabError
 from labqueue.settings import Settings
 from labqueue.store.db import Database
-from labqueue.store.migrations import version_1, version_2, version_2_names
+from labqueue.store.migrations import version_1, version_2, version_2_names, version_3
 from labqueue.store.tables import SCHEMA_VERSION
 from labqueue.store.workspace import bundle, identity
 from labqueue.store.workspace.bundle import Bundle, Points
@@ -156,6 +156,8 @@ def read(inside: Path, source: Path) -> Bundle:
         if about["schema"] < 3:
             version_2_names.rename(held.tables, held.experiments)
             version_2.upgrade_rows(held.tables)
+        if about["schema"] < 4:
+            version_3.upgrade_rows(held.tables)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(source, f"its rows cannot be read ({type(error).__name__}: {error})") from error
     return held

@@ -92,6 +92,17 @@ def test_a_whole_number_at_the_edge_is_taken(lab: Lab) -> None:
     assert call(lab, "show", 1, "--json").json["params"]["fault_at"] == 2**63 - 1
 
 
+def test_a_step_is_taken_as_numpy_and_torch_have_it(lab: Lab, recorder: RunRecorder) -> None:
+    import numpy
+    import torch
+
+    recorder.start()
+    for step in (numpy.int64(1), torch.tensor(2), 3.0):
+        recorder.metric("loss", numpy.float32(0.5), step)  # type: ignore[arg-type]  # people pass what they have
+    recorder.close()
+    assert read.series(lab.db, 1, "loss") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
 @pytest.fixture
 def recorder(lab: Lab) -> RunRecorder:
     db: Database = lab.db
@@ -110,7 +121,14 @@ SAYINGS: dict[str, tuple[Callable[[RunRecorder], None], str]] = {
     "a name with a zero byte": (lambda rec: rec.metric("lo\0ss", 1.0, 1), r"metric name 'lo\x00ss'"),
     # The wrong type is what is tried.
     "a name that is no text": (lambda rec: rec.metric(7, 1.0, 1), "metric name 7"),  # type: ignore[arg-type]
+    "a step between two": (lambda rec: rec.metric("loss", 1.0, 1.5), "step 1.5 of metric 'loss' is no whole"),  # type: ignore[arg-type]
+    "a step that is no number": (lambda rec: rec.metric("loss", 1.0, "2"), "step '2' of metric 'loss' is no"),  # type: ignore[arg-type]
+    "a value beyond floats": (lambda rec: rec.metric("loss", 10**400, 1), "of metric 'loss' is no number that can be"),
+    "a value that is text": (lambda rec: rec.metric("loss", "low", 1), "value 'low' of metric 'loss' is no"),  # type: ignore[arg-type]
     "a note": (lambda rec: rec.note("said \udfff"), r"note 'said \udfff'"),
+    "a sample's step": (lambda rec: rec.sample(2**63, "p", "t"), "step 9223372036854775808 of a sample"),
+    "a prompt": (lambda rec: rec.sample(1, "p\0", "t"), r"prompt 'p\x00'"),
+    "a phase": (lambda rec: rec.progress(1, 2, phase="a\ud800"), r"phase 'a\ud800'"),
     "progress": (lambda rec: rec.progress(1, 10**30), f"progress 1 of {10**30}"),
     "an artifact's name": (lambda rec: rec.artifact("a\ud800", Text(text="fine")), r"artifact name 'a\ud800'"),
     "an artifact": (lambda rec: rec.artifact("a", Text(text="\ud800")), "artifact 'a'"),
@@ -136,6 +154,13 @@ def test_what_a_run_says_that_the_results_store_cannot_hold_is_refused_by_name_a
     assert read.metric_names(lab.db, 1) == ["good"]
 
 
+def test_what_a_model_wrote_is_kept_with_what_no_text_holds_as_escapes(lab: Lab, recorder: RunRecorder) -> None:
+    """It is no fault of the run: a model that has learnt nothing yet writes any bytes."""
+    recorder.sample(1, "Once", "a\0b\udfffc")
+    recorder.close()
+    assert [(sample.step, sample.text) for sample in read.run(lab.db, 1).samples] == [(1, r"a\x00b\udfffc")]
+
+
 TAB = "    "
 
 KINDS = {
@@ -143,6 +168,10 @@ KINDS = {
         for step in range(3):
             rec.metric("good", 1.0, step)
         rec.metric("step", 1.0, 2**63)
+    """,
+    "unfit": """
+        from labqueue.domain import artifacts
+        rec.artifact("kept", artifacts.Files(type="text", path=pathlib.Path("x")))
     """,
     # Somebody damages the results store: nothing that is measured can be stored, and no later attempt could.
     "damaged": """
@@ -157,6 +186,7 @@ KINDS = {
 }
 ENDINGS = {
     "says": "step 9223372036854775808 of metric 'step' is no whole number from -2^63 to 2^63 - 1",
+    "unfit": "ValidationError: Files: type: Input should be 'file' or 'model'",
     "damaged": "what the run measured could not be stored: ",
 }
 

@@ -110,8 +110,14 @@ def test_damage_in_the_middle_that_a_command_meets_ends_it_with_status_1_and_nam
     assert path.read_bytes() == before, "nothing half-recorded"
 
 
-def test_an_empty_file_is_an_empty_workspace(lab: Lab) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_empty_file_is_an_empty_workspace(lab: Lab, begun: bool) -> None:
     lab.settings.database.touch()
+    if begun:  # as a full disk leaves it, before the first table
+        connection = sqlite3.connect(lab.settings.database)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.close()
+        assert lab.settings.database.stat().st_size > 0
     assert "nothing has been submitted" in call(lab, "status").out
     assert "no results.db" in refused(call(lab, "show", 1, "--json"))["message"]
     assert call(lab, "submit", lab.spec("drill"), "--profile", "cpu", "--json").json["runs"] == [1]

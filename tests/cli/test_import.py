@@ -58,7 +58,8 @@ def filled(lab: Lab, name: str) -> None:
 
     attempts.attempt_fields(db, claim.ref, environment_id=number, sources_hash="s", packages_hash="p")
     points = [("value", step, step / 3 if step % 5 else None) for step in range(12_000)]
-    results.flush(db, claim.ref, points, (10, 10, None), ["größe"])
+    samples = [(step, prompt, f"{prompt} {step}") for step in (0, 5) for prompt in ("größe", "b")]
+    results.flush(db, claim.ref, points, results.Progress(10, 10, None, "measuring"), ["größe"], samples)
     attempts.end(db, claim.ref, Ending.SUCCEEDED, None)
     executed(db, "diverged", [("value", 1, None)], "left the finite numbers")
     (lab.settings.experiment(name) / "learnings.md").write_text("learned")
@@ -102,6 +103,8 @@ def test_finished_runs_come_in_whole(there: Lab, here: Lab, way: str) -> None:
     for theirs, ours in ((1, 2), (2, 3)):
         assert without(view(there, theirs)) == without(view(here, ours))
         assert read.series(there.db, theirs, "value") == read.series(here.db, ours, "value")
+    assert len(view(here, 2).samples) == 4
+    assert view(here, 2).progress.phase == "measuring"
     for artifact in view(here, 2).artifacts:
         assert artifact.path.startswith("outputs/shared/2/")
         assert sha256(here.root / artifact.path) == artifact.sha256
@@ -317,6 +320,8 @@ DAMAGED: dict[str, tuple[Callable[[str, bytes], bytes | None], str]] = {
     "a point that is none": (rows_with(points), "which cannot be"),
     "half a letter": (setting("runs", "reason", "\ud800"), "contradict themselves"),
     "a patch elsewhere": (setting("attempts", "patch", "outputs/patches/../../x.patch"), "no patch"),
+    "a sample of no run": (setting("samples", "run_id", 99), "points at run_id 99"),
+    "samples of one place": (setting("samples", "number", 0), "contradict themselves"),
     "twice the same": (setting("artifacts", "name", "same"), "contradict themselves"),
 }  # fmt: skip
 
@@ -328,6 +333,35 @@ def test_rows_that_no_lab_has_written_are_refused(there: Lab, here: Lab, what: s
     assert words in refused(call(here, "import", evil, "--json"))["message"]
     assert rows(here) == {}
     assert list(here.settings.outputs.iterdir()) == []
+
+
+NEW_IN_4 = {"runs": {"progress_phase", "keep_asked_at"}, "attempts": {"last_phase"}}
+
+
+def as_version_3(name: str, content: bytes) -> bytes:
+    """A member of an export as schema version 3 wrote it."""
+    if name == "manifest.json":
+        return json.dumps({**json.loads(content), "schema": 3}).encode()
+    if name != "ledger.jsonl":
+        return content
+    lines = [json.loads(line) for line in content.splitlines()]
+    for line in lines:
+        if gone := NEW_IN_4.get(line.get("table", "")):
+            line["row"] = {key: value for key, value in line["row"].items() if key not in gone}
+    return "\n".join(json.dumps(line) for line in lines if line.get("table") != "samples").encode()
+
+
+def test_an_export_of_the_version_before_is_imported(there: Lab, here: Lab) -> None:
+    older = rewritten(exported(there), there.root / "older.tar", as_version_3)
+    assert call(here, "import", older, "--json").json["runs"] == {"1": 1, "2": 2}
+    now, then = without(view(here, 1)), without(view(there, 1))
+    assert now.pop("samples") == []
+    assert len(then.pop("samples")) == 4
+    assert now.pop("progress") == {**then.pop("progress"), "phase": None}
+    for attempt in then["attempts"]:
+        assert attempt.pop("last_phase") == "measuring"
+        attempt["last_phase"] = None
+    assert now == then
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "outputs/shared/1/../../../results.db", "outputs/other/1/a", "a"])

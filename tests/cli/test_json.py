@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +40,7 @@ RUN = {
     "estimated_memory_gib",
     "context_gib",
     "metrics",
+    "samples",
     "artifacts",
     "commit",
     "dirty",
@@ -48,8 +50,11 @@ RUN = {
 
 ATTEMPT = {"number", "outcome", "reason", "started_at", "finished_at"}
 METRIC = {"last", "last_step", "min", "min_step", "max"}
+SAMPLE = {"step", "number", "prompt", "text"}
 ARTIFACT = {"name", "type", "path", "sha256", "bytes"}
 VERDICT = {"id", "claim", "verdict", "estimate", "ci", "n", "why"}
+
+SAID = {"step": 1, "number": 0, "prompt": "Once", "text": " upon"}
 
 PREDICTION = {
     "id": "falls",
@@ -69,7 +74,9 @@ def filled(lab: Lab) -> Lab:
     executed(db, "succeeded", [("value", 1, 1.0), ("value", 2, 0.25)])
     executed(db, "diverged", [("value", 1, None)], "value is not finite at step 1 (never finite)")
     running = claimed(db)
-    results.flush(db, running.ref, [("value", 1, 1.0)], (5, 10, 2.0), ["a note"])
+    results.flush(
+        db, running.ref, [("value", 1, 1.0)], results.Progress(5, 10, 2.0), ["a note"], [(1, "Once", " upon")]
+    )
     file = {"path": "outputs/drill/3/a.json", "sha256": "0", "bytes": 1}
     results.add_artifact(db, running.ref, name="a", type="text", **file)
     db.close()
@@ -96,7 +103,9 @@ def assert_a_run(run: dict[str, Any]) -> None:
         assert set(artifact) == ARTIFACT
     for name in ("queued_at", "started_at", "finished_at"):
         assert run[name] is None or run[name].endswith("Z")
-    assert run["progress"] is None or set(run["progress"]) == {"done", "total"}
+    for sample in run["samples"]:
+        assert set(sample) == SAMPLE
+    assert run["progress"] is None or set(run["progress"]) == {"done", "total", "phase"}
     assert run["waiting"] is None or set(run["waiting"]) == {"code", "text"}
 
 
@@ -116,6 +125,7 @@ def test_show_has_the_same_object_as_report(filled: Lab) -> None:
     for run in document(filled, "report", "drill")["runs"]:
         shown = document(filled, "show", run["id"])
         assert_a_run(shown)
+        assert shown["samples"] == [SAID] * (run["id"] == 3)
         moving = {"wall_s", "eta_s"}
         assert {k: v for k, v in shown.items() if k not in moving} == {k: v for k, v in run.items() if k not in moving}
 
@@ -170,6 +180,22 @@ def test_corpora_says_how_each_task_is_scored_and_which_are_not_offered_and_why(
     text = call(lab, "corpora").out
     assert "not offered" in text
     assert "task:word_ladder" in text
+
+
+def test_corpora_lists_texts_with_size_licence_source_and_whether_they_are_here(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path / "cache"))
+    rows = {row["name"]: row for row in document(lab, "corpora")["corpora"]}
+    here = {name: row["here"] for name, row in rows.items() if not name.startswith("task:")}
+    assert here["python_docs"] is True
+    assert here["shakespeare_char"] is here["classics"] is False
+    assert rows["shakespeare_char"]["characters"] == 1_115_394
+    assert rows["shakespeare_char"]["licence"] == "public domain"
+    assert "char-rnn" in rows["shakespeare_char"]["source"]
+    text = call(lab, "corpora").out
+    assert all(name in text for name in here)
+    assert "1.12 M" in text
 
 
 @pytest.mark.parametrize(

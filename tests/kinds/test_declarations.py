@@ -157,6 +157,17 @@ OTHERWISE = {
     ("cli/report.py", "samples"): "a use of artifacts",
     ("report/document/sections.py", "samples"): "a use of artifacts",
     ("worker/telemetry.py", "samples"): "readings of a card",
+    ("attempt/recorder.py", "model"): "a type of artifact",
+    ("store/runs/results.py", "model"): "a type of artifact",
+    ("cli/generate.py", "model"): "a type of artifact, and a parameter of the kind generate",
+    ("cli/generate.py", "adapter"): "a parameter of the kind generate",
+    ("cli/generate.py", "max_new_tokens"): "a parameter of the kind generate",
+    ("cli/generate.py", "samples"): "what a run wrote",
+    ("store/tables.py", "samples"): "a table",
+    ("store/migrations/version_3.py", "samples"): "a table",
+    ("store/workspace/archive.py", "samples"): "a table",
+    ("store/workspace/bundle.py", "samples"): "a table",
+    ("store/workspace/importing.py", "samples"): "a table",
 }
 """Words of everyday use that fine-tuning has for a name, and what they mean in other files."""
 

@@ -46,3 +46,11 @@ def test_a_stopped_drill_goes_on_to_the_values_of_one_that_was_not(tmp_path: Pat
     assert first.metrics["value"] | second.metrics["value"] == whole.metrics["value"]
     assert sorted(first.metrics["value"]) == [1, 2, 3, 4]
     assert sorted(second.metrics["value"]) == list(range(5, 13))
+
+
+def test_a_drill_tells_its_phases_and_keeps_what_it_has_when_asked(tmp_path: Path) -> None:
+    rec = MemoryRecorder(tmp_path, keep_at=4)
+    drill.run(drill.Params(steps=6, step_s=0.0, prepare=3, sample_every=2), rec)
+    assert rec.phases == ["preparing", None]
+    assert list(rec.artifacts) == ["step_000005"]
+    assert sorted({step for step, _ in rec.samples}) == [2, 4, 6]

@@ -123,6 +123,44 @@ def test_settings_that_the_model_the_device_or_the_task_refuses_are_refused_at_s
     assert reason in refused(lab, spec)
 
 
+CONFLICTS: dict[str, tuple[dict[str, Any], str]] = {
+    "scored": ({"data": {"path": "x", "eval_items": 4}, "scored": 4}, "scored is 4 and needs data.task: "),
+    "samples": ({"samples": 9}, "samples is 9; samples and scored are drawn from the 6 rows of data.eval_items: lower"),
+    "evaluations": ({"evaluations": 9}, "evaluations is 9, but only 5 steps lie in between: set it to 5 or less"),
+    "quantization": ({"method": "full", "quantization": "4bit"}, "which 4 bit cannot hold: set quantization: none"),
+    "backend": (
+        {"method": "full", "quantization": "none", "backend": "unsloth"},
+        "not on unsloth: set backend: auto or",
+    ),
+    "decay_steps": ({"decay_steps": 2}, "decay_steps is 2 and belongs to schedule warmup_stable_decay, not to"),
+    "data": ({"data": {"path": "x", "hub": "a/b"}}, "exactly one of task, path, hub; given path 'x' and hub 'a/b'"),
+    "data.train_items": ({"data": {"task": "chain_sum"}}, "is needed with data.task: how many rows to generate"),
+    "data.split": (
+        {"data": {"path": "x", "split": "test"}},
+        "data.split belongs to data.hub, which is not given; it is 'test'",
+    ),
+    "data.columns.messages": (
+        {"data": {"path": "x", "columns": {"messages": "m", "answer": "a"}}},
+        "data.columns name messages, or question and answer, not both; messages is 'm': leave it or the others out",
+    ),
+    "extra_evals.0.window": (
+        {"extra_evals": [{"name": "t", "path": "y", "window": 200}], "max_length": 64},
+        "extra_evals 't' has a window of 200 tokens, max_length is 64: lower it, or raise that",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", CONFLICTS)
+def test_a_value_that_another_rules_out_is_refused_at_its_own_key_with_both_and_the_cure(lab: Lab, key: str) -> None:
+    changes, reason = CONFLICTS[key]
+    spec = lab.spec("spec", kind="finetune", params=PLAIN | changes)
+    answer = call(lab, "submit", spec, "--profile", "cpu", "--json")
+    error = answer.json["error"]
+    assert (answer.code, error["key"]) == (2, f"params.{key}")
+    assert reason in error["message"]
+    assert "got a mapping" not in error["message"]
+
+
 def test_a_rate_that_is_no_number_is_refused_at_submission(lab: Lab) -> None:
     spec = lab.text(
         "name: spec\nkind: finetune\nparams:\n  model: random-tiny\n  learning_rate: .nan\n"

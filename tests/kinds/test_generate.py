@@ -78,3 +78,53 @@ def test_a_run_computes_in_what_was_submitted_on_whatever_processor_it_is_carrie
     assert view["notes"][0].endswith("computed in float32"), view["notes"]
     assert call(lab, *words, LABQUEUE_CPU_DTYPE="float32").json["reused"] == [1]
     assert call(lab, *words, LABQUEUE_CPU_DTYPE="bfloat16").json["reused"] == []
+
+
+SAMPLED = {"temperature": 1.2, "top_k": 50, "top_p": 0.9, "prompts": ["Once", "Twice"], "max_new_tokens": 8}
+
+
+def test_an_adapter_goes_on_with_prompts_alone_as_it_does_beside_its_base(
+    trained: MemoryRecorder, tmp_path: Path
+) -> None:
+    adapter = {"adapter": folder(trained, "adapter"), "questions": [], **SAMPLED}
+    both, alone = (MemoryRecorder(tmp_path / name) for name in ("both", "alone"))
+    plain = {"model": "random-tiny", "quantization": "none"}
+    generate.run(generate.Params.model_validate({**plain, **adapter}), both)
+    generate.run(generate.Params.model_validate({**plain, **adapter, "beside_base": False}), alone)
+    table = both.artifacts["continuations"]
+    assert isinstance(table, Table)
+    assert table.columns == ("prompt", "model", "with adapter")
+    assert both.samples == alone.samples == {(0, prompt): text for prompt, _, text in table.rows}
+    assert {prompt for _, prompt in alone.samples} == {"Once", "Twice"}
+    assert alone.artifacts == {}
+    assert "answers_changed" not in both.metrics
+
+
+def test_questions_and_prompts_can_be_asked_in_one_run(tmp_path: Path) -> None:
+    rec, table = asked(tmp_path, **SAMPLED)
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    assert sorted(rec.samples) == [(0, "Once"), (0, "Twice")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"questions": [], "prompts": []}, "questions or prompts"),
+        ({"prompts": ["a", "a"]}, "stands there twice"),
+        ({"temperature": 1.0}, "temperature is of prompts"),
+        ({"prompts": ["a"], "top_k": 3}, "temperature 0 draws nothing"),
+        ({"prompts": ["a"], "top_p": 0.5}, "temperature 0 draws nothing"),
+        ({"beside_base": False}, "no adapter is given"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        generate.Params.model_validate({"questions": ["a"], **changes})
+
+
+def test_a_stop_is_heeded_between_two_tokens(tmp_path: Path) -> None:
+    rec = MemoryRecorder(tmp_path, stop_after_asks=3)
+    many = {"model": "random-tiny", "quantization": "none", "max_new_tokens": 50, "prompts": ["a"]}
+    with pytest.raises(Stopped, match="pause"):
+        generate.run(generate.Params.model_validate(many), rec)
+    assert len(rec.samples) == 1

@@ -11,7 +11,8 @@ import pytest
 
 from labqueue.domain.errors import LabError
 from labqueue.kinds.finetune.extra_evals import ExtraEval
-from labqueue.llm.data import corpora, tokenize
+from labqueue.llm.corpora import catalogue, windows
+from labqueue.llm.data import tokenize
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.evaluation import evaluate
 from labqueue.llm.models import load
@@ -56,12 +57,12 @@ def test_only_a_whole_answer_counts(tokenizer: Any) -> None:
 
 
 def test_windows_are_equally_long_different_and_the_same_each_time(tokenizer: Any) -> None:
-    text = corpora.find("python_docs", None)
-    rows = corpora.windows(tokenizer, text, tokens=640, window=32)
+    text = windows.find("python_docs", None)
+    rows = windows.windows(tokenizer, text, tokens=640, window=32)
     assert [len(row["input_ids"]) for row in rows] == [32] * 20
     assert len({tuple(row["input_ids"]) for row in rows}) == 20
     assert sum(tokenize.loss_tokens(row) for row in rows) == 20 * 31
-    assert rows == corpora.windows(tokenizer, text, tokens=640, window=32)
+    assert rows == windows.windows(tokenizer, text, tokens=640, window=32)
     # A window is a run of tokens of one document.
     whole = [tokenizer(document, add_special_tokens=False)["input_ids"] for document in text.documents]
     assert all(any(_within(row["input_ids"], ids) for ids in whole) for row in rows)
@@ -75,29 +76,35 @@ def test_a_text_that_is_too_short_missing_or_unknown_is_said(tokenizer: Any, tmp
     file = tmp_path / "text.txt"
     file.write_text("too short")
     with pytest.raises(LabError, match=r"text.txt has 0 tokens in whole windows of 16, 64 were asked for"):
-        corpora.windows(tokenizer, corpora.find(None, str(file)), tokens=64, window=16)
+        windows.windows(tokenizer, windows.find(None, str(file)), tokens=64, window=16)
     file.write_text(" \n")
     with pytest.raises(LabError, match="has no text"):
-        corpora.find(None, str(file))
+        windows.find(None, str(file))
     with pytest.raises(LabError, match=r"none.txt' does not exist"):
-        corpora.find(None, str(tmp_path / "none.txt"))
+        windows.find(None, str(tmp_path / "none.txt"))
     with pytest.raises(LabError, match="did you mean 'python_docs'"):
-        corpora.find("python_doc", None)
+        windows.find("python_doc", None)
 
 
-def test_the_kind_knows_every_corpus_of_the_catalogue() -> None:
+def test_the_kind_knows_every_corpus_of_the_catalogue_that_fits_in_memory() -> None:
     annotation = ExtraEval.model_fields["corpus"].annotation
     literal, _ = get_args(annotation)
-    assert set(get_args(literal)) == set(corpora.CATALOGUE)
-    assert all(corpus.licence and corpus.characters > 1000 for corpus in corpora.CATALOGUE.values())
+    assert set(get_args(literal)) == {name for name, corpus in catalogue.CATALOGUE.items() if corpus.in_memory}
+    assert all(corpus.licence and (corpus.characters or 0) > 1000 for corpus in catalogue.CATALOGUE.values())
+
+
+def test_a_corpus_that_is_measured_on_has_to_be_on_the_machine() -> None:
+    measured = ExtraEval(name="novels", corpus="austen")
+    assert measured.assets == ["corpus:austen"]
+    assert ExtraEval(name="text", path="a.txt").assets == []
 
 
 def test_the_loss_is_that_of_the_models_own_cross_entropy_whatever_the_batch(bench: Callable[..., Any]) -> None:
     import torch
 
     made = bench()
-    text = corpora.find("python_docs", None)
-    rows = corpora.windows(made.loaded.tokenizer, text, tokens=160, window=32)
+    text = windows.find("python_docs", None)
+    rows = windows.windows(made.loaded.tokenizer, text, tokens=160, window=32)
     measured = evaluate.Evaluation("text", rows, (), None, "python_docs", "", "")
     losses = []
     for row in rows:

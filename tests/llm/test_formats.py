@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labqueue.domain.errors import LabError
-from labqueue.llm.data import corpora
+from labqueue.llm.corpora import windows
 from labqueue.llm.data.files import formats, records
 
 ROWS = [{"question": f'wie heißt „{n}“, 007?\nSay, "{n}"', "answer": f"{n:03}"} for n in range(7)]
@@ -207,9 +207,9 @@ def test_what_is_read_is_what_was_hashed(tmp_path: Path) -> None:
         records.read_file(path, sha256=digest)
     text = tmp_path / "text.txt"
     text.write_bytes(b"\xef\xbb\xbfto be")
-    assert corpora.find(None, str(text), sha256=formats.sha256(text, "also")).documents == ("to be",)
+    assert windows.find(None, str(text), sha256=formats.sha256(text, "also")).documents == ("to be",)
     with pytest.raises(LabError, match=r"text.txt has changed since it was submitted"):
-        corpora.find(None, str(text), sha256=digest)
+        windows.find(None, str(text), sha256=digest)
 
 
 @pytest.mark.parametrize("read", [formats.sha256, formats.contents])

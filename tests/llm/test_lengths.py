@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +72,33 @@ def test_asking_imports_no_torch_and_no_transformers() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_a_row_is_as_long_as_the_batches_that_many_draws_show(batch: int) -> None:
+    sizes = [number**2 for number in range(1, 20)]
+    rows = [Row("1" * size, "2", size) for size in sizes]
+    draw = random.Random(0)
+    drawn = [max(draw.choices(sizes, k=batch)) for _ in range(20_000)]
+    around = lengths.TYPICAL_TEMPLATE["none"] + 1
+    said = lengths.padded("no-such-model", rows, "none", batch=batch)
+    assert said == pytest.approx(sum(drawn) / len(drawn) + around, rel=0.02)
+    assert lengths.padded("no-such-model", rows, "none", batch=batch, most=7) <= 7
+    assert lengths.padded("no-such-model", [], "none") == 0.0
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("task", TASKS)
+def test_where_the_tokenizer_is_not_here_yet_rows_are_guessed_about_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    from labqueue.llm.models import catalogue, gguf
+
+    gguf.converted(catalogue.SMOLLM2)
+    rows = tasks.generated(task, train_items=200, held_out_items=1, options=TASKS[task]).train
+    templates = ("auto", "chatml", "alpaca", "none")
+    real = [lengths.padded("smollm2-135m-instruct", rows, template, batch=3) for template in templates]
+    monkeypatch.setenv("LABQUEUE_CACHE", str(tmp_path))
+    assert lengths.opened("smollm2-135m-instruct", "auto") is None
+    guessed = [lengths.padded("smollm2-135m-instruct", rows, template, batch=3) for template in templates]
+    assert guessed == pytest.approx(real, rel=0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,21 @@ from labqueue.llm.models import catalogue, gguf, load, tiny
 def test_an_unknown_model_is_named_with_the_nearest() -> None:
     with pytest.raises(LabError, match=r"did you mean 'qwen2.5-7b-instruct'"):
         catalogue.find("qwen2.5-7b-instuct")
+
+
+def test_a_model_that_is_named_as_elsewhere_is_told_its_name_here(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    named = {
+        str(tmp_path / "config.json"): f"it is a file; name the folder that it stands in, {str(tmp_path)!r}",
+        "unsloth/qwen2.5-7b-instruct": "here it is called 'qwen2.5-7b-instruct'",
+        "google/gemma-3-1b-it": "`hf download google/gemma-3-1b-it --local-dir DIR`, then DIR",
+    }
+    for name, cure in named.items():
+        with pytest.raises(LabError, match=re.escape(cure)):
+            catalogue.find(name)
+    with pytest.raises(LabError) as raised:
+        catalogue.find("./nowhere/deep/model")
+    assert "hf download" not in str(raised.value)
 
 
 def test_a_folder_is_a_model_only_with_a_config(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ refused."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,41 @@ def test_columns_and_keys_that_are_not_used_are_noted_with_their_count(tmp_path:
     assert notes[2] == "rows.jsonl has keys of messages that are not used: logprobs (1), id (1)"
     many = {"question": "q", "answer": "a"} | {f"c{n}": "x" for n in range(40)}
     assert read(tmp_path, many).notes[1].endswith("c11 (1) and 28 more")
+
+
+PAIR = {"question": "q", "answer": "a"}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            [{"prompt": "q", "chosen": "a", "rejected": "b"}] * 3,
+            "no row of rows.jsonl has a column answer or completion; the columns are prompt, chosen, rejected: name "
+            "the one that holds the answers as data.columns.answer, or add it",
+        ),
+        (
+            [{"train": [PAIR, PAIR], "test": [PAIR]}],
+            "holds 2 objects under 'train'; save such a list alone as the file",
+        ),
+        (
+            [{"prompt": [ASKED], "completion": [TOLD]}],
+            "prompt is a list: write it and its answer as one list of {role,",
+        ),
+        ([[["q", "a"]]], 'a row is an object, not list: write {"question": "…", "answer": "…"}'),
+        ([{"question": "q", "answer": 2}], "answer must be text, got 2; put it in quotes"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_with_what_to_write(tmp_path: Path, values: Any, reason: str) -> None:
+    with pytest.raises(LabError, match=re.escape(reason)):
+        read(tmp_path, *values)
+
+
+def test_some_rows_without_an_answer_are_counted_whatever_columns_they_lack(tmp_path: Path) -> None:
+    found = read(tmp_path, PAIR, {"question": "q"}, {"question": "q", "answer": None})
+    assert (len(found.rows), found.unanswered) == (1, [2, 3])
+    chosen = read(tmp_path, {"prompt": "q", "chosen": "a"}, columns=records.Columns(("prompt",), "chosen"))
+    assert [row.answer for row in chosen.rows] == ["a"]
 
 
 def messages(*turns: dict[str, Any]) -> dict[str, Any]:

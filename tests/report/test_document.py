@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from labqueue.domain.artifacts import Table
+from labqueue.domain.views import SampleView
 from labqueue.report.compare.runs import compare, comparison_blocks, overlaid
 from labqueue.report.document import export, render
 from labqueue.report.document.formatting import spans
@@ -52,6 +53,19 @@ def test_numbers_that_are_not_finite_are_null_wherever_they_stand():
     assert found["params"] == {"a": [None, {"b": None}]}
     assert found["wall_s"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_samples_are_shown_from_the_first_step_to_the_last_of_the_first_seed_that_has_some():
+    view, series = sweep({"rank": [1, 2]}, [0, 1], lambda p, s: {"loss": [(0, 1.0)]}, ())
+    said = [SampleView(step, 0, "Once", f"upon {step}\n| x") for step in range(0, 900, 100)]
+    runs = [replace(run, samples=said if run.seed == 1 and run.varied["rank"] == 2 else []) for run in view.runs]
+    text = compose(replace(view, runs=runs), series, plots=False).markdown()
+    section = text.partition("## Samples as it went")[2].partition("\n## ")[0]
+    (ran,) = [run.id for run in runs if run.samples]
+    assert f"### run {ran}: " in section
+    assert re.findall(r"^\| (\d+) ", section, re.MULTILINE) == ["0", "200", "400", "600", "800"]
+    assert "5 of 9 steps; all are in report.json" in section
+    assert "Samples as it went" not in compose(view, series, plots=False).markdown()
 
 
 def test_csv_has_one_row_per_run_with_whole_values():

@@ -7,13 +7,15 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.image import imread
 
-from labqueue.report.figures import style
+from labqueue.report.figures import marks_and_axes, style, verdict
 from labqueue.report.figures.choose import figures
 from labqueue.report.figures.over_steps import thin
 from labqueue.report.statistics.verdicts import judgements
 from tests.report.factories import FINETUNE, prediction, sweep
 
 COMPARE = prediction(compare={"metric": "eval_loss", "a": {"rank": 1}, "b": {"rank": 2}, "within": 0.1})
+
+YES = prediction(compare={"metric": "overfit", "a": {"rank": 1}, "b": {"rank": 2}, "difference_below": 0})
 
 
 def make(point, seed):
@@ -180,3 +182,47 @@ def test_letters_that_our_font_lacks_are_drawn_in_a_chinese_font_where_there_is_
 )
 def test_known_units_stand_on_the_axes(metric, label):
     assert FINETUNE[metric].label() == label
+
+
+@pytest.mark.parametrize("values", [[0.0] * 8, [0.0, 1.0] * 5, [0.01 * at for at in range(11)]])
+def test_no_seed_of_a_verdict_hides_another(values):
+    wide, rows = 0.034, 5
+    places = list(zip(values, marks_and_axes.swarm(values, wide, rows), strict=True))
+    assert len(set(places)) == len(values)
+    for at, (x, row) in enumerate(places):
+        assert all(abs(x - other) >= wide for other, its in places[:at] if its == row)
+        assert abs(row) <= rows
+
+
+def test_arms_whose_seeds_agree_show_each_of_them():
+    view, series = sweep({"rank": [1, 2]}, range(6), lambda point, seed: {"overfit": float(point["rank"] == 1)}, [YES])
+    axes = Figure().subplots()
+    verdict._arms(axes, judgements(view, series)[0].evidence, FINETUNE["overfit"])
+    drawn = [xy for line in axes.lines if line.get_marker() == "o" for xy in zip(*line.get_data(), strict=True)]
+    assert len(set(drawn)) == len(drawn) == 12
+
+
+def test_the_bound_of_a_positive_metric_is_drawn_where_its_values_are():
+    claim = prediction(threshold={"metric": "eval_loss", "where": {"rank": 1}, "below": 16.0})
+    view, series = sweep({"rank": [1]}, range(3), lambda _, seed: {"eval_loss": 3.0 + 0.1 * seed}, [claim])
+    evidence = judgements(view, series)[0].evidence
+    assert evidence.log
+    axes = Figure().subplots()
+    verdict._seeds(axes, evidence, "rank=1")
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"] == [pytest.approx(16.0)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [((), "n = 3 seeds, the same at every point"), ((1,), "n = 2 to 3 seeds, not the same everywhere")],
+)
+def test_figures_over_an_axis_say_how_many_seeds_and_that_bars_are_not_paired(missing, said):
+    def some(point, seed):
+        return {"eval_loss": 1.0 + 0.01 * seed} if (point["rank"], seed) not in {(r, 0) for r in missing} else {}
+
+    for grid in ({"rank": [1, 2, 4]}, {"rank": [1, 2, 4], "lr": [0.1, 0.2, 0.3]}):
+        plots = [plot for plot in draw(grid, range(3), metrics=some) if plot.section == "axes"]
+        assert plots
+        for plot in plots:
+            assert said in plot.caption
+            assert ("pair the points by seed" in plot.caption) == ("_over_" in plot.name)

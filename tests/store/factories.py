@@ -95,6 +95,6 @@ def executed(db: Database, ending: str = "succeeded", points: Iterable[Any] = ()
     claim = claimed(db)
     fields = {"sources_hash": "s", "packages_hash": "p"}
     attempts.attempt_fields(db, claim.ref, **fields)
-    results.flush(db, claim.ref, list(points), (10, 10, None), [])
+    results.flush(db, claim.ref, list(points), results.Progress(10, 10, None), [])
     attempts.end(db, claim.ref, Ending(ending), reason)
     return claim

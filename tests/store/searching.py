@@ -35,6 +35,6 @@ def carried_out(db: Database, values: Sequence[tuple[int, float]], ending: str =
     claim = attempts.claim(db, device="cpu", worker_id=worker(db))
     assert claim is not None
     points = [("loss", step, value) for step, value in values]
-    results.flush(db, claim.ref, points, (10, 10, None), [])
+    results.flush(db, claim.ref, points, results.Progress(10, 10, None), [])
     attempts.end(db, claim.ref, Ending(ending), None)
     return claim

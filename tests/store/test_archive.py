@@ -19,7 +19,18 @@ from tests.store.factories import claimed, executed, job, needing, results_store
 
 def counts(db: Database) -> dict[str, int]:
     """Rows of every table that is about experiments; without the history, which only grows."""
-    names = ("experiments", "jobs", "runs", "job_runs", "attempts", "checkpoints", "series", "metrics", "artifacts")
+    names = (
+        "experiments",
+        "jobs",
+        "runs",
+        "job_runs",
+        "attempts",
+        "checkpoints",
+        "series",
+        "metrics",
+        "samples",
+        "artifacts",
+    )
     with db.read() as connection:
         return {name: connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one() for name in names}
 
@@ -32,7 +43,7 @@ def full(db: Database, name: str) -> int:
     results.add_artifact(db, running.ref, name="a", type="text", **file)
     checkpoint = {"step": 1, "path": "x", "sha256": "0", "bytes": 1, "points": [("value", 1, 1.0)], "keep": 2}
     results.add_checkpoint(db, running.ref, **checkpoint)
-    results.flush(db, running.ref, [("value", 2, None)], None, ["a note"])
+    results.flush(db, running.ref, [("value", 2, None)], None, ["a note"], [(2, "Once", " upon")])
     control.cancel(db, str(running.run_id))
     from labqueue.domain.state import Ending
     from labqueue.store.runs import attempts

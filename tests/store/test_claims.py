@@ -63,11 +63,17 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
     attempts.interrupt(**mine, reason="its worker died")
     current = claimed(db)
     assert current.attempt == stale.attempt + 1
-    results.flush(db, current.ref, [("value", 1, 1.0)], (1, 10, None), [])
+    results.flush(db, current.ref, [("value", 1, 1.0)], results.Progress(1, 10, None), [])
     before = read.run(db, 1)
     file = {"path": "p", "sha256": "0", "bytes": 1}
     writes = {
-        "a flush": lambda: results.flush(**mine, points=[("value", 1, 9.0)], progress=(9, 9, None), notes=["n"]),
+        "a flush": lambda: results.flush(
+            **mine,
+            points=[("value", 1, 9.0)],
+            progress=results.Progress(9, 9, None),
+            notes=["n"],
+            samples=[(1, "p", "t")],
+        ),
         "an artifact": lambda: results.add_artifact(**mine, name="a", type="text", **file),
         "a checkpoint": lambda: results.add_checkpoint(**mine, step=5, points=[("value", 2, 9.0)], keep=2, **file),
         "a beginning": lambda: attempts.begin(**mine, resumed_from=None),
@@ -75,7 +81,7 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
         "its columns": lambda: attempts.attempt_fields(**mine, pid=1),
         "an end": lambda: attempts.end(**mine, ending=Ending.SUCCEEDED, reason=None),
         "an interruption": lambda: attempts.interrupt(**mine, reason="again"),
-        "a look at requests": lambda: read.request(**mine),
+        "a look at requests": lambda: read.asked(**mine),
     }
     for act in writes.values():
         with pytest.raises(Fenced):
@@ -83,6 +89,7 @@ def test_every_write_of_an_attempt_that_lost_its_run_is_fenced_and_changes_nothi
     after = read.run(db, 1)
     assert (after.metrics, after.progress, after.notes) == (before.metrics, before.progress, before.notes)
     assert (after.artifacts, after.attempts, after.state) == (before.artifacts, before.attempts, "running")
+    assert after.samples == []
     assert read.checkpoints(db, 1) == []
 
 
@@ -107,7 +114,7 @@ def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progre
     def interrupted(done: int | None) -> bool:
         got = claimed(db)
         if done is not None:
-            results.flush(db, got.ref, [], (done, 100, None), [])
+            results.flush(db, got.ref, [], results.Progress(done, 100, None), [])
         return attempts.interrupt(db, got.ref, "its worker died")
 
     assert [interrupted(None) for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
@@ -117,6 +124,26 @@ def test_interruptions_count_as_a_crash_only_after_three_in_a_row_without_progre
     view = read.run(db, 1)
     assert view.state == "running", "the caller ends it"
     assert {attempt.outcome for attempt in view.attempts} == {"interrupted", None}
+
+
+def test_what_a_phase_counts_is_progress_against_the_same_phase_only(tmp_path: Path) -> None:
+    """Bytes of a corpus are more than any number of steps, and say nothing of them."""
+    db = results_store(tmp_path)
+    submitted(db)
+
+    def interrupted(done: int, phase: str | None) -> bool:
+        got = claimed(db)
+        results.flush(db, got.ref, [], results.Progress(done, 10**9, None, phase), [])
+        return attempts.interrupt(db, got.ref, "its worker died")
+
+    assert interrupted(10**6, "tokenizing") is False
+    assert [interrupted(5, None) for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
+    assert interrupted(6, None) is False, "a new step: the count begins again"
+    assert [interrupted(10**6, "tokenizing") for _ in range(MAX_STALLS - 1)] == [False] * (MAX_STALLS - 1)
+    assert interrupted(10**6, "tokenizing") is True
+    last = read.run(db, 1).attempts
+    assert (last[0].last_step, last[0].last_phase) == (10**6, "tokenizing")
+    assert (last[1].last_step, last[1].last_phase) == (5, None)
 
 
 def test_an_interruption_that_a_person_asked_for_never_counts(tmp_path: Path) -> None:
@@ -171,7 +198,7 @@ def test_a_resumed_attempt_forgets_the_steps_after_its_checkpoint(tmp_path: Path
     submitted(db)
     first = claimed(db)
     points = [("value", step, float(step)) for step in range(1, 9)]
-    results.flush(db, first.ref, points, (8, 10, None), [])
+    results.flush(db, first.ref, points, results.Progress(8, 10, None), [])
     attempts.interrupt(db, first.ref, "its worker died")
     second = claimed(db)
     attempts.begin(db, second.ref, resumed_from=5)

@@ -74,11 +74,11 @@ def test_a_running_run_is_asked_and_decides_itself_when_to_stop(db: Database) ->
     submitted(db)
     got = claimed(db)
     assert control.pause(db, "1", None) == ([], [1])
-    assert read.request(db, got.ref) == "pause"
+    assert read.asked(db, got.ref).stop == "pause"
     control.resume(db, "1")
-    assert read.request(db, got.ref) is None
+    assert read.asked(db, got.ref).stop is None
     assert control.cancel(db, "1") == ([], [1])
-    assert read.request(db, got.ref) == "cancel"
+    assert read.asked(db, got.ref).stop == "cancel"
     assert read.run(db, 1).state == "running"
 
 

@@ -28,7 +28,7 @@ from labqueue.store.runs.eligibility import ready
 from labqueue.store.runs.jobs import add_jobs
 from labqueue.store.tables import Run
 from labqueue.system import clock
-from tests.store.eligibility_rule import needs_unmet, ready_by_rule, ready_now
+from tests.store.eligibility_rule import needs_unmet, picture, ready_by_rule, ready_now
 from tests.store.factories import claimed, executed, job, needing, results_store, runs_at, submitted, worker
 from tests.store.searching import searched
 
@@ -195,8 +195,9 @@ class Columns(RuleBasedStateMachine):
     def the_columns_say_what_the_rule_says(self) -> None:
         assert ready_now(self.db, "cpu") == ready_by_rule(self.db, "cpu")
         with self.db.read() as connection:
+            seen = picture(connection)
             for run in connection.execute(select(Run)).all():
-                assert run.needs_unmet == needs_unmet(connection, run), run
+                assert run.needs_unmet == needs_unmet(seen, run), run
 
     @invariant()
     def what_waits_says_why(self) -> None:
@@ -259,8 +260,9 @@ def agreed(db: Database) -> list[int]:
     ready = ready_now(db, "cpu")
     assert ready == ready_by_rule(db, "cpu")
     with db.read() as connection:
+        seen = picture(connection)
         for run in connection.execute(select(Run)).all():
-            assert run.needs_unmet == needs_unmet(connection, run), run
+            assert run.needs_unmet == needs_unmet(seen, run), run
     return ready
 
 

@@ -238,8 +238,9 @@ class Queue(RuleBasedStateMachine):
     @rule(at=some, step=steps, value=st.sampled_from([0.5, -1.0, None]))
     def measure(self, at: int, step: int, value: float | None) -> None:
         run = self.running(at)
-        asked = results.flush(self.db, Ref(run.id, run.attempt), [("value", step, value)], (step, 12, None), [])
-        assert asked == run.request
+        progress = results.Progress(step, 12, None)
+        asked = results.flush(self.db, Ref(run.id, run.attempt), [("value", step, value)], progress, [])
+        assert asked.stop == run.request
         run.points[step], run.done = value, step
 
     @precondition(lambda self: self.of_state("running"))
@@ -313,7 +314,7 @@ class Queue(RuleBasedStateMachine):
         ghost = self.stale[at % len(self.stale)]
         file = {"path": "p", "sha256": "0", "bytes": 1}
         for attempt in (
-            lambda: results.flush(self.db, ghost, [("value", step, 99.0)], (99, 99, None), ["note"]),
+            lambda: results.flush(self.db, ghost, [("value", step, 99.0)], results.Progress(99, 99, None), ["note"]),
             lambda: results.add_checkpoint(self.db, ghost, step=step, points=[], keep=2, **file),
             lambda: results.drop_checkpoint(self.db, ghost, step, "a lie"),
             lambda: results.add_artifact(self.db, ghost, name="a", type="text", **file),
@@ -321,7 +322,7 @@ class Queue(RuleBasedStateMachine):
             lambda: attempts.renew(self.db, ghost),
             lambda: attempts.interrupt(self.db, ghost, "late"),
             lambda: attempts.end(self.db, ghost, Ending.SUCCEEDED, None),
-            lambda: read.request(self.db, ghost),
+            lambda: read.asked(self.db, ghost),
         ):
             with pytest.raises(Fenced):
                 attempt()
@@ -345,7 +346,7 @@ class Queue(RuleBasedStateMachine):
             open_attempt = []
             if run.state == "running":
                 open_attempt = [None]
-                assert read.request(self.db, Ref(run.id, run.attempt)) == run.request, view
+                assert read.asked(self.db, Ref(run.id, run.attempt)).stop == run.request, view
             assert [attempt.outcome for attempt in view.attempts] == [*run.endings, *open_attempt], view
             assert [attempt.number for attempt in view.attempts] == list(range(1, run.attempt + 1)), view
             if run.state == "queued":

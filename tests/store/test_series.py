@@ -57,6 +57,33 @@ def test_the_roll_up_is_what_a_reader_of_all_points_would_say(shared: Database, 
         assert got.max == (max(seen)[0] if seen else None)
 
 
+SAID = st.lists(st.tuples(st.integers(0, 6), st.sampled_from("abc"), st.text("xyz", max_size=2)), max_size=6)
+SAYINGS = st.lists(st.tuples(SAID, st.none() | st.integers(-1, 6)), max_size=6)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sayings=SAYINGS)
+def test_samples_are_what_was_last_written_at_each_step_after_each_prompt(shared: Database, sayings: list) -> None:
+    """Batches in any order, texts that grow and forgotten tails, against a plain mapping."""
+    submitted(shared, force=True)
+    claim = claimed(shared)
+    told: dict[tuple[int, str], str] = {}
+    for batch, forget in sayings:
+        with shared.write() as connection:
+            series.add_samples(connection, claim.run_id, claim.attempt, batch)
+            if forget is not None:
+                series.forget_after(connection, claim.run_id, forget)
+        told |= {(step, prompt): words for step, prompt, words in batch}
+        if forget is not None:
+            told = {key: words for key, words in told.items() if key[0] <= forget}
+    found = read.run(shared, claim.run_id).samples
+    assert {(sample.step, sample.prompt): sample.text for sample in found} == told
+    assert len(found) == len(told)
+    assert [sample.step for sample in found] == sorted(sample.step for sample in found)
+    numbers = {(sample.prompt, sample.number) for sample in found}
+    assert len(numbers) == len({sample.prompt for sample in found}) == len({number for _, number in numbers})
+
+
 def test_a_value_that_was_not_measured_is_null_and_never_0(tmp_path: Path) -> None:
     db = results_store(tmp_path)
     submitted(db)

@@ -167,7 +167,7 @@ def test_locks_of_cards_are_found_from_every_session(tmp_path: Path) -> None:
 def admitted(device: Device, limit: float) -> Reason | None:
     asked = Admission(device, Hours(), lambda _run: None)
     asked.look()
-    return asked(Candidate(1, "cuda", {"memory_gib": limit}, None, None, None))
+    return asked(Candidate(1, "cuda", {"memory_gib": limit}, None, None, None, None))
 
 
 def test_admission_and_telemetry_look_at_the_workers_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Watch:
         smoothed = {"sums": self.smoothed.sums, "counts": self.smoothed.counts}
         kept = {"evaluated": self.done, "before": self.before, "held_out": self.held_out, "smoothed": smoothed}
         kept |= {"peak_gib": self.peak_gib(), "peak_of": self._peak_of()}
-        return kept | {"updates": self.updates.about(), "item_scores": self.extra.scores.about()}
+        return kept | {"updates": self.updates.about(), "item_scores": self.extra.scores.rows()}
 
     def peak_gib(self) -> float | None:
         """The most memory that any attempt of the run has held, as far as its checkpoints know; None: not measured."""

@@ -139,7 +139,7 @@ def _stamp(path: str | None) -> tuple[int, int] | None:
 
 
 def _extra_evals(params: Params) -> None:
-    from labqueue.llm.data import corpora
+    from labqueue.llm.corpora import windows
     from labqueue.llm.data.generated import tasks
 
     for each in params.extra_evals:
@@ -149,4 +149,4 @@ def _extra_evals(params: Params) -> None:
             except LabError as error:
                 raise LabError(f"extra_evals {each.name!r}: {error.message}", key="extra_evals") from error
         else:
-            corpora.find(each.corpus, each.path, "extra_evals")
+            windows.find(each.corpus, each.path, "extra_evals")

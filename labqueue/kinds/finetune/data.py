@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
+from labqueue.domain.errors import Conflict
 
 if TYPE_CHECKING:
     from labqueue.llm.data.files import records
@@ -30,7 +31,8 @@ class Columns(kind.Params):
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if self.messages is not None and (self.question or self.answer):
-            raise ValueError("data.columns name messages, or question and answer, not both")
+            words = "data.columns name messages, or question and answer, not both; messages is"
+            raise Conflict("messages", f"{words} {self.messages!r}: leave it or the others out")
         return self
 
     @property
@@ -89,20 +91,25 @@ class Data(kind.Params):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if sum(source is not None for source in (self.task, self.path, self.hub)) != 1:
-            raise ValueError("data needs exactly one of task, path, hub")
+        sources = {"task": self.task, "path": self.path, "hub": self.hub}
+        given = [f"{name} {source!r}" for name, source in sources.items() if source is not None]
+        if len(given) != 1:
+            raise Conflict("", f"data needs exactly one of task, path, hub; given {' and '.join(given) or 'none'}")
         if self.task is not None and self.train_items is None:
-            raise ValueError("data.train_items is needed with data.task: how many rows to generate")
+            raise Conflict("train_items", "data.train_items is needed with data.task: how many rows to generate")
         if self.task is None and self.options:
-            raise ValueError("data.options belong to data.task; files and datasets have none")
+            raise Conflict("options", "data.options belong to data.task; files and datasets have none: leave them out")
         # Frozen parameters spell every default out: what counts is whether a value differs from it.
-        given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        changed = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
         if (self.sha256 and self.path is None) or (self.eval_sha256 and self.eval_path is None):
-            raise ValueError("data.sha256 belongs to data.path, data.eval_sha256 to data.eval_path")
-        if self.hub is None and (wrong := sorted(given & {"revision", "commit", "subset", "split"})):
-            raise ValueError(f"data.{wrong[0]} belongs to data.hub")
-        if self.task is not None and (wrong := sorted(given & {"columns", "eval_path", "empty_answers"})):
-            raise ValueError(f"data.{wrong[0]} belongs to data.path or data.hub; a task draws its own rows")
+            name = "sha256" if self.sha256 and self.path is None else "eval_sha256"
+            raise Conflict(name, "data.sha256 belongs to data.path, data.eval_sha256 to data.eval_path: leave it out")
+        if self.hub is None and (wrong := sorted(changed & {"revision", "commit", "subset", "split"})):
+            words = f"data.{wrong[0]} belongs to data.hub, which is not given; it is {getattr(self, wrong[0])!r}"
+            raise Conflict(wrong[0], f"{words}: leave it out")
+        if self.task is not None and (wrong := sorted(changed & {"columns", "eval_path", "empty_answers"})):
+            words = f"data.{wrong[0]} belongs to data.path or data.hub; a task draws its own rows: leave it out"
+            raise Conflict(wrong[0], words)
         return self
 
     def pinned(self) -> Data:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labqueue.llm.data.generated.tasks import Row, Split
     from labqueue.llm.models.load import Loaded
     from labqueue.llm.training.recipe import Trainer
-    from labqueue.llm.types import Json, Model
+    from labqueue.llm.types import Model
 
 
 class ItemScores:
@@ -42,25 +42,26 @@ class ItemScores:
         for between in sorted(steps)[1:-1]:
             del steps[between]
 
-    def about(self) -> Json:
-        """Returns what ``restore`` takes, as JSON."""
-        return {"items": self.items, "scores": {name: list(steps.items()) for name, steps in self.scores.items()}}
-
-    def restore(self, about: Json) -> None:
-        """Takes up what an earlier attempt had kept."""
-        self.items = dict(about["items"])
-        self.scores = {
-            name: {int(step): list(found) for step, found in steps} for name, steps in about["scores"].items()
-        }
-
-    def table(self) -> artifacts.Table | None:
-        """All of them; None where nothing was scored."""
-        rows = [
+    def rows(self) -> list[tuple[str, int, str, float]]:
+        """Returns metric, step, item and score of each; what ``restore`` takes."""
+        return [
             (metric, step, item, score)
             for metric, steps in self.scores.items()
             for step, found in sorted(steps.items())
             for item, score in zip(self.items[metric], found, strict=True)
         ]
+
+    def restore(self, rows: Sequence[tuple[str, int, str, float]]) -> None:
+        """Takes up what an earlier attempt had kept."""
+        for metric, step, item, score in rows:
+            steps = self.scores.setdefault(metric, {})
+            steps.setdefault(step, []).append(score)
+            if len(steps) == 1:
+                self.items.setdefault(metric, []).append(item)
+
+    def table(self) -> artifacts.Table | None:
+        """All of them; None where nothing was scored."""
+        rows = self.rows()
         return artifacts.Table(columns=("metric", "step", "item", "score"), rows=tuple(rows)) if rows else None
 
 

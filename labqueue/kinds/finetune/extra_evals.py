@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
+from labqueue.domain.errors import Conflict
 from labqueue.kinds.finetune.data import content
 
 TAKEN = {"eval", "train"}
@@ -32,8 +33,19 @@ class ExtraEval(kind.Params):
     """Also answers them greedily, before the first step and after the last: ``NAME_exact`` is the share right."""
     score_always: bool = False
     """Answers them at every evaluation."""
-    corpus: Literal["python_docs"] | None = None
-    """Running text of ``labqueue.llm.data.corpora`` instead: loss over every token, and ``NAME_perplexity``."""
+    corpus: (
+        Literal[
+            "python_docs",
+            "shakespeare_char",
+            "shakespeare",
+            "austen",
+            "world_english_bible",
+            "classics",
+            "wikitext_2",
+        ]
+        | None
+    ) = None
+    """Running text of `labqueue corpora` instead: loss over every token, and ``NAME_perplexity``."""
     path: str | None = None
     """Or of a UTF-8 text file."""
     sha256: str | None = None
@@ -46,18 +58,20 @@ class ExtraEval(kind.Params):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if sum(source is not None for source in (self.task, self.corpus, self.path)) != 1:
-            raise ValueError(f"extra_evals {self.name!r} needs exactly one of task, corpus, path")
+            raise Conflict("", f"extra_evals {self.name!r} needs exactly one of task, corpus, path")
         if (self.score or self.score_always) and self.task is None:
-            raise ValueError(f"extra_evals {self.name!r} has score, which needs a task: text has no scorer")
+            words = f"extra_evals {self.name!r} has score, which needs a task: text has no scorer. Leave it out"
+            raise Conflict("score" if self.score else "score_always", words)
         if self.sha256 is not None and self.path is None:
-            raise ValueError(f"extra_evals {self.name!r} has sha256, which belongs to a path")
+            raise Conflict("sha256", f"extra_evals {self.name!r} has sha256, which belongs to a path: leave it out")
         if self.options and self.task is None:
-            raise ValueError(f"extra_evals {self.name!r} has options, which belong to a task")
+            raise Conflict("options", f"extra_evals {self.name!r} has options, which belong to a task: leave them out")
         if self.task is None and self.window > self.tokens:
             words = f"extra_evals {self.name!r} has a window of {self.window} tokens"
-            raise ValueError(f"{words}, more than its {self.tokens}")
+            raise Conflict("window", f"{words}, more than its {self.tokens}: lower it, or measure more tokens")
         if self.name in TAKEN:
-            raise ValueError(f"extra_evals cannot be named {self.name!r}: {self.name}_loss is a metric of every run")
+            words = f"extra_evals cannot be named {self.name!r}: {self.name}_loss is a metric of every run"
+            raise Conflict("name", f"{words}. Choose another name")
         return self
 
     def pinned(self) -> ExtraEval:
@@ -66,25 +80,27 @@ class ExtraEval(kind.Params):
 
     @property
     def assets(self) -> list[str]:
-        """What must be on this machine, as ``labqueue.llm.assets`` names it; text is looked at by ``checks.check``."""
-        return [] if self.task is None else [f"task:{self.task}"]
+        """What must be on this machine, as ``llm.assets`` names it; a file is looked at by ``checks.check``."""
+        named = {"task": self.task, "corpus": self.corpus}
+        return [f"{kind}:{name}" for kind, name in named.items() if name is not None]
 
 
 def check_names(extra: Sequence[ExtraEval], max_length: int, data_path: str | None) -> None:
     """Checks that the evaluations fit together and to the run.
 
     Raises:
-        ValueError: a name stands there twice, a window is longer than a row, or text is measured that is trained on.
+        Conflict: a name stands there twice, a window is longer than a row, or text is measured that is trained on.
     """
     names = [each.name for each in extra]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"extra_evals has {', '.join(twice)} twice; a name is one metric")
-    for each in extra:
+        raise Conflict("extra_evals", f"extra_evals has {', '.join(twice)} twice; a name is one metric: rename one")
+    for at, each in enumerate(extra):
         if each.task is None and each.window > max_length:
             words = f"extra_evals {each.name!r} has a window of {each.window} tokens"
-            raise ValueError(f"{words}, max_length is {max_length}")
+            raise Conflict(f"extra_evals.{at}.window", f"{words}, max_length is {max_length}: lower it, or raise that")
         if each.path is not None and data_path is not None and _same_file(each.path, data_path):
-            raise ValueError(f"extra_evals {each.name!r} measures on {each.path}, which is data.path: it is trained on")
+            words = f"extra_evals {each.name!r} measures on {each.path}, which is data.path: it is trained on"
+            raise Conflict(f"extra_evals.{at}.path", f"{words}. Name another file")
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -49,8 +49,8 @@ def check(params: Params, device: str) -> None:
 
 def expected_s(params: Params, device: str) -> float | None:
     """Predicted seconds of one run on this computer's processor; None on a GPU, and where the model is not known."""
+    from labqueue.kinds.finetune import memory
     from labqueue.llm import processor
-    from labqueue.llm.data import lengths
     from labqueue.llm.memory import host
 
     planned = _plan(params) if device == "cpu" else None
@@ -63,7 +63,8 @@ def expected_s(params: Params, device: str) -> float | None:
         evaluated += (params.evaluations + 2) * items
         answered += items * (2 if each.score else 0) + items * (params.evaluations if each.score_always else 0)
     shape, plan = planned
-    typical = replace(plan, sequence=max(1, int(plan.sequence / lengths.SPARE)))  # memory is of the longest row
+    tokens = memory.typical_tokens(params)  # memory is of the longest row, time of all of them
+    typical = plan if tokens is None else replace(plan, sequence=max(1, round(tokens)))
     work = host.Work(params.steps, evaluated, answered, params.max_new_tokens)
     return host.seconds(
         shape, typical, work, _host.decided(params.dtype, device), processor.speeds(), processor.cores()

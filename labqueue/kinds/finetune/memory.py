@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from labqueue.domain.spec.references import is_unresolved
 if TYPE_CHECKING:
     from labqueue.kinds.finetune.data import Data
     from labqueue.kinds.finetune.params import Params
+    from labqueue.llm.data.generated.tasks import Row
     from labqueue.llm.memory import workload
 
 LEAST_LENGTH, LEAST_RANK = 64, 4
@@ -68,9 +69,35 @@ def plan(params: Params) -> workload.Workload:
     )
 
 
+def typical_tokens(params: Params) -> float | None:
+    """Tokens that a row takes on average with its batch's padding; None where rows are not known yet."""
+    return _padded(params.model, params.data, params.batch, params.max_length)
+
+
+@functools.lru_cache(maxsize=256)
+def _padded(model: str, data: Data, batch: int, most: int) -> float | None:
+    from labqueue.llm.data import lengths
+
+    rows = _some_rows(data)
+    if not rows:
+        return None
+    return lengths.padded(model, rows[:: -(-len(rows) // lengths.SAMPLED)], data.template, batch=batch, most=most)
+
+
 @functools.lru_cache(maxsize=256)
 def _longest(model: str, data: Data) -> int | None:
     """Tokens of the longest row, a multiple of 8; None where rows are as long as they may be, or are not known yet."""
+    from labqueue.llm.data import lengths
+
+    rows = _some_rows(data)
+    if rows is None:
+        return None
+    found = lengths.longest(model, rows, data.template) * (lengths.SPARE if data.task is not None else 1.0)
+    return -(-int(found) // 8) * 8
+
+
+def _some_rows(data: Data) -> Sequence[Row] | None:
+    """All rows of a file, some of a task's; None where rows fill max_length, or are not known yet."""
     from labqueue.domain.errors import LabError
     from labqueue.llm.data import lengths
     from labqueue.llm.data.files import records
@@ -81,16 +108,13 @@ def _longest(model: str, data: Data) -> int | None:
     try:
         if data.task is not None:
             options = dict(data.options)
-            some = tasks.generated(
+            return tasks.generated(
                 data.task, train_items=lengths.SAMPLED, held_out_items=1, options=options, seed=data.seed
-            )
-            found = lengths.SPARE * lengths.longest(model, some.train, data.template)
-        else:
-            assert data.path is not None, "one of task, path, hub"
-            found = lengths.longest(model, records.read_file(Path(data.path), data.columns.plain).rows, data.template)
+            ).train
+        assert data.path is not None, "one of task, path, hub"
+        return records.read_file(Path(data.path), data.columns.plain).rows
     except LabError:
         return None  # whoever loads the rows says what is wrong with them
-    return -(-int(found) // 8) * 8
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from labqueue.domain import kind
+from labqueue.domain.errors import Conflict
 from labqueue.kinds._pins import Dtype, Pin
 from labqueue.kinds.finetune.data import Data
 from labqueue.kinds.finetune.extra_evals import ExtraEval, check_names
@@ -109,41 +110,51 @@ class Params(kind.Params):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.evaluations > self.steps - 1:
-            raise ValueError(f"evaluations is {self.evaluations}, but only {self.steps - 1} steps lie in between")
+            words = f"evaluations is {self.evaluations}, but only {self.steps - 1} steps lie in between"
+            raise Conflict("evaluations", f"{words}: set it to {self.steps - 1} or less, or take more steps")
         _check_method(self)
-        if max(self.samples, self.scored) > self.data.eval_items:
-            raise ValueError(f"samples and scored are drawn from the {self.data.eval_items} rows of data.eval_items")
+        for name, asked in (("samples", self.samples), ("scored", self.scored)):
+            if asked > self.data.eval_items:
+                rows = f"samples and scored are drawn from the {self.data.eval_items} rows of data.eval_items"
+                raise Conflict(name, f"{name} is {asked}; {rows}: lower it, or hold out more rows")
         if self.scored and self.data.task is None:
-            raise ValueError("scored needs data.task: a file has no scorer")
+            words = f"scored is {self.scored} and needs data.task: a file has no scorer"
+            raise Conflict("scored", f"{words}. Set scored: 0; samples shows replies, held-out loss is measured anyway")
         known = self.data.train_items
         if known is not None and (wrong := self.data.too_few(self.batch, self.accumulation, known)):
-            raise ValueError(wrong)
+            raise Conflict("batch", f"{wrong}: lower batch or accumulation, or raise data.train_items")
         check_names(self.extra_evals, self.max_length, self.data.path)
         return self
 
 
 def _check_method(params: Params) -> None:
-    """Raises ValueError, naming the cure, where settings of the method exclude each other."""
+    """Raises Conflict, naming the cure, where settings of the method exclude each other."""
     full = params.method == "full"
     if full and params.quantization != "none":
-        raise ValueError("method full trains the weights themselves, which 4 bit cannot hold: set quantization: none")
+        words = "method full trains the weights themselves, which 4 bit cannot hold: set quantization: none"
+        raise Conflict("quantization", words)
     if full and params.backend == "unsloth":
-        raise ValueError("method full runs on the backend hf: set backend: auto or hf")
+        raise Conflict("backend", "method full runs on the backend hf, not on unsloth: set backend: auto or hf")
     if full and params.merge:
-        raise ValueError("merge folds an adapter in, and method full has none: save_model: true keeps its weights")
+        words = "merge folds an adapter in, and method full has none: save_model: true keeps its weights"
+        raise Conflict("merge", words)
     if params.save_model and not full:
-        raise ValueError("save_model keeps the weights of method full; a LoRA run keeps its adapter: use merge: true")
+        words = "save_model keeps the weights of method full; a LoRA run keeps its adapter: use merge: true"
+        raise Conflict("save_model", words)
     if params.warmup_steps > params.steps:
-        raise ValueError(f"warmup_steps is {params.warmup_steps}, more than the {params.steps} steps")
+        words = f"warmup_steps is {params.warmup_steps}, more than the {params.steps} steps"
+        raise Conflict("warmup_steps", f"{words}: lower it, or take more steps")
     if params.schedule == "constant" and params.warmup_steps:
-        raise ValueError("schedule constant has no warmup: use constant_with_warmup, or warmup_steps: 0")
+        words = f"schedule constant has no warmup, and warmup_steps is {params.warmup_steps}"
+        raise Conflict("schedule", f"{words}: use constant_with_warmup, or warmup_steps: 0")
     if params.schedule == "inverse_sqrt" and not params.warmup_steps:
-        raise ValueError("schedule inverse_sqrt falls from the end of its warmup: give warmup_steps of 1 or more")
+        words = "schedule inverse_sqrt falls from the end of its warmup, here 0: give warmup_steps of 1 or more"
+        raise Conflict("warmup_steps", words)
     if params.decay_steps is not None:
         if params.schedule != "warmup_stable_decay":
-            raise ValueError(f"decay_steps belongs to schedule warmup_stable_decay, not to {params.schedule}")
+            words = f"decay_steps is {params.decay_steps} and belongs to schedule warmup_stable_decay, not to"
+            raise Conflict("decay_steps", f"{words} {params.schedule}: leave it out, or name that schedule")
         if params.warmup_steps + params.decay_steps > params.steps:
-            raise ValueError(
-                f"warmup_steps and decay_steps are {params.warmup_steps + params.decay_steps} together, more than the "
-                f"{params.steps} steps"
-            )
+            together = params.warmup_steps + params.decay_steps
+            words = f"warmup_steps and decay_steps are {together} together, more than the {params.steps} steps"
+            raise Conflict("decay_steps", f"{words}: lower one of them, or take more steps")

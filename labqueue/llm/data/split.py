@@ -110,9 +110,10 @@ def divided(
             rest.append(row)
     train = [row for row in rest if asked.twin(row) is None]
     if len(held_out) < held_out_items or not train or (train_items and len(train) < train_items):
+        cure = _crowd(rows) or ": give more rows, or lower data.eval_items"
         raise LabError(
             f"{name} has {len(rows)} rows, {len(train)} of them with questions that are not held out; asked for "
-            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out{_crowd(rows)}",
+            f"{train_items if train_items else 'at least 1'} to train on and {held_out_items} held out{cure}",
             key="data",
         )
     said = list(notes)
@@ -168,7 +169,7 @@ def _with_own_held_out(
 
 def _answered(found: Found, empty_answers: EmptyAnswers, notes: list[str]) -> list[Row]:
     if not found.rows and not found.unanswered:
-        raise LabError(f"{found.name} has no rows", key="data")
+        raise LabError(f"{found.name} has no rows: write one JSON object a line with question and answer", key="data")
     if not found.unanswered:
         return found.rows
     count = f"{len(found.unanswered)} of {len(found.rows) + len(found.unanswered)} rows of {found.name} have no answer"

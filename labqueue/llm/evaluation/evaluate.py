@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from labqueue.llm.data import corpora, overlap, tokenize
+from labqueue.llm.corpora import windows
+from labqueue.llm.data import overlap, tokenize
 from labqueue.llm.data.generated import tasks
 from labqueue.llm.data.generated.tasks import Row
 from labqueue.llm.data.tokenize import TokenRow
@@ -87,10 +88,10 @@ def of_text(
     """Windows of a corpus or of a text file, whose bytes have ``sha256`` (hex) where that is given.
 
     Raises:
-        LabError: as ``corpora.find`` and ``corpora.windows``.
+        LabError: as ``windows.find`` and ``windows.windows``.
     """
-    text = corpora.find(corpus, path, f"extra_evals.{name}", sha256)
-    rows = corpora.windows(tokenizer, text, tokens=tokens, window=window, key=f"extra_evals.{name}.tokens")
+    text = windows.find(corpus, path, f"extra_evals.{name}", sha256)
+    rows = windows.windows(tokenizer, text, tokens=tokens, window=window, key=f"extra_evals.{name}.tokens")
     return Evaluation(name, rows, (), None, text.name, text.licence, text.sha256)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ ARCHITECTURES = {
 """What the lab can train, by ``model_type``: causal language models whose linear layers' names are known."""
 
 HEAD = "lm_head.weight"
+
+PLAIN = "gpt.json"
+"""In place of config.json beside the weights of a pretrained model that no class of transformers computes."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -53,6 +57,22 @@ def check(config: Path, name: str) -> Json:
             key="model",
         )
     return values
+
+
+def no_class(name: str, ablations: Iterable[str]) -> str:
+    """Why no kind but the one that pretrained it can use a model with switches for ablations."""
+    return (
+        f"{name} has no Hugging Face class: it was pretrained with {', '.join(ablations)}, which no class of "
+        "transformers computes. Its weights are kept for the comparison alone; pretrain without, to use it elsewhere"
+    )
+
+
+def ablations(folder: Path) -> list[str]:
+    """The switches of a model that was kept as plain weights; what stands for them where its file does not say."""
+    try:
+        return [str(name) for name in json.loads((folder / PLAIN).read_text())["ablations"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["switches for ablations"]
 
 
 def read_config(path: Path, name: str) -> Json:

@@ -7,6 +7,7 @@ Weights are fetched before the night by ``fetch`` and read offline in it.
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -116,14 +117,25 @@ def find(name: str) -> Model:
     if (folder / "config.json").is_file():
         stored_form.by_config(architectures.check(folder / "config.json", name), name)
         return Model(name, "folder", str(folder.resolve()), None, "as the folder says")
+    if (folder / architectures.PLAIN).is_file():
+        raise LabError(architectures.no_class(f"model folder {name!r}", architectures.ablations(folder)), key="model")
     if folder.is_dir():
         raise LabError(
             f"model folder {name!r} has no config.json; give a folder written by save_pretrained", key="model"
         )
-    raise LabError(
-        f"unknown model {name!r}: {nearest(name, CATALOGUE)}, or a folder with a config.json on this machine",
-        key="model",
-    )
+    raise LabError(f"unknown model {name!r}: {_cure(name, folder)}", key="model")
+
+
+def _cure(name: str, path: Path) -> str:
+    if path.is_file():
+        return f"it is a file; name the folder that it stands in, {str(path.parent)!r}"
+    alias = next((model.alias for model in CATALOGUE.values() if model.source.lower() == name.lower()), None)
+    if alias is not None:
+        return f"here it is called {alias!r}"
+    known = f"{nearest(name, CATALOGUE)}, or a folder with a config.json on this machine"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):  # a repository of the hub, or a path that leads nowhere
+        return f"{known} (of the hub: `hf download {name} --local-dir DIR`, then DIR)"
+    return known
 
 
 def available(name: str) -> bool:

@@ -54,15 +54,17 @@ def download(repo: str, patterns: list[str], *, kind: RepoType, revision: str | 
         )
 
 
-def here(repo: str, patterns: list[str], revision: str | None = None) -> Path | None:
-    """The folder of a model's snapshot in the hub's cache, with files of those names; None where there is none, or a
-    download did not come to its end. No network. ``revision`` None: what its main branch was when it was fetched."""
+def here(repo: str, patterns: list[str], revision: str | None = None, *, kind: RepoType = "model") -> Path | None:
+    """The folder of a repository's snapshot in the hub's cache, with files of those names; None where there is none, or
+    a download did not come to its end. No network. ``revision`` None: what its main branch was when it was fetched."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         # Without the patterns it would call incomplete what was never asked for.
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, local_files_only=True))
+        return Path(
+            snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns, local_files_only=True)
+        )
     except (LocalEntryNotFoundError, HFValidationError, OSError):
         return None
 

@@ -6,11 +6,16 @@ Backends: ``unsloth`` on CUDA where it is installed, ``hf`` (transformers and bi
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, cast
 
 from labqueue.domain.errors import LabError, nearest
@@ -71,7 +76,7 @@ def choose_backend(backend: Backend, device: str) -> Literal["hf", "unsloth"]:
     return "unsloth"
 
 
-def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
+def prepare_process(backend: Literal["hf", "unsloth"], device: str) -> None:
     """Sets switches and imports in the only order that works. Call before anything imports transformers, peft or trl.
 
     Unsloth patches those three as it is imported, and its compiled trainers once lacked the name psutil, which
@@ -87,9 +92,54 @@ def prepare_process(backend: Literal["hf", "unsloth"]) -> None:
         import psutil  # noqa: F401  # before unsloth: see above
         import unsloth  # noqa: F401  # before transformers: see above
     else:
-        import transformers
+        with uncollected():
+            import transformers
 
+            if device == "cpu":
+                _import_for_cpu()
         transformers.utils.logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Imports without the cyclic garbage collector: what they make stays, and looking through it is a tenth of them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _import_for_cpu() -> None:
+    """Imports bitsandbytes and transformers without what they import for others: a third of a run's imports.
+
+    bitsandbytes has torch's compiler wrap the kernels of devices that it has no library for; on a CPU it has one.
+    transformers imports scikit-learn and SciPy for assisted generation, images and scores that the lab does not use.
+    """
+    import torch
+    from transformers import utils
+
+    if "bitsandbytes" not in sys.modules:
+        with _replaced(torch, "compile", lambda model=None, **_: model or (lambda function: function)):
+            import bitsandbytes  # noqa: F401  # its kernels of a CPU
+    with (
+        _replaced(utils, "is_sklearn_available", lambda: False),
+        _replaced(utils, "is_scipy_available", lambda: False),
+    ):
+        for name in ("data.metrics", "generation.candidate_generator", "modeling_utils"):
+            importlib.import_module(f"transformers.{name}")
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, stand_in: Callable[..., object]) -> Iterator[None]:
+    known = getattr(module, name)
+    setattr(module, name, stand_in)
+    try:
+        yield
+    finally:
+        setattr(module, name, known)
 
 
 def load_model(
@@ -129,7 +179,7 @@ def load_model(
     files = pins.local(name, pin) if entry.where in ("hub", "folder") else None
     form = catalogue.form(name)
     stored_form.check_use(form, name, quantization=quantization, backend=chosen)
-    prepare_process(chosen)
+    prepare_process(chosen, device)
     import torch
 
     number = getattr(torch, dtype) if dtype else default_dtype(device)

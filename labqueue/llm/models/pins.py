@@ -110,13 +110,13 @@ def check_folder(path: str, pin: str | None, key: str = "model") -> None:
         )
 
 
-def sha256(file: Path) -> str:
+def sha256(file: Path, key: str = "model") -> str:
     """SHA-256 (hex) of a file's content.
 
-    A large file that was hashed before is believed unchanged while its size, inode, time of change and, above all, time
-    of status change are what they were: the last no program can set, so that neither a copy with the old times nor an
-    edit in place goes by unseen; only a disk written below its file system would, or a clock set back to the tick. Any
-    difference means reading it anew.
+    A large file that was hashed before is believed unchanged while its size, device, inode, time of change and, above
+    all, time of status change are what they were: the last no program can set, so that neither a copy with the old
+    times nor an edit in place goes by unseen; only a disk written below its file system would, or a clock set back to
+    the tick. Any difference means reading it anew.
 
     Raises:
         LabError: it is being written.
@@ -134,7 +134,7 @@ def sha256(file: Path) -> str:
     began = clock.now()
     found = files.sha256(file)
     if _stamp(file) != before:
-        raise LabError(f"{file} is being written: wait until it is whole", key="model")
+        raise LabError(f"{file} is being written: wait until it is whole", key=key)
     if began - max(modified_ns, changed_ns) / 1e9 > SETTLED_S:
         _remember(note, {"file": str(file.resolve()), "stamp": before, "sha256": found})
     return found
@@ -142,7 +142,7 @@ def sha256(file: Path) -> str:
 
 def _stamp(file: Path) -> list[int]:
     found = file.stat()
-    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    return [found.st_size, found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _remember(note: Path, words: dict[str, object]) -> None:

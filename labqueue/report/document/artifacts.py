@@ -1,4 +1,5 @@
-"""Sections on what runs left beside their metrics: summaries of their curves, and their artifacts."""
+"""Sections on what runs left beside their metrics: summaries of their curves, samples as they went, and their
+artifacts."""
 
 from __future__ import annotations
 
@@ -11,13 +12,22 @@ from labqueue.report.declarations import Declarations
 from labqueue.report.document.blocks import Block, Bullets, Heading, Paragraph, Rows
 from labqueue.report.document.formatting import ids, number, point, size
 from labqueue.report.figures.sweep_points import points_of
-from labqueue.report.statistics.pairing import last_value
+from labqueue.report.statistics.pairing import last_value, text
 from labqueue.report.statistics.verdicts import counted
 
 if TYPE_CHECKING:
     from labqueue.domain.artifacts import Table
 
 POINTS_SHOWN = 60
+
+SAMPLED_POINTS = 12
+"""Sweep points whose samples a report shows, each of its first seed that has some."""
+
+SAMPLED_STEPS = 5
+"""Of a run, the first and the last among them."""
+
+SAMPLE_CELL = 1_000
+"""Characters of a sample shown before it is cut."""
 
 
 def curve_summaries(
@@ -91,6 +101,29 @@ def _cell(table: Table, feature: str | None) -> str | None:
         if row and row[0] == feature and len(row) > 1 and isinstance(row[1], str):
             return row[1]
     return None
+
+
+def samples_by_step(experiment: ExperimentView) -> list[Block]:
+    """What models wrote as training went, a table per sweep point; nothing where no run has samples."""
+    runs, _ = counted(experiment)
+    sampled = [run for each in points_of(runs) if (run := next((run for run in each.runs if run.samples), None))]
+    blocks: list[Block] = [Heading("Samples as it went")] if sampled else []
+    for run in sampled[:SAMPLED_POINTS]:
+        steps = sorted({sample.step for sample in run.samples})
+        last = len(steps) - 1
+        shown = {steps[round(at * last / (SAMPLED_STEPS - 1))] for at in range(SAMPLED_STEPS)}
+        rows = [
+            [str(sample.step), text(sample.prompt, SAMPLE_CELL), text(sample.text, SAMPLE_CELL)]
+            for sample in run.samples
+            if sample.step in shown
+        ]
+        named = f": {point(run)}" if run.varied else ""
+        blocks += [Heading(f"run {run.id}{named}", 3), Rows(["step", "prompt", "goes on"], rows)]
+        if len(steps) > len(shown):
+            blocks.append(Paragraph(f"{len(shown)} of {len(steps)} steps; all are in report.json."))
+    if len(sampled) > SAMPLED_POINTS:
+        blocks.append(Paragraph(f"The first {SAMPLED_POINTS} of {len(sampled)} sweep points; all are in report.json."))
+    return blocks
 
 
 def artifacts(experiment: ExperimentView) -> list[Block]:

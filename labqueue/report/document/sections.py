@@ -11,7 +11,7 @@ from labqueue.domain.declarations import Metrics, Quantity
 from labqueue.domain.measured import averageable
 from labqueue.domain.views import ExperimentView, RunView, SearchResult, VerdictView
 from labqueue.report.declarations import Declarations
-from labqueue.report.document.artifacts import artifacts, curve_summaries
+from labqueue.report.document.artifacts import artifacts, curve_summaries, samples_by_step
 from labqueue.report.document.blocks import Block, Bullets, Figure, Heading, Paragraph, Prose, Rows
 from labqueue.report.document.costs import memory_and_time
 from labqueue.report.document.export import varied_keys
@@ -55,6 +55,7 @@ def sections(
         *_figures("Over what was varied", "axes", plots),
         *_without_figure(experiment, plots, known),
         *_samples([each for each in samples if (use := declared.artifacts.get(each[1])) and use.use == "samples"]),
+        *samples_by_step(experiment),
         *_failures(experiment),
         *_left_out(experiment, declared),
         *memory_and_time(experiment),

@@ -28,10 +28,22 @@ HEATMAP_LEVELS = 40
 def figures(
     experiment: ExperimentView, judged: Sequence[Judgement], series: SeriesReader, known: Metrics
 ) -> list[Plot]:
-    """All figures of a report, in its order: one per verdict that has data, those the spec asks for, curves, axes.
+    """All figures of a report: one per verdict that has data, those the spec asks for, axes, curves; each section in
+    its order.
 
     ``known`` is what the experiment's kind declares of its metrics.
     """
+    runs, _ = counted(experiment)
+    with style.look():
+        return of_last_values(experiment, judged, known) + [
+            plot
+            for metric in worth_a_figure(experiment, known, METRICS_SHOWN)
+            for plot in curves(known[metric], runs, experiment.axes, series)
+        ]
+
+
+def of_last_values(experiment: ExperimentView, judged: Sequence[Judgement], known: Metrics) -> list[Plot]:
+    """The figures of a report that need no curve of a run."""
     from labqueue.report.figures.metric_pair import asked
     from labqueue.report.figures.verdict import verdict_plot
 
@@ -45,7 +57,6 @@ def figures(
         plots += asked(experiment, points, known)
         over: list[Plot] = []
         for metric in shown:
-            plots += curves(known[metric], runs, experiment.axes, series)
             over += over_axes(known[metric], points, experiment.axes, pairs=metric in claimed)[
                 : AXES_FIGURES - len(over)
             ]

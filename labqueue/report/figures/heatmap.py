@@ -10,7 +10,7 @@ from labqueue.domain.declarations import Quantity
 from labqueue.domain.views import RunView
 from labqueue.report.figures import style
 from labqueue.report.figures.style import Plot, slug
-from labqueue.report.figures.sweep_points import Cell, Point, cell, levels
+from labqueue.report.figures.sweep_points import Cell, Point, cell, levels, seeds_said
 from labqueue.report.statistics.pairing import exact
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def heatmap(metric: Quantity, x: str, y: str, points: Sequence[Point], keys: Seq
     rest = [key for key in keys if key not in (x, y)]
     over = f"seeds and {', '.join(rest)}" if rest else "seeds"
     broken = sum(outcome == "diverged" for line in cells for each in line for outcome in each.lost)
-    caption = f"Last {metric.name} for each {x} and {y}, mean over {over}. Grey: no finished run."
+    said = seeds_said([each for line in cells for each in line])
+    style.note(axes, said)
+    caption = f"Last {metric.name} for each {x} and {y}, mean over {over}; {said}. Grey: no finished run."
     if broken:
         caption += f" {broken} runs diverged (div. stands in their cells) and are in no mean."
     svg, png = style.save(figure)

@@ -68,6 +68,24 @@ def line(
     at_edge(axes, lost, colour=colour)
 
 
+def swarm(places: Sequence[float], wide: float, rows: int) -> list[int]:
+    """Rows (0, 1, −1, 2, …) on which marks do not hide each other, the nearest to the middle that is free.
+
+    Args:
+        places: where the marks stand along the axis.
+        wide: how far apart two marks of one row must be, in the axis' unit.
+        rows: rows on each side of the middle; with more marks at one place some are hidden after all.
+    """
+    order = [0, *(side * row for row in range(1, rows + 1) for side in (1, -1))]
+    taken: dict[int, list[float]] = {row: [] for row in order}
+    found = [0] * len(places)
+    for at in sorted(range(len(places)), key=lambda at: places[at]):
+        free = (row for row in order if all(abs(places[at] - other) >= wide for other in taken[row]))
+        found[at] = next(free, order[at % len(order)])
+        taken[found[at]].append(places[at])
+    return found
+
+
 def dots(
     axes: Axes, found: Sequence[tuple[float, float, bool]], marker: str, *, colour: Any, alpha: float, size: float
 ) -> None:

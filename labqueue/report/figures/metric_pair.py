@@ -11,7 +11,17 @@ from labqueue.domain.declarations import Metrics
 from labqueue.domain.views import ExperimentView
 from labqueue.report.figures import label_placement, marks_and_axes, style
 from labqueue.report.figures.style import Plot, slug
-from labqueue.report.figures.sweep_points import Cell, Point, cell, grouped, names, numeric, varied
+from labqueue.report.figures.sweep_points import (
+    Cell,
+    Point,
+    cell,
+    grouped,
+    names,
+    numeric,
+    pairing_said,
+    seeds_said,
+    varied,
+)
 from labqueue.report.statistics.pairing import exact, is_number, label, same
 
 if TYPE_CHECKING:
@@ -97,12 +107,18 @@ def against(pair: MetricPair, points: Sequence[Point], axes_: Sequence[str], kno
         figure.legend(loc="outside right upper")
     if pair.title:
         figure.suptitle(pair.title, fontsize=11, x=0.01, ha="left")
+    style.note(axes, seeds_said([found[0] for found in filled]))
     if pair.better:
         axes.set_title(f"better: {pair.better.replace('-', ' ')}", fontsize=9, loc="right", color="#666666")
     written, left_out = _beside(figure, axes, drawn, key) if key else (0, 0)
     svg, png = style.save(figure)
     title = pair.title or f"{pair.y} against {pair.x}"
-    said = (_left_out(pair, points), _absent(shown, cells, keys), _beyond(filled, reaches))
+    said = (
+        pairing_said([found[0] for found in filled]),
+        _left_out(pair, points),
+        _absent(shown, cells, keys),
+        _beyond(filled, reaches),
+    )
     caption = f"{_caption(pair, key, written, left_out)}{''.join(said)}"
     file = f"{slug(pair.y)}_against_{slug(pair.x)}{f'_by_{slug(pair.by)}' if pair.by else ''}"
     return Plot(file, title, caption, svg, png, "asked", metrics=(pair.x, pair.y))

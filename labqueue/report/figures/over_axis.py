@@ -10,7 +10,18 @@ from typing import Any
 from labqueue.domain.declarations import Quantity
 from labqueue.report.figures import marks_and_axes, style
 from labqueue.report.figures.style import Plot, slug
-from labqueue.report.figures.sweep_points import Cell, Point, cell, grouped, levels, lost_words, names, wrapped
+from labqueue.report.figures.sweep_points import (
+    Cell,
+    Point,
+    cell,
+    grouped,
+    levels,
+    lost_words,
+    names,
+    pairing_said,
+    seeds_said,
+    wrapped,
+)
 from labqueue.report.statistics import intervals
 from labqueue.report.statistics.pairing import exact, is_number, text
 
@@ -51,12 +62,13 @@ def over_key(metric: Quantity, key: str, others: Sequence[str], points: Sequence
     style.place(axes, values, places, log=log, labels=[style.short(level) for level in values])
     axes.set_xlabel(f"{key}{' (log scale)' if log else ''}")
     axes.set_ylabel(metric.label(log=found[2]))
+    style.note(axes, _count(cells))
     if len(lines) > 1 and any(line.name for line in lines):
         figure.legend(loc="outside right upper", title=text(", ".join(others), 34), alignment="left")
     averaged = f", averaged over {', '.join(others)} within each seed" if pooled else ""
     caption = (
         f"Last {metric.name} over {key}: one pale mark per seed{averaged}; {'joined' if numeric else 'large'} marks "
-        f"are means over seeds, bars their 95 % intervals (none with one seed).{lost_words(cells)}"
+        f"are means over seeds, bars their 95 % intervals (none with one seed).{pairing_said(cells)}{lost_words(cells)}"
         f"{marks_and_axes.clipped(cells, found)}"
     )
     svg, png = style.save(figure)
@@ -82,9 +94,10 @@ def over_points(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) 
     axes.set_ylim(len(points) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(metric.label(log=found[2]))
+    style.note(axes, _count(cells))
     caption = (
         f"Last {metric.name} at each sweep point: one pale mark per seed, the mean and its 95 % interval (none with "
-        f"one seed).{lost_words(cells)}{marks_and_axes.clipped(cells, found)}"
+        f"one seed).{pairing_said(cells)}{lost_words(cells)}{marks_and_axes.clipped(cells, found)}"
     )
     svg, png = style.save(figure)
     return Plot(
@@ -133,7 +146,10 @@ def scattered(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) ->
         marks_and_axes.scale(axes, "y", found)
         if not number:
             axes.set_ylabel(metric.label(log=found[2]))
-    caption = f"Last {metric.name} of every sweep point, the mean over its seeds, over each key.{lost_words(cells)}"
+    caption = (
+        f"Last {metric.name} of every sweep point, the mean over its seeds, over each key. {seeds_said(cells)}."
+        f"{lost_words(cells)}"
+    )
     svg, png = style.save(figure)
     return Plot(
         f"{slug(metric.name)}_scattered",
@@ -144,6 +160,12 @@ def scattered(metric: Quantity, keys: Sequence[str], points: Sequence[Point]) ->
         "axes",
         metrics=(metric.name,),
     )
+
+
+def _count(cells: Sequence[Cell]) -> str:
+    """What stands in the figure itself: it may be shown without its caption."""
+    bars = ["bars: 95 %, not paired"] if any(each.ends is not None for each in cells) else []
+    return "\n".join([seeds_said(cells), *bars])
 
 
 def _lines(metric: Quantity, key: str, values: list[Any], others: Sequence[str], points: Sequence[Point]) -> list[Line]:

@@ -98,6 +98,11 @@ def short(value: Any, limit: int = 18) -> str:
     return f"{value:.3g}" if isinstance(value, float) and math.isfinite(value) else text(value, limit)
 
 
+def note(axes: Axes, words: str) -> None:
+    """A few words above the left end of the axes, smaller than a title."""
+    axes.set_title(words, fontsize=8.5, loc="left", color="#666666")
+
+
 def plain_ticks(axis: Any) -> None:
     """Log ticks as plain numbers: their default labels are formulas, which we do not parse."""
     from matplotlib.ticker import FuncFormatter, NullFormatter

@@ -198,6 +198,28 @@ def _plain(found: object) -> bool:
     return isinstance(found, str) and found not in ("none", "auto", "default")
 
 
+def seeds_said(cells: Sequence[Cell]) -> str:
+    """How many seeds the marks are of, and whether the same ones: ``n = 5 seeds, the same at every point``."""
+    filled = [each for each in cells if each.values]
+    counts = sorted({len(each.values) for each in filled}) or [0]
+    n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    words = f"n = {n} seed{'s' * (n != '1')}"
+    if len(filled) < 2:
+        return words
+    alike = all(each.values.keys() == filled[0].values.keys() for each in filled)
+    return f"{words}, {'the same at every point' if alike else 'not the same everywhere'}"
+
+
+def pairing_said(cells: Sequence[Cell]) -> str:
+    """``seeds_said`` with what bars at several points do not show, as a sentence with a space before it."""
+    if sum(bool(each.values) for each in cells) < 2 or all(each.ends is None for each in cells):
+        return f" {seeds_said(cells)}."
+    return (
+        f" {seeds_said(cells)}; each bar is of one mean by itself. Verdicts pair the points by seed, so that a "
+        "difference can be clearer there than the bars look."
+    )
+
+
 def lost_words(cells: Sequence[Cell]) -> str:
     """What the marks at the edge are, as a sentence with a space before it; empty where there are none."""
     counts = Counter(outcome.replace("_", " ") for each in cells for outcome in each.lost)

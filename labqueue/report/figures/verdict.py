@@ -23,6 +23,13 @@ ARMS_SHOWN = 12
 APART = ("exploratory", "withdrawn")
 """Verdicts that are no decision: told in grey."""
 
+SEEDS_AT, MEAN_AT, ITEMS_AT = 0.3, 0.72, 0.62
+"""Heights in the panel of the tested quantity, from 0 to 1."""
+
+SEED_SIZE, SEED_WIDE, SEED_HIGH, SEED_ROWS = 6, 0.034, 0.047, 5
+"""Of the seeds' circles there: diameter in points, how wide and how high that is as a share of the panel, and rows on
+each side of the middle one."""
+
 LOST_FROM = marks_and_axes.LOG_FROM / 3
 """As ``marks.LOG_FROM``, where some of the arms count as lost. Assumption."""
 
@@ -46,7 +53,8 @@ def verdict_plot(judgement: Judgement, known: Metrics) -> Plot | None:
     caption = (
         "Left: every seed (pale, joined where they are paired) and the mean of each arm. Right: the tested quantity, "
         f"one circle per seed, its {'typical seed' if evidence.typical else 'mean'} and {_intervals_said(evidence)}; "
-        "the shaded side is what was claimed. The interval is that of further seeds on these data and questions."
+        f"the shaded side is what was claimed. The interval is that of other seeds on {evidence.fixed}"
+        f"{', dotted that of other items too' if _of_other_items(evidence) else ''}."
     )
     if evidence.lost and len(evidence.arms) > 1:
         caption += " Hollow on the left: diverged by the rule of the curve, and so counted as lost."
@@ -74,10 +82,14 @@ def _arms(axes: Axes, evidence: Evidence, metric: Quantity) -> None:
     at = evidence.positions if evidence.positions and len(evidence.positions) == len(names) else None
     places = at or [float(i) for i in range(len(names))]
     log = at is not None and intervals.log_axis(at)
-    for seed in sorted(set.intersection(*(set(evidence.arms[name]) for name in names))):
+    seeds_here = sorted(set.intersection(*(set(evidence.arms[name]) for name in names)))
+    for number, seed in enumerate(seeds_here):
         heights = [evidence.arms[name][seed] for name in names]
-        axes.plot(places, heights, "-", color=style.GREY, lw=0.9, zorder=2)
-        seeds = [(x, y, seed in evidence.lost.get(n, ())) for x, y, n in zip(places, heights, names, strict=True)]
+        # Beside each other where the arms have no place of their own: seeds that agree would hide each other.
+        beside = 0.0 if at else 0.05 * (number - (len(seeds_here) - 1) / 2) * min(1.0, 6 / len(seeds_here))
+        here = [place + beside for place in places]
+        axes.plot(here, heights, "-", color=style.GREY, lw=0.9, zorder=2)
+        seeds = [(x, y, seed in evidence.lost.get(n, ())) for x, y, n in zip(here, heights, names, strict=True)]
         marks_and_axes.dots(axes, seeds, "o", colour=style.GREY, alpha=1.0, size=3.5)
     means = [math.fsum(evidence.arms[name].values()) / len(evidence.arms[name]) for name in names]
     axes.plot(places, means, ls="-" if at else "none", color=style.COLOURS[0], lw=1.6, zorder=3)
@@ -115,7 +127,8 @@ def _seeds(axes: Axes, evidence: Evidence, name: str) -> None:
     axes.plot(range(len(values)), list(values.values()), "o", color=style.COLOURS[0], ms=6)
     for edge in (evidence.region.low, evidence.region.high):
         if math.isfinite(edge):
-            axes.axhline(edge, color=style.COLOURS[0], lw=1, ls="--")
+            bound = exponential(edge) if evidence.log else edge  # the values are drawn as they were measured
+            axes.axhline(bound, color=style.COLOURS[0], lw=1, ls="--")
     if len(values) <= 2 * ARMS_SHOWN:
         axes.set_xticks(range(len(values)), [str(seed) for seed in values])
     axes.set_xlim(-0.6, len(values) - 0.4)
@@ -139,20 +152,23 @@ def _estimate(axes: Axes, evidence: Evidence) -> None:
     for (low, high), width, cap in ((deciding, 0.9, 7), (plain, 1.9, 4)):
         around = [[shown(mean) - shown(low)], [shown(high) - shown(mean)]]
         axes.errorbar(
-            [shown(mean)], [0.62], xerr=around, fmt="D", color=style.INK, ms=7, capsize=cap, lw=width, zorder=3
+            [shown(mean)], [MEAN_AT], xerr=around, fmt="D", color=style.INK, ms=7, capsize=cap, lw=width, zorder=3
         )
-    axes.plot(
-        places, [0.3 + 0.04 * (i % 3 - 1) for i in range(len(places))], "o", mfc="white", mec=style.COLOURS[0], ms=6
-    )
-    _limits(axes, [*places, *map(shown, ends), *map(shown, edges)])
+    others = _of_other_items(evidence)
+    if others:
+        axes.plot(others, [ITEMS_AT] * 2, ":|", color=style.INK, lw=1.3, ms=6)
+    _limits(axes, [*places, *map(shown, ends), *map(shown, edges), *others])
     left, right = axes.get_xlim()
+    rows = marks_and_axes.swarm(places, SEED_WIDE * (right - left), SEED_ROWS)
+    heights = [SEEDS_AT + SEED_HIGH * row for row in rows]
+    axes.plot(places, heights, "o", mfc="white", mec=style.COLOURS[0], ms=SEED_SIZE)
     low_edge = shown(evidence.region.low) if math.isfinite(evidence.region.low) else left
     high_edge = shown(evidence.region.high) if math.isfinite(evidence.region.high) else right
     axes.axvspan(low_edge, high_edge, color=style.COLOURS[5], alpha=0.22, lw=0, zorder=0)
     for edge in edges:
         axes.axvline(shown(edge), color=style.COLOURS[0], lw=1, ls="--", zorder=1)
     axes.set_ylim(0, 1)
-    axes.set_yticks([0.3, 0.62], ["seeds", "typical" if evidence.typical else "mean"])
+    axes.set_yticks([SEEDS_AT, MEAN_AT], ["seeds", "typical" if evidence.typical else "mean"])
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     quantity = evidence.tested or evidence.quantity
@@ -161,6 +177,11 @@ def _estimate(axes: Axes, evidence: Evidence) -> None:
     wrapped = textwrap.wrap(quantity, 46, max_lines=3, placeholder="…")
     axes.set_xlabel("\n".join(wrapped), fontsize=9)
     axes.set_title(f"claimed: {evidence.claimed}", fontsize=9.5, loc="left")
+
+
+def _of_other_items(evidence: Evidence) -> list[float]:
+    """The ends of the interval of other items; none where the panel is about another quantity than the estimate."""
+    return [] if evidence.item_ci is None or evidence.tested else evidence.item_ci
 
 
 def _limits(axes: Axes, values: Sequence[float]) -> None:

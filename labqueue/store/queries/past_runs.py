@@ -81,10 +81,11 @@ def typical(db: Database, experiment: str, device: str) -> Typical | None:
 def expected_s(run: Any, typical: dict[tuple[int, str], float]) -> float | None:
     """How long a queued run (columns of ``tables.Run``) will still take, seconds; None when nothing says.
 
-    From runs of its experiment, else its own time limit; what it has already done before an interruption is taken off.
+    From runs of its experiment, else its own time limit; the steps that it has already done before an interruption are
+    taken off, what else it had done is not.
     """
     minutes = run.limits["wall_minutes"]
     whole: float | None = typical.get((run.experiment_id, run.device), None if minutes is None else minutes * 60.0)
-    if whole is None or not run.progress_total:
+    if whole is None or not run.progress_total or run.progress_phase is not None:
         return whole
     return whole * float(1.0 - (run.progress_done or 0) / run.progress_total)

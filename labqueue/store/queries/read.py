@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.state import State
@@ -22,8 +22,10 @@ from labqueue.domain.views import (
 from labqueue.store.db import Database
 from labqueue.store.queries.views import by_ids, queue_eta_s, views_of
 from labqueue.store.queries.waiting import Waits
+from labqueue.store.runs import results
 from labqueue.store.runs.attempts import Claim, Ref, claim_from, guard
 from labqueue.store.runs.control import targets
+from labqueue.store.runs.results import Asked
 from labqueue.store.runs.search_state import all_open
 from labqueue.store.tables import Experiment, Job, JobRun, Run, Series, Worker
 from labqueue.system.clock import Deadline, iso
@@ -46,7 +48,6 @@ def status(db: Database, lives: Lives | None = None) -> StatusView:
         finished = connection.execute(
             select(Run.c.outcome, func.count()).where(Run.c.state == State.FINISHED).group_by(Run.c.outcome)
         )
-        workers = connection.execute(select(Worker).where(Worker.c.ended_at.is_(None)).order_by(Worker.c.id)).all()
         searches = all_open(connection)
         return StatusView(
             running=[view for view in views if view.state == State.RUNNING],
@@ -55,8 +56,19 @@ def status(db: Database, lives: Lives | None = None) -> StatusView:
             eta_s=queue_eta_s(connection, views, {s.experiment: s.to_come for s in searches}),
             paused=waits.queue_paused,
             searches=[SearchView(s.experiment, s.job, s.recorded, s.trials, s.to_come) for s in searches],
-            workers=[_worker(row, lives) for row in workers],
+            workers=_workers(connection, lives),
         )
+
+
+def workers(db: Database, lives: Lives | None = None) -> list[WorkerView]:
+    """Workers that have not ended, as far as they could tell; judged as in ``status``."""
+    with db.read() as connection:
+        return _workers(connection, lives)
+
+
+def _workers(connection: Connection, lives: Lives | None) -> list[WorkerView]:
+    rows = connection.execute(select(Worker).where(Worker.c.ended_at.is_(None)).order_by(Worker.c.id)).all()
+    return [_worker(row, lives) for row in rows]
 
 
 def _worker(row: Any, lives: Lives | None) -> WorkerView:
@@ -229,7 +241,7 @@ def checkpoints(db: Database, run_id: int) -> list[Any]:
         return list(connection.execute(query, {"r": run_id}))
 
 
-def request(db: Database, ref: Ref) -> str | None:
+def asked(db: Database, ref: Ref) -> Asked:
     """What a person has asked of a running attempt.
 
     Raises:
@@ -237,7 +249,7 @@ def request(db: Database, ref: Ref) -> str | None:
     """
     with db.read() as connection:
         guard(connection, ref)
-        return connection.execute(select(Run.c.request).where(Run.c.id == ref.run_id)).scalar_one()
+        return results.asked(connection, ref)
 
 
 def claim(db: Database, ref: Ref) -> Claim:

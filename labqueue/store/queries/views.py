@@ -10,11 +10,21 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from labqueue.domain.state import State
-from labqueue.domain.views import ArtifactView, AttemptView, EventView, MetricView, ProgressView, RunView
+from labqueue.domain.views import (
+    ArtifactView,
+    AttemptView,
+    EventView,
+    MetricView,
+    ProgressView,
+    RunView,
+    SampleView,
+)
 from labqueue.store.queries.waiting import Waits
 from labqueue.store.runs.attempts import LEASE_S
-from labqueue.store.tables import Artifact, Attempt, Environment, Event, Experiment, Job, Run, Series, Worker
+from labqueue.store.tables import Artifact, Attempt, Environment, Event, Experiment, Job, Run, Sample, Series, Worker
 from labqueue.system.clock import Deadline, iso
+
+_SAMPLES = (Sample.c.step, Sample.c.number)
 
 
 def by_ids(connection: Connection, ids: list[int]) -> list[Any]:
@@ -40,6 +50,7 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
     artifacts: dict[int, list[ArtifactView]] = defaultdict(list)
     notes: dict[int, list[str]] = defaultdict(list)
     history: dict[int, list[EventView]] = defaultdict(list)
+    samples: dict[int, list[SampleView]] = defaultdict(list)
     of_attempts = (
         select(Attempt, Worker.c.device.label("worker_device"), Environment.c.data.label("environment"))
         .join(Worker, Worker.c.id == Attempt.c.worker_id)
@@ -54,12 +65,15 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                     a.number, a.outcome, a.reason, iso(a.started_at) or "", iso(a.finished_at), a.log,
                     a.resumed_from_step, a.last_step, a.adjusted, a.environment_id, a.commit, a.dirty,
                     a.patch, a.telemetry, a.worker_device.partition(" ")[0], (a.environment or {}).get("gpu"),
+                    a.last_phase,
                 )
             )  # fmt: skip
         for s in connection.execute(select(Series).where(Series.c.run_id.in_(part)).order_by(Series.c.name)):
             metrics[s.run_id][s.name] = MetricView(s.last, s.last_step, s.min, s.min_step, s.max, s.first, s.points)
         for f in connection.execute(select(Artifact).where(Artifact.c.run_id.in_(part)).order_by(Artifact.c.name)):
             artifacts[f.run_id].append(ArtifactView(f.name, f.type, f.path, f.sha256, f.bytes))
+        for row in connection.execute(select(Sample).where(Sample.c.run_id.in_(part)).order_by(*_SAMPLES)):
+            samples[row.run_id].append(SampleView(row.step, row.number, row.prompt, row.text))
     for at in range(0, len(rows) if details else 0, 5000):
         part = [row.id for row in rows[at : at + 5000]]
         for e in connection.execute(select(Event).where(Event.c.run_id.in_(part)).order_by(Event.c.id)):
@@ -92,7 +106,7 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                 params=row.params,
                 varied=row.varied,
                 seed=row.seed,
-                progress=ProgressView(row.progress_done, row.progress_total) if row.progress_total else None,
+                progress=_progress(row),
                 eta_s=_eta_s(row),
                 queued_at=iso(row.queued_at) or "",
                 started_at=iso(row.started_at),
@@ -109,9 +123,16 @@ def views_of(connection: Connection, rows: list[Any], waits: Waits, *, details: 
                 artifacts=artifacts[row.id],
                 notes=notes[row.id],
                 history=history[row.id],
+                samples=samples[row.id],
             )
         )
     return views
+
+
+def _progress(row: Any) -> ProgressView | None:
+    if not row.progress_total:
+        return None
+    return ProgressView(row.progress_done, row.progress_total, row.progress_phase)
 
 
 def _wall_s(row: Any, since_renewal_s: float | None) -> float | None:
@@ -123,6 +144,10 @@ def _eta_s(row: Any) -> float | None:
     if row.state != State.RUNNING or not row.rate or row.progress_total is None:
         return None
     return float((row.progress_total - row.progress_done) / row.rate)
+
+
+def _in_a_phase(view: RunView) -> bool:
+    return view.progress is not None and view.progress.phase is not None
 
 
 def queue_eta_s(connection: Connection, views: list[RunView], to_come: Mapping[str, int]) -> float | None:
@@ -141,11 +166,12 @@ def queue_eta_s(connection: Connection, views: list[RunView], to_come: Mapping[s
     left = 0.0
     for view in views:
         known = walls.get(view.experiment)
-        if view.state == State.RUNNING and view.eta_s is not None:
+        if view.state == State.RUNNING and view.eta_s is not None and not (known and _in_a_phase(view)):
             left += view.eta_s
             walls[view.experiment].append((view.wall_s or 0.0) + view.eta_s)
         elif known:
-            left += max(0.0, statistics.fmean(known) - (view.wall_s or 0.0))
+            # A phase's end is not the run's; nor can the run end before it.
+            left += max(0.0, view.eta_s or 0.0, statistics.fmean(known) - (view.wall_s or 0.0))
         else:
             return None
     for experiment, runs in to_come.items():

@@ -76,6 +76,7 @@ class Candidate:
     estimated_memory_gib: float | None
     progress_done: int | None
     progress_total: int | None
+    progress_phase: str | None
 
 
 Admit = Callable[[Candidate], "Reason | None"]
@@ -140,6 +141,7 @@ _CANDIDATES = (
         Run.c.estimated_memory_gib,
         Run.c.progress_done,
         Run.c.progress_total,
+        Run.c.progress_phase,
     )
     .outerjoin(WaitingReason, WaitingReason.c.run_id == Run.c.id)
     .order_by(Run.c.priority.desc(), Run.c.id)
@@ -256,7 +258,7 @@ def under_way(db: Database, ref: Ref) -> bool:
 
 
 def begin(db: Database, ref: Ref, resumed_from: int | None) -> None:
-    """Makes the run's history what the checkpoint knew: metrics of later steps are forgotten.
+    """Makes the run's history what the checkpoint knew: metrics and samples of later steps are forgotten.
 
     Raises:
         Fenced: the attempt no longer owns its run.
@@ -302,9 +304,8 @@ def _end(
     mine = _is(ref)
     attempt = connection.execute(select(Attempt).where(*mine)).one()
     run = connection.execute(select(Run).where(Run.c.id == ref.run_id)).one()
-    connection.execute(
-        update(Attempt).where(*mine).values(outcome=ending, reason=reason, finished_at=now, last_step=run.progress_done)
-    )
+    far = {"last_step": run.progress_done, "last_phase": run.progress_phase}
+    connection.execute(update(Attempt).where(*mine).values(outcome=ending, reason=reason, finished_at=now, **far))
     if reason is not None:
         reason += addition
     # Whoever takes a run back from a worker that died long ago does not know how long it worked after its last renewal.
@@ -324,7 +325,11 @@ def _end(
             "finished_at": now,
             "stalls": 0,
             "paused_until": None,
+            "keep_asked_at": None,
         }
+        if run.keep_asked_at is not None:
+            words = "the run ended before it kept what a person asked for"
+            connection.execute(insert(Event).values(at=now, run_id=ref.run_id, kind="keep", text=words))
         if ending is Ending.SUCCEEDED:
             values |= {"sources_hash": attempt.sources_hash, "packages_hash": attempt.packages_hash}
             connection.execute(text("DELETE FROM checkpoints WHERE run_id = :run"), {"run": ref.run_id})
@@ -357,12 +362,13 @@ def interrupt(db: Database, ref: Ref, reason: str, *, asked: bool = False) -> bo
 
 
 def advanced(connection: Connection, ref: Ref) -> bool:
-    """Whether an attempt got further than every earlier one: a new step, or a new checkpoint."""
-    before = connection.execute(
-        select(func.max(Attempt.c.last_step)).where(Attempt.c.run_id == ref.run_id, Attempt.c.number < ref.attempt)
-    ).scalar_one()
-    done = connection.execute(select(Run.c.progress_done).where(Run.c.id == ref.run_id)).scalar_one()
-    if done is not None and done > (before if before is not None else 0):
+    """Whether an attempt got further than every earlier one of the same phase: a new step, or a new checkpoint."""
+    run = connection.execute(select(Run.c.progress_done, Run.c.progress_phase).where(Run.c.id == ref.run_id)).one()
+    earlier = (Attempt.c.run_id == ref.run_id, Attempt.c.number < ref.attempt)
+    # Steps of training and bytes of a corpus are not compared.
+    alike = Attempt.c.last_phase.is_not_distinct_from(run.progress_phase)
+    before = connection.execute(select(func.max(Attempt.c.last_step)).where(*earlier, alike)).scalar_one()
+    if run.progress_done is not None and run.progress_done > (before if before is not None else 0):
         return True
     new = select(Checkpoint.c.id).where(Checkpoint.c.run_id == ref.run_id, Checkpoint.c.attempt == ref.attempt)
     return connection.execute(new.limit(1)).first() is not None

@@ -1,4 +1,4 @@
-"""Controls runs as a person asks: cancel, pause, resume, retry, release, prioritize. Each is one transaction.
+"""Controls runs as a person asks: cancel, pause, resume, retry, release, prioritize, keep. Each is one transaction.
 
 A running attempt is only asked (``runs.request``): it checkpoints first, and its worker sees that it obeys.
 """
@@ -271,6 +271,22 @@ def prioritize(db: Database, target: str, priority: int) -> tuple[list[int], lis
             if experiment in (None, switch.experiment):
                 search_state.prioritize(connection, switch.job, priority)
         return changed, needed.raise_to(connection, changed, priority)
+
+
+def keep(db: Database, run_id: int) -> None:
+    """Asks a running run to keep what it has now as an artifact; it stands until one is kept or the run has finished.
+
+    Raises:
+        LabError: there is no such run, or it is not running.
+    """
+    with db.write() as connection:
+        targets(connection, str(run_id))
+        (run,) = _rows(connection, [run_id])
+        if run.state != State.RUNNING:
+            is_now = run.outcome or run.state
+            raise LabError(f"run {run_id} is not running ({is_now}): only a run that computes has anything to keep")
+        connection.execute(update(Run).where(Run.c.id == run_id).values(keep_asked_at=clock.now()))
+        _tell(connection, [run_id], "keep", "asked by a person to keep what it has now")
 
 
 def _rows(connection: Connection, ids: list[int]) -> list[Any]:

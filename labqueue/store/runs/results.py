@@ -5,9 +5,10 @@ Submissions are in ``jobs``; the life of an attempt (claim, renew, end, reclaim)
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from labqueue.domain.canonical import digest
 from labqueue.domain.values import written
@@ -16,6 +17,25 @@ from labqueue.store.db import Database
 from labqueue.store.runs.attempts import LEASE_S, Ref, guard
 from labqueue.store.tables import Artifact, Checkpoint, Environment, Event, Run, Worker
 from labqueue.system import clock
+
+
+class Progress(NamedTuple):
+    """How far a run is: in steps, or in what ``phase`` counts."""
+
+    done: int
+    total: int
+    rate: float | None
+    """A second."""
+    phase: str | None = None
+
+
+class Asked(NamedTuple):
+    """What a person has asked of a running attempt."""
+
+    stop: str | None
+    """``cancel`` or ``pause``."""
+    keep: bool
+    """To keep what it has now."""
 
 
 def register_worker(db: Database, *, device: str, host: str, pid: int, pid_start: int) -> int:
@@ -59,12 +79,11 @@ def flush(
     db: Database,
     ref: Ref,
     points: list[series.Point],
-    progress: tuple[int, int, float | None] | None,
+    progress: Progress | None,
     notes: list[str],
-) -> str | None:
+    samples: Iterable[series.Sample] = (),
+) -> Asked:
     """Commits what a running attempt has measured since the last flush; returns what a person asked of it.
-
-    ``progress`` is (done, total, steps a second).
 
     Raises:
         Fenced: the attempt no longer owns its run; nothing was stored.
@@ -72,21 +91,27 @@ def flush(
     with db.write() as connection:
         guard(connection, ref)
         series.add(connection, ref.run_id, points)
+        series.add_samples(connection, ref.run_id, ref.attempt, samples)
         if progress is not None:
-            done, total, rate = progress
-            connection.execute(
-                update(Run).where(Run.c.id == ref.run_id).values(progress_done=done, progress_total=total, rate=rate)
-            )
+            named = {"progress_done": progress.done, "progress_total": progress.total, "rate": progress.rate}
+            connection.execute(update(Run).where(Run.c.id == ref.run_id).values(**named, progress_phase=progress.phase))
         if notes:
             now = clock.now()
             connection.execute(
                 insert(Event), [{"at": now, "run_id": ref.run_id, "kind": "note", "text": note} for note in notes]
             )
-        return connection.execute(select(Run.c.request).where(Run.c.id == ref.run_id)).scalar_one()
+        return asked(connection, ref)
+
+
+def asked(connection: Connection, ref: Ref) -> Asked:
+    """What a person has asked of an attempt that owns its run."""
+    row = connection.execute(select(Run.c.request, Run.c.keep_asked_at).where(Run.c.id == ref.run_id)).one()
+    return Asked(row.request, row.keep_asked_at is not None)
 
 
 def add_artifact(db: Database, ref: Ref, *, name: str, type: str, path: str, sha256: str, bytes: int) -> None:
-    """Records an artifact of a running attempt; the same name replaces.
+    """Records an artifact of a running attempt; the same name replaces. A model is what a person who asked to keep
+    what the run has now was waiting for.
 
     Raises:
         Fenced: the attempt no longer owns its run.
@@ -104,6 +129,11 @@ def add_artifact(db: Database, ref: Ref, *, name: str, type: str, path: str, sha
         same = (Artifact.c.run_id == ref.run_id, Artifact.c.name == name)
         if not connection.execute(update(Artifact).where(*same).values(**row)).rowcount:
             connection.execute(insert(Artifact).values(run_id=ref.run_id, name=name, **row))
+        if type == "model":
+            waiting = (Run.c.id == ref.run_id, Run.c.keep_asked_at.is_not(None))
+            if connection.execute(update(Run).where(*waiting).values(keep_asked_at=None)).rowcount:
+                words = f"kept as {name}, as a person asked"
+                connection.execute(insert(Event).values(at=clock.now(), run_id=ref.run_id, kind="keep", text=words))
 
 
 def forget_artifact(db: Database, ref: Ref, name: str) -> None:
@@ -127,8 +157,10 @@ def add_checkpoint(
     bytes: int,
     points: list[series.Point],
     keep: int,
+    samples: Iterable[series.Sample] = (),
 ) -> list[str]:
-    """Records a durable checkpoint together with all metrics up to it; returns paths that may now be removed.
+    """Records a durable checkpoint together with all metrics and samples up to it; returns paths that may now be
+    removed.
 
     Raises:
         Fenced: the attempt no longer owns its run.
@@ -136,6 +168,7 @@ def add_checkpoint(
     with db.write() as connection:
         guard(connection, ref)
         series.add(connection, ref.run_id, points)
+        series.add_samples(connection, ref.run_id, ref.attempt, samples)
         connection.execute(
             text("DELETE FROM checkpoints WHERE run_id = :r AND step >= :s"), {"r": ref.run_id, "s": step}
         )

@@ -205,6 +205,7 @@ _FORGET = (
         f"DELETE FROM {table} WHERE run_id IN {_RUNS}"  # noqa: S608  # our own words
         for table in (
             "series",
+            "samples",
             "artifacts",
             "checkpoints",
             "attempts",

@@ -29,12 +29,13 @@ from labqueue.store.tables import (
     Metric,
     Registration,
     Run,
+    Sample,
     Series,
     Worker,
 )
 
 TABLES: tuple[Table, ...] = (
-    Job, Registration, Run, JobRun, Worker, Environment, Attempt, Artifact, Input, Series, Event,
+    Job, Registration, Run, JobRun, Worker, Environment, Attempt, Artifact, Input, Series, Sample, Event,
 )  # fmt: skip
 """What an export consists of, in the order in which it can be stored; points of metrics come apart."""
 
@@ -78,7 +79,7 @@ class Bundle:
         """Takes runs out, with everything that is theirs."""
         gone = set(refused)
         self.tables["runs"] = [row for row in self.tables["runs"] if row["id"] not in gone]
-        for name in ("job_runs", "attempts", "artifacts", "inputs", "series", "events"):
+        for name in ("job_runs", "attempts", "artifacts", "inputs", "series", "samples", "events"):
             self.tables[name] = [row for row in self.tables[name] if row["run_id"] not in gone]
 
     def leave_models(self) -> list[int]:
@@ -109,7 +110,7 @@ def collect(connection: Connection, workspace: str, names: Sequence[str]) -> Bun
             Job: Job.c.experiment_id == experiment_id,
             Registration: Registration.c.experiment_id == experiment_id,
             Run: Run.c.id.in_(done),
-            **{table: table.c.run_id.in_(done) for table in (JobRun, Attempt, Artifact, Input, Series, Event)},
+            **{table: table.c.run_id.in_(done) for table in (JobRun, Attempt, Artifact, Input, Series, Sample, Event)},
         }
         for table, where in wanted.items():
             rows = connection.execute(select(table).where(where)).mappings()

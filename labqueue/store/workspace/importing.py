@@ -23,6 +23,7 @@ from labqueue.store.tables import (
     Job,
     JobRun,
     Run,
+    Sample,
     Series,
     Worker,
 )
@@ -155,7 +156,7 @@ def _store_runs(
 ) -> None:
     # What an unfinished run waited for has no meaning here.
     settled = {"request": None, "paused_until": None, "not_before": None, "released": False,
-               "needs_unmet": False}  # fmt: skip
+               "needs_unmet": False, "keep_asked_at": None}  # fmt: skip
     for run in bundle.tables["runs"]:
         if run["id"] in ids:
             row = {**run, **settled, "id": ids[run["id"]]}
@@ -184,6 +185,10 @@ def _store_runs(
             # What it took it from may have stayed behind, or have been deleted here since.
             row |= {"run_id": ids[each["run_id"]], "source_run_id": mapped["run_id"].get(each["source_run_id"])}
             connection.execute(insert(Input).values(**row))
+    for sample in bundle.tables["samples"]:
+        if sample["run_id"] in ids:
+            row = {key: value for key, value in sample.items() if key != "id"}
+            connection.execute(insert(Sample).values(**{**row, "run_id": ids[sample["run_id"]]}))
     for event in bundle.tables["events"]:
         if event["run_id"] in ids:
             row = {key: value for key, value in event.items() if key != "id"}

@@ -21,6 +21,9 @@ QUESTION_KEYS = ("question", "prompt")
 ANSWER_KEYS = ("answer", "completion")
 CONVERSATION_KEYS = ("messages", "conversations", "conversation")
 
+MOST_TABLES = 4
+"""Keys of an object that is taken for a whole set, with a list of rows under each (train, validation, test)."""
+
 NAMED_COLUMNS = 12
 """Unused columns that a note names; it says how many there are besides."""
 
@@ -50,11 +53,13 @@ def check_file(path: Path, key: str = "data.path") -> None:
     """Does nothing for a readable file.
 
     Raises:
-        LabError: there is no such file, or it is a folder.
+        LabError: there is no such file, or it is a folder or a device.
     """
     path = path.expanduser()
     if path.is_dir():
         raise LabError(f"data file {str(path)!r} is a folder; name a file of rows in it", key=key)
+    if path.exists() and not path.is_file():
+        raise LabError(f"data file {str(path)!r} is no plain file (a device or a pipe); save its rows as one", key=key)
     if not path.is_file():
         raise LabError(
             f"data file {str(path)!r} does not exist (relative paths start at {str(Path.cwd())!r}); "
@@ -104,7 +109,8 @@ def collect(
     for number, value in values:
         try:
             if not isinstance(value, dict):
-                raise LabError(f"a row is an object, not {type(value).__name__}")
+                cure = 'write {"question": "…", "answer": "…"}'
+                raise LabError(f"a row is an object, not {type(value).__name__}: {cure}")
             row = _Reader(value, seen).row(columns or Columns(), number)
         except LabError as error:
             at = where(number)
@@ -114,6 +120,12 @@ def collect(
             unanswered.append(number)
         else:
             rows.append(row)
+    if unanswered and not rows and seen.without_answer_column == len(unanswered):
+        raise LabError(
+            f"no row of {name} has a column {' or '.join(ANSWER_KEYS)}; the columns are {', '.join(seen.columns)}: "
+            "name the one that holds the answers as data.columns.answer, or add it",
+            key="data",
+        )
     return Found(rows, unanswered, name, place, _notes(seen, name, form))
 
 
@@ -179,12 +191,19 @@ class _Reader:
             asked, names = "\n\n".join(part for part in parts if part.strip()), " and ".join(columns.question)
         else:
             names = self._one_of(QUESTION_KEYS)
+            if isinstance(self.value[names], list):
+                raise LabError(
+                    f"{names} is a list: write it and its answer as one list of {{role, content}} in messages"
+                )
             asked = self._text(names)
         if columns.answer is not None:
             name = columns.answer
             self._cell(name)
         else:
             name = self._one_of(ANSWER_KEYS) if self._given(ANSWER_KEYS) else ANSWER_KEYS[0]
+            if not any(key in self.whole for key in ANSWER_KEYS):
+                self.seen.without_answer_column += 1
+                self.seen.columns = tuple(map(str, self.whole))
         return f"{names} and {name}", self._asked(asked, self._text(name), number)
 
     def _asked(self, question: str, answer: str, number: int, history: tuple[Turn, ...] = ()) -> Row | None:
@@ -220,6 +239,14 @@ class _Reader:
         given = self._given(names)
         if len(given) != 1:
             found = ", ".join(map(str, self.value)) or "nothing"
+            tables = [
+                name
+                for name, each in self.value.items()
+                if isinstance(each, list) and each and isinstance(each[0], dict)
+            ]
+            if not given and len(self.value) <= MOST_TABLES and tables:
+                rows = f"{len(self.value[tables[0]])} objects under {tables[0]!r}"
+                raise LabError(f"is no row: it holds {rows}; save such a list alone as the file, it is read as rows")
             raise LabError(
                 f"needs exactly one of {' or '.join(names)}; found {found}. It can have messages (or ShareGPT's "
                 "conversations, or Alpaca's instruction and output) instead, and data.columns can name other columns"

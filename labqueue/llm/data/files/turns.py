@@ -45,6 +45,9 @@ class Seen:
     unused: Counter[str] = field(default_factory=Counter)
     unused_in_turns: Counter[str] = field(default_factory=Counter)
     greeted: int = 0
+    without_answer_column: int = 0
+    columns: tuple[str, ...] = ()
+    """Of the last row without a column for its answer."""
     unlearned: int = 0
 
 
@@ -149,7 +152,8 @@ def plain(value: object, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise LabError(f"{name} must be text, got {_short(value)}")
+        cure = "; put it in quotes" if isinstance(value, int | float) else ""
+        raise LabError(f"{name} must be text, got {_short(value)}{cure}")
     try:
         value.encode()
     except UnicodeEncodeError as error:

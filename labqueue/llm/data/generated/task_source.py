@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import random
 import re
+import sys
 from collections.abc import Generator, Iterable, Iterator
 from decimal import Decimal
+from types import ModuleType
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.data.generated import task_list
@@ -15,6 +19,23 @@ from labqueue.llm.types import Json, JsonMapping
 
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 """A number as answers write it; no exponent, no nan."""
+
+
+@functools.cache
+def library() -> ModuleType:
+    """reasoning-gym, whose game of life would import all of matplotlib: it does so when it is first played."""
+    if "cellpylib" not in sys.modules:
+        unused = ModuleType("cellpylib")
+
+        def first_use(name: str) -> object:
+            if name.startswith("__"):  # whoever only looks through all modules
+                raise AttributeError(name)
+            sys.modules.pop("cellpylib", None)
+            return getattr(importlib.import_module("cellpylib"), name)
+
+        unused.__getattr__ = first_use  # type: ignore[method-assign]  # a module's own, PEP 562
+        sys.modules["cellpylib"] = unused
+    return importlib.import_module("reasoning_gym")
 
 
 class Source:
@@ -26,8 +47,7 @@ class Source:
         Raises:
             LabError: options that the task refuses.
         """
-        import reasoning_gym
-
+        reasoning_gym = library()
         self.task, self.options, self.seed, self.rows = task, dict(options), seed, rows
         try:
             with _alone():

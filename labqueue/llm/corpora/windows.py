@@ -1,4 +1,4 @@
-"""Running text that is on this machine: what general language modelling is measured on. No torch, no runs.
+"""Running text held in memory: what language modelling is measured on beside a training. No torch, no runs.
 
 Windows are whole runs of tokens of one document each, equally long, the same for every model with the same tokenizer.
 """
@@ -6,47 +6,18 @@ Windows are whole runs of tokens of one document each, equally long, the same fo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labqueue.domain.errors import LabError, nearest
+from labqueue.llm.corpora import catalogue
 from labqueue.llm.data.files import formats
 from labqueue.llm.data.tokenize import TokenRow
 
 if TYPE_CHECKING:
     from labqueue.llm.types import Tokenizer
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Documents that ship with something installed, with the licence they come under."""
-
-    name: str
-    licence: str
-    source: str
-    documents: Callable[[], tuple[str, ...]]
-
-    @property
-    def characters(self) -> int:
-        """Its size; the text differs a little between versions of its source."""
-        return sum(map(len, self.documents()))
-
-
-def _python_docs() -> tuple[str, ...]:
-    from pydoc_data.topics import topics
-
-    return tuple(topics[name] for name in sorted(topics))
-
-
-CATALOGUE = {
-    corpus.name: corpus
-    for corpus in (
-        Corpus("python_docs", "PSF-2.0", "Python's language reference, as pydoc_data.topics of CPython", _python_docs),
-    )
-}
-"""Corpora that a spec can name; any text file can stand in their place by its path."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +31,21 @@ class Text:
 
 
 def find(name: str | None, path: str | None, key: str = "corpus", sha256: str | None = None) -> Text:
-    """A corpus of the catalogue, or a UTF-8 text file as one document; one of the two is given. ``sha256`` (hex): what
-    the file must have.
+    """A corpus of the catalogue, or any UTF-8 text file as one document; one of the two is given. ``sha256`` (hex):
+    what the file must have.
 
     Raises:
-        LabError: the name is unknown (the nearest is named), or the file is missing, empty, not UTF-8 or another.
+        LabError: the name is unknown (the nearest is named), the corpus is not on this machine or too large, or the
+            file is missing, empty, not UTF-8 or another.
     """
     if name is not None:
-        if name not in CATALOGUE:
-            raise LabError(f"unknown corpus {name!r}: {nearest(name, CATALOGUE)}", key=key)
-        corpus = CATALOGUE[name]
-        return _text(name, corpus.licence, corpus.documents())
+        known = catalogue.CATALOGUE.get(name)
+        if known is None or not known.in_memory:
+            small = [corpus.name for corpus in catalogue.CATALOGUE.values() if corpus.in_memory]
+            what = "unknown corpus" if known is None else "too large to be measured on as a whole: corpus"
+            raise LabError(f"{what} {name!r}: {nearest(name, small)}", key=key)
+        opened = catalogue.open_corpus(name, key)
+        return _text(name, opened.licence, tuple(opened.documents()))
     assert path is not None
     file = Path(path).expanduser()
     if not file.is_file():

@@ -1,0 +1,1 @@
+"""The lab's pretraining beside nanoGPT's ``train.py``, on one card, in one session."""
