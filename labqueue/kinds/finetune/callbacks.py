@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts
 from labqueue.kinds.finetune import loss_curve
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from labqueue.llm.data.generated.tasks import Split
     from labqueue.llm.models.load import Loaded
     from labqueue.llm.training.recipe import Step, Trainer
-    from labqueue.llm.types import Model
+    from labqueue.llm.types import Json, Model
 
 
 class MissingEvaluations(RuntimeError):
@@ -50,7 +50,7 @@ class Watch:
         self.times_s: list[float] = []
         self.updates = Updates(params, rec, adapted)
 
-    def restore(self, about: dict[str, Any]) -> None:
+    def restore(self, about: Json) -> None:
         """Takes up what an earlier attempt had measured."""
         self.done, self.before = list(about["evaluated"]), list(about["before"])
         self.held_out = [(step, loss) for step, loss in about["held_out"]]
@@ -61,7 +61,7 @@ class Watch:
         if "item_scores" in about:  # a checkpoint of an earlier version has none
             self.extra.scores.restore(about["item_scores"])
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """Returns what ``restore`` takes, as JSON."""
         smoothed = {"sums": self.smoothed.sums, "counts": self.smoothed.counts}
         kept = {"evaluated": self.done, "before": self.before, "held_out": self.held_out, "smoothed": smoothed}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labqueue.domain import artifacts, kind
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from labqueue.kinds.pretrain.params import Params
     from labqueue.llm.corpora.token_files import TokenizedCorpus
     from labqueue.llm.pretraining.train_step import Reading, TrainStep
+    from labqueue.llm.types import Json
 
 VALUES = 500
 """Values of a training metric at most: of a longer run each is the mean of a stretch of steps."""
@@ -46,7 +47,7 @@ class Loop:
         self.peak_tflops: float | None = None
         self.saved_s = time.monotonic()
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Json:
         """What a resume takes up, as JSON."""
         return {
             "window": self.window,
@@ -57,7 +58,7 @@ class Loop:
             "peak_of": self._peak_of(),
         }
 
-    def restore(self, about: dict[str, Any]) -> None:
+    def restore(self, about: Json) -> None:
         """Takes up what an earlier attempt had measured."""
         self.window = [(loss, norm) for loss, norm in about["window"]]
         self.losses, self.gradients, self.updates = (dict(about[name]) for name in ("losses", "gradients", "updates"))

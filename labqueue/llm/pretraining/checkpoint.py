@@ -11,11 +11,12 @@ import json
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from labqueue.domain.errors import WorkFailed
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from labqueue.llm.pretraining.train_step import TrainStep
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 WEIGHTS, OPTIMIZERS, ABOUT = "weights.safetensors", "optimizers.pt", "about.json"
 
 
-def save(folder: Path, taken: TrainStep, about: dict[str, Any]) -> None:
+def save(folder: Path, taken: TrainStep, about: Json) -> None:
     """Writes a run's state into an empty folder; ``about`` is the caller's own JSON."""
     from safetensors.torch import save_file
 
@@ -33,7 +34,7 @@ def save(folder: Path, taken: TrainStep, about: dict[str, Any]) -> None:
     (folder / ABOUT).write_text(json.dumps({"computed": circumstances(taken), "caller": about}))
 
 
-def restore(folder: Path, taken: TrainStep) -> dict[str, Any]:
+def restore(folder: Path, taken: TrainStep) -> Json:
     """Puts a run's state back, in place and before ``TrainStep.prepare``; returns the caller's JSON.
 
     Raises:
@@ -61,7 +62,7 @@ def restore(folder: Path, taken: TrainStep) -> dict[str, Any]:
     return dict(about["caller"])
 
 
-def circumstances(taken: TrainStep) -> dict[str, Any]:
+def circumstances(taken: TrainStep) -> Json:
     """What the last bits of a step depend on beside its numbers."""
     cuda = taken.device.startswith("cuda")
     return {

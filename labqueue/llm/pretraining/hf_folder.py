@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from labqueue.domain.errors import LabError
 from labqueue.llm.models import architectures
 from labqueue.llm.pretraining.config import GPTConfig
 from labqueue.llm.pretraining.gpt import GPT, LAYER_NORM_EPSILON, RMS_NORM_EPSILON
+from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +63,7 @@ _ENDS = {
 }
 
 
-def config_json(config: GPTConfig) -> dict[str, Any]:
+def config_json(config: GPTConfig) -> Json:
     """The config.json under which transformers computes what ``GPT`` computes.
 
     Raises:

@@ -6,18 +6,17 @@ to the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that one learning
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from labqueue.llm.pretraining.gpt import GPT
 from labqueue.llm.pretraining.schedules import Recipe
+from labqueue.llm.types import Json
 
 MUON_MOMENTUM = 0.95
 """Jordan et al. 2024."""
 
-State = dict[str, Any]
+State = Json
 
 
 class Optimizers:
