@@ -93,7 +93,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "none yet": ({"names": (), "ending": None}, (), "`labqueue checkpoint 1` asks for one"),
     "a file is no model": ({"names": ("final",), "kind": "file"}, (), "has left no model"),
     "nothing to draw": ({"names": ("final",)}, ("--temperature", "0", "--top-k", "3"), "draws nothing"),
-    "twice": ({"names": ("final",)}, ("--prompt", "Once"), "stands there twice"),
+    "twice": ({"names": ("final",)}, ("--prompt", "Once"), "listed twice"),
     "no room": ({"names": ("final",)}, ("--prompt", "a" * 1024), "no room is left for a single one more"),
 }  # fmt: skip
 

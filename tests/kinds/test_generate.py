@@ -61,7 +61,7 @@ def test_a_model_alone_claims_no_change(tmp_path: Path) -> None:
 def test_what_is_no_adapter_and_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no adapter"):
         asked(tmp_path / "none", adapter=str(tmp_path))
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="give one of them"):
         asked(tmp_path, adapter="a", other="b")
     with pytest.raises(ValueError, match="at least 1"):
         asked(tmp_path, questions=[])
@@ -110,7 +110,7 @@ def test_questions_and_prompts_can_be_asked_in_one_run(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"questions": [], "prompts": []}, "questions or prompts"),
-        ({"prompts": ["a", "a"]}, "stands there twice"),
+        ({"prompts": ["a", "a"]}, "listed twice"),
         ({"temperature": 1.0}, "temperature is of prompts"),
         ({"prompts": ["a"], "top_k": 3}, "temperature 0 draws nothing"),
         ({"prompts": ["a"], "top_p": 0.5}, "temperature 0 draws nothing"),

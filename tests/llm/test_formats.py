@@ -177,7 +177,7 @@ def test_a_cell_longer_than_pythons_limit_is_read_and_the_limit_left_as_it_was(t
 def test_nested_lists_of_a_parquet_are_refused_with_their_row(tmp_path: Path) -> None:
     values = [{"question": ["a", "b"], "answer": "c"}]
     (tmp_path / "a.parquet").write_bytes(parquet(values))
-    with pytest.raises(LabError, match=r"a.parquet: row 1: question must be text, got \['a', 'b'\]"):
+    with pytest.raises(LabError, match=r"a.parquet: row 1: question is a list"):
         records.read_file(tmp_path / "a.parquet")
     talks = [{"messages": [[{"role": "user", "content": "q"}], [{"role": "user", "content": "p"}]]}]
     (tmp_path / "b.parquet").write_bytes(parquet(talks))

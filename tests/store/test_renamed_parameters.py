@@ -80,6 +80,9 @@ def as_version_2(path: Path) -> None:
         version = digest([frozen["kind"], device, points])
         connection.execute("UPDATE jobs SET spec_version = ? WHERE id = ?", (version, job))
     connection.execute("DROP TABLE registrations")
+    connection.execute("DROP TABLE samples")
+    for table, column in (("runs", "progress_phase"), ("runs", "keep_asked_at"), ("attempts", "last_phase")):
+        connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     connection.execute("UPDATE alembic_version SET version_num = '0002'")
     connection.execute("PRAGMA user_version = 2")
     connection.commit()

@@ -27,17 +27,23 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in value]
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        data = {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return _with_units(data) if isinstance(value, RunView) else data
     return str(value)
 
 
+def _with_units(run: dict[str, Any]) -> dict[str, Any]:
+    """A run with the ``unit`` of each of its metrics, "" without one."""
+    if run["metrics"]:
+        known = declarations.of(run["kind"]).metrics
+        for name, metric in run["metrics"].items():
+            metric["unit"] = known[name].unit
+    return run
+
+
 def report_data(experiment: ExperimentView, verdicts: Sequence[VerdictView]) -> dict[str, Any]:
-    """The JSON object of ``labqueue report NAME --json``: each metric of a run with its ``unit``, "" without one."""
+    """The JSON object of ``labqueue report NAME --json``."""
     data: dict[str, Any] = {"schema": 1, **plain(experiment), "verdicts": plain(list(verdicts))}
-    known = {kind: declarations.of(kind).metrics for kind in {run.kind for run in experiment.runs}}
-    for run, row in zip(experiment.runs, data["runs"], strict=True):
-        for name, metric in row["metrics"].items():
-            metric["unit"] = known[run.kind][name].unit
     data["runs"] = data.pop("runs")  # the long part last but one, where people look for it
     data["verdicts"] = data.pop("verdicts")
     return data
