@@ -309,7 +309,9 @@ def test_a_packages_file_comes_from_the_index_that_pip_is_told_of(
     assert {password for _, password in server.asked} == {"Basic bWU6cEBzcw=="}  # me:p@ss, of base64
 
 
-def test_indexes_are_those_of_the_users_settings_before_pypi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_indexes_are_those_of_the_users_settings_before_pips_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     configured(monkeypatch, tmp_path, UV_INDEX="mine=https://uv.example/simple https://uv2.example/simple")
     (tmp_path / "config/pip").mkdir(parents=True)
     (tmp_path / "config/pip/pip.conf").write_text("[global]\nindex-url = https://pip.example/%20simple\n")
@@ -318,7 +320,10 @@ def test_indexes_are_those_of_the_users_settings_before_pypi(monkeypatch: pytest
     found = list(package_index.indexes())
     expected = ["https://uv.example/simple", "https://uv2.example/simple", "https://pip.example/%20simple"]
     assert found[:3] == expected
-    assert found.index("https://toml.example/simple") < found.index(package_index.PYPI)
+    own = package_index.pips_own()
+    assert own is not None
+    assert own.endswith("/simple")
+    assert found.index("https://toml.example/simple") < found.index(own)
     (tmp_path / "config/uv/uv.toml").write_text("not toml")
     assert list(package_index.indexes())[:3] == expected
 
@@ -327,7 +332,7 @@ def test_an_index_that_refuses_is_named_without_its_password(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     configured(monkeypatch, tmp_path, PIP_INDEX_URL=f"http://me:secret@{server.host}/simple")
-    monkeypatch.setattr(package_index, "PYPI", f"http://{server.host}/pypi")
+    monkeypatch.setattr(package_index, "pips_own", lambda: f"http://{server.host}/pypi")
     with pytest.raises(Unreachable) as refused:
         PackageFile("a", "a-0.6.tar.gz").bring(tmp_path / "found")
     assert f"http://{server.host}/simple answers 404" in str(refused.value)

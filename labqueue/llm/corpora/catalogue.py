@@ -17,7 +17,7 @@ from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.corpora import archives, documents, fetching
 from labqueue.llm.corpora.documents import Opened
-from labqueue.llm.corpora.downloads import AptPackage, Download, Url
+from labqueue.llm.corpora.downloads import AptPackage, Url
 from labqueue.llm.corpora.fetching import Source
 from labqueue.llm.corpora.hub_files import HubFiles, articles
 from labqueue.llm.corpora.package_index import PackageFile
@@ -98,15 +98,9 @@ SHAKESPEARE_CHAR = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc5
 
 _KARPATHY = "karpathy/char-rnn", "data/tinyshakespeare/input.txt"
 
-_DEBIAN = ("http://deb.debian.org/debian", "https://snapshot.debian.org/archive/debian/20240101T000000Z")
-"""Debian's archive, which forgets a version some years after the next, and the one that keeps all. Plain http, as apt
-itself: what counts is the hash."""
-
 
 def _debian(package: str, version: str, sha256: str, read: Callable[[Path], Iterator[str]]) -> tuple[Source, ...]:
-    file = f"pool/main/{package[0]}/{package}/{package}_{version}_all.deb"
-    places: list[Download] = [*(Url(f"{place}/{file}") for place in _DEBIAN), AptPackage(package, version)]
-    return tuple(Source(place, sha256, read) for place in places)
+    return (Source(AptPackage(package, version), sha256, read),)
 
 
 CATALOGUE = {

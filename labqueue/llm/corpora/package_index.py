@@ -1,4 +1,4 @@
-"""A Python package's file, from the package indexes that this user has set up for pip or uv, else PyPI. No torch.
+"""A Python package's file, from the package indexes that this user has set up for pip or uv, else pip's own. No torch.
 
 Indexes are asked by the simple API (PEP 503 and 691); a package is never built, installed or run.
 """
@@ -8,21 +8,24 @@ from __future__ import annotations
 import configparser
 import html
 import http.client
+import importlib.util
 import json
 import os
 import re
 import sys
 import tomllib
 import urllib.parse
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from labqueue.llm.corpora.downloads import Unreachable, Url, opened
 
-PYPI = "https://pypi.org/simple"
-
 JSON = "application/vnd.pypi.simple.v1+json"
+
+_PIPS_FILE = "_internal/models/index.py"
+"""Where pip says what its own index is."""
 
 MAX_PAGE = 2**26
 """Bytes of an index's answer that are read."""
@@ -105,8 +108,31 @@ def indexes() -> Iterator[str]:
         named = [each.get("url") for each in settings.get("index", []) if isinstance(each, dict)]
         found = [settings.get("index-url"), *named, *settings.get("extra-index-url", [])]
         yield from (address for address in found if isinstance(address, str))
-    yield PYPI
+    if (own := pips_own()) is not None:
+        yield own
     yield from extra
+
+
+def pips_own() -> str | None:
+    """The index that pip asks where none is set, as pip itself says it; None where there is no pip to read.
+
+    Read from pip where it is installed, else from the wheel that CPython carries for new environments.
+    """
+    texts: list[Path | zipfile.Path] = []
+    for name in ("pip", "ensurepip"):  # either may be missing: uv installs no pip, some distributions no ensurepip
+        spec = importlib.util.find_spec(name)
+        folder = Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+        if folder is not None and name == "pip":
+            texts.append(folder / _PIPS_FILE)
+        elif folder is not None:
+            wheels = sorted((folder / "_bundled").glob("pip-*.whl"))
+            texts += [zipfile.Path(wheel, f"pip/{_PIPS_FILE}") for wheel in wheels]
+    for text in filter(lambda text: text.is_file(), texts):
+        if (
+            named := re.search(r'^PyPI = PackageIndex\(\s*"([^"]+)"', text.read_text("utf-8"), re.MULTILINE)
+        ) is not None:
+            return urllib.parse.urljoin(named[1], "simple")
+    return None
 
 
 def _first(*names: str) -> Iterator[str]:
