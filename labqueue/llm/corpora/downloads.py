@@ -113,7 +113,7 @@ def opened(address: str, accept: str = "*/*") -> http.client.HTTPResponse:
     if user:
         address = parts._replace(netloc=host).geturl()
     try:
-        request = urllib.request.Request(address, headers={"User-Agent": "labqueue", "Accept": accept})  # noqa: S310
+        request = urllib.request.Request(address, headers={"User-Agent": "labqueue", "Accept": accept})  # noqa: S310  # as below
         if user:  # unredirected: it is for this host alone
             words = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
             request.add_unredirected_header("Authorization", f"Basic {words}")

@@ -95,7 +95,7 @@ def fused_loss(
     ``x`` [N, d], ``w`` [V, d], ``y`` [N]; ``rows`` of N at a time. ``dtype`` is that of the products (None: x's own);
     ``chunk`` may be a compiled ``chunk_loss``.
     """
-    loss: Tensor = _FusedLoss.apply(x, w, y, rows, softcap, dtype or x.dtype, chunk)  # type: ignore[no-untyped-call]
+    loss: Tensor = _FusedLoss.apply(x, w, y, rows, softcap, dtype or x.dtype, chunk)  # type: ignore[no-untyped-call]  # torch's own
     return loss
 
 

@@ -182,5 +182,5 @@ def test_an_ablation_keeps_plain_weights_and_no_config_that_would_lie(name: str,
 )
 def test_what_cannot_be_built_is_refused_with_its_key(changed: dict[str, object], key: str) -> None:
     with pytest.raises(LabError) as told:
-        replace(GPT2, **changed)  # type: ignore[arg-type]
+        replace(GPT2, **changed)  # type: ignore[arg-type]  # of many types
     assert told.value.key == key

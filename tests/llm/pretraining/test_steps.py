@@ -29,7 +29,7 @@ RECIPE = Recipe(steps=20, batch=4, learning_rate=1e-2, warmup_steps=2)
 
 
 def taken(config: GPTConfig = CONFIG, recipe: Recipe = RECIPE, seed: int = 0, **way: object) -> TrainStep:
-    step = TrainStep(GPT(config, seed=seed), TOKENS, recipe, Way(**way), seed=seed, device="cpu")  # type: ignore[arg-type]
+    step = TrainStep(GPT(config, seed=seed), TOKENS, recipe, Way(**way), seed=seed, device="cpu")  # type: ignore[arg-type]  # of many types
     step.prepare()
     return step
 
