@@ -95,6 +95,37 @@ MARK = "LABQUEUE_CHILD"
 """Environment variable of a run's process: ``mark_of`` its workspace and device, then a name of its own."""
 
 
+def adopt(orphans: bool) -> None:
+    """Makes this process the parent of what its descendants leave behind, or no longer (prctl(2), 36).
+
+    Raises:
+        OSError: this kernel does not do it.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(36, int(orphans), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def carry_mark(mark: str) -> None:
+    """Replaces the mark of this process, a fork, where others see it: ``/proc/PID/environ`` is its own memory.
+
+    Raises:
+        OSError: it carries none of the same length, or others would not see the new one.
+    """
+    shown = Path("/proc/self/environ").read_bytes()
+    known = f"{MARK}={os.environ[MARK]}".encode()
+    place = (b"\0" + shown).find(b"\0" + known + b"\0")
+    wanted = f"{MARK}={mark}".encode()
+    if place < 0 or len(known) != len(wanted):
+        raise OSError(f"the mark of process {os.getpid()} cannot be replaced")
+    stat = Path("/proc/self/stat").read_text()
+    # Field 50, env_start: proc(5).
+    start = int(stat[stat.rindex(")") + 2 :].split()[47])
+    ctypes.memmove(start + place, wanted, len(wanted))
+    os.environ[MARK] = mark
+    if Path("/proc/self/environ").read_bytes() != shown[:place] + wanted + shown[place + len(wanted) :]:
+        raise OSError(f"the mark of process {os.getpid()} was not replaced")
+
+
 def mark_of(database: Place, lock: Path) -> str:
     """What the marks of all runs of a workspace on a device begin with: files, since paths can come to mean others.
 

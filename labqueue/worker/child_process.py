@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,14 +15,16 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
+from labqueue import kinds
 from labqueue.domain.text import printable, settled
 from labqueue.settings import Settings
 from labqueue.store.runs.attempts import Ref
 from labqueue.system.devices import INSIDE
-from labqueue.system.processes import MARK, end_group, end_marked
+from labqueue.system.processes import MARK, adopt, end_group, end_marked
 from labqueue.system.provenance import SOURCES, importable
 
 LOG_CAP_BYTES = 64 * 1024**2
@@ -31,15 +34,52 @@ WARM_GIB = 3.0
 """Memory that must be free for a waiting process to import ahead: it holds 0.9 GiB then, and the running run may still
 grow. Assumption."""
 
+READY_S = 60.0
+"""The longest that the next run waits for the imports of a starter, which take some 10 s; then it is started afresh."""
+
+ANSWER_S = 5.0
+"""How long a starter may take to fork; it takes some 0.05 s. A lease outlasts it."""
+
 LOG_LOOK_S = 0.05
 """Between looks at a log's size: what a process can write in that time is what it may exceed the cap by."""
+
+
+@dataclass
+class Forked:
+    """A child that a starter forked, as far as a worker deals with a process of ``subprocess``."""
+
+    pid: int
+    stdin: BinaryIO
+    _status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status as that of ``subprocess``; None while it lives."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Waits for its end and returns its exit status."""
+        status = self._reap(0)
+        assert status is not None, "waited for"
+        return status
+
+    def kill(self) -> None:
+        """Kills it, unless it has been waited for: its number may be another's then."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _reap(self, options: int) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self._status = os.waitstatus_to_exitcode(status)
+        return self._status
 
 
 @dataclass
 class Child:
     """A running attempt's process, leader of its own group."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log: Path
     handle: int
     """A pidfd: readable once the process has ended."""
@@ -106,7 +146,7 @@ class Standby:
     nothing. It is thrown away when the lab's sources have changed since, so that no process mixes two versions.
     """
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     sources_at: float
     mark: str
 
@@ -153,31 +193,144 @@ def prepare(settings: Settings, card: str | None, lock: Path, mark: str) -> Stan
     Call it from the main thread: the child dies with the calling thread. It sees the worker's card (its UUID, None: no
     card) and no other: a library that found two would compute on both.
     """
-    command = [
-        sys.executable, "-m", "labqueue.attempt.runner",
-        "--root", str(settings.root), "--device", "cpu" if card is None else INSIDE,
-        "--lock", str(lock), "--parent", str(os.getpid()),
-    ]  # fmt: skip
-    if settings.memory_gib is not None:
-        command += ["--memory-gib", str(settings.memory_gib)]
     sources_at = newest_source()
     mark = f"{mark}{uuid.uuid4().hex}"
+    command = [sys.executable, "-m", "labqueue.attempt.runner", *_words(settings, card, lock)]
     process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         cwd=settings.root,  # where relative paths of a spec start, wherever the worker was started
-        env={
-            **os.environ,
-            "CUDA_VISIBLE_DEVICES": card or "",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": importable(),
-            MARK: mark,
-        },
-        start_new_session=True,
-    )
+        env=_environment(card, mark), start_new_session=True,
+    )  # fmt: skip
     return Standby(process, sources_at, mark)
+
+
+def _words(settings: Settings, card: str | None, lock: Path) -> list[str]:
+    words = ["--root", str(settings.root), "--device", "cpu" if card is None else INSIDE]
+    words += ["--lock", str(lock), "--parent", str(os.getpid())]
+    return words if settings.memory_gib is None else [*words, "--memory-gib", str(settings.memory_gib)]
+
+
+def _environment(card: str | None, mark: str) -> dict[str, str]:
+    return {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": card or "",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": importable(),
+        MARK: mark,
+    }
+
+
+class Starter:
+    """A process that has imported what runs of a kind need, and forks a child in waiting whenever it is asked.
+
+    Every answer is waited for with a bound; one that does not come ends it, and children are started afresh.
+    """
+
+    def __init__(self, settings: Settings, lock: Path, mark: str, kind: str) -> None:
+        """Starts it, for attempts on a CPU; call it from the main thread: it dies with the calling thread."""
+        self.kind = kind
+        self._mark = mark
+        self._packages = _packages_now()
+        self._sources_at = newest_source()
+        self._ready = False
+        self._give_up_s = time.monotonic() + READY_S
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "labqueue.attempt.starter", "--socket", str(theirs.fileno()), "--kind", kind]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, *_words(settings, None, lock)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                cwd=settings.root, env=_environment(None, f"{mark}{uuid.uuid4().hex}"),
+                start_new_session=True, pass_fds=[theirs.fileno()],
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is alive, has the sources and packages as they are now, and does not import for too long."""
+        fresh = self._sources_at == newest_source() and self._packages == _packages_now()
+        on_time = self._ready or time.monotonic() < self._give_up_s
+        return fresh and on_time and self._process.poll() is None
+
+    def wait_ready(self, wakeup: int) -> bool:
+        """Waits for the end of its imports, at most until they take too long, or until ``wakeup`` is readable."""
+        if not self._ready:
+            there = self._socket.fileno()
+            ready, _, _ = select.select([there, wakeup], [], [], max(0.0, self._give_up_s - time.monotonic()))
+            if there in ready:
+                with contextlib.suppress(OSError, ValueError, AttributeError):
+                    self._ready = json.loads(self._socket.recv(65536)).get("ready") == self.kind
+        return self._ready
+
+    def fork(self) -> Standby | None:
+        """A child in waiting; None where it does not answer: then it is of no further use."""
+        if not self._ready:
+            return None
+        mark = f"{self._mark}{uuid.uuid4().hex}"
+        hears, speaks = os.pipe2(os.O_CLOEXEC)
+        pid: int | None = None
+        try:
+            # Only while a child comes: what others leave behind is the first process's to wait for.
+            adopt(True)
+            try:
+                self._socket.settimeout(ANSWER_S)
+                socket.send_fds(self._socket, [json.dumps({"mark": mark}).encode()], [hears])
+                answers: dict[str, int] = {}
+                while not {"pid", "began"} <= answers.keys():
+                    answers |= json.loads(self._socket.recv(65536))
+                    pid = answers.get("pid", pid)
+            finally:
+                os.close(hears)
+                adopt(False)
+        except (OSError, ValueError):
+            os.close(speaks)  # one that was forked after all hears that nothing comes, and ends
+            self.discard()
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            return None
+        assert pid is not None, "answered"
+        return Standby(Forked(pid, os.fdopen(speaks, "wb", 0)), self._sources_at, mark)
+
+    def discard(self) -> None:
+        """Ends it; attempts that it forked go on."""
+        self._ready = False
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def worth_a_starter(kind: str) -> bool:
+    """Whether runs of a kind import enough to fork them: of the lab's own kinds, where there is memory for it.
+
+    Another's kind is read anew for each run, since nobody knows what its module does when it is imported.
+    """
+    if os.environ.get("LABQUEUE_FRESH_CHILDREN") or psutil.virtual_memory().available <= WARM_GIB * 2**30:
+        return False
+    own = SOURCES / "kinds"
+    if not ((own / f"{kind}.py").is_file() or (own / kind / "__init__.py").is_file()):
+        return False
+    try:
+        return bool(kinds.get(kind).imports("cpu"))
+    except Exception:  # whatever is wrong with it is told by its run
+        return False
+
+
+def _packages_now() -> tuple[tuple[str, int], ...]:
+    """When the folders that hold packages last changed: another version is another entry there.
+
+    Others that Python imports from do not count: the workspace, in which something is always written, can be one.
+    """
+    found = []
+    for place in map(Path, sys.path):
+        with contextlib.suppress(OSError):
+            if next(place.glob("*.dist-info"), None) is not None:
+                found.append((str(place), place.stat().st_mtime_ns))
+    return tuple(found)
 
 
 def start(standby: Standby, ref: Ref, log: Path) -> Child:

@@ -92,6 +92,7 @@ class Worker:
         self._mark = ""
         self._worker_id = 0
         self._standby: children.Standby | None = None
+        self._starter: children.Starter | None = None
         self._notices = notifications.Notices(settings, self.db, self.device, options.say)
         self._telemetry = Telemetry(self._hardware.card)
         self._wakefulness = Wakefulness()
@@ -135,6 +136,7 @@ class Worker:
             self._wakefulness.release()
             if self._standby is not None:
                 self._standby.discard()
+            self._discard_starter()
             heart.stop()
             with contextlib.suppress(LabError):  # it ends all the same where the results store cannot be told
                 results.renew_worker(self.db, self._worker_id, ended=True)
@@ -149,11 +151,14 @@ class Worker:
         while not self._stopping and not self.options.hours.over(clock.local()):
             if self._has_finished:
                 return 1 if self._unsettled else 0
+            if self._starter is not None and not self._starter.wait_ready(self._wake_read):
+                self._drain_wakeups()  # before a claim, whose lease this wait could outlast
             claim = self._retry_while_unavailable(self._claim)
             if claim is not None:
                 self._execute(claim)
                 self._retry_while_unavailable(self._breaker.after)
                 continue
+            self._discard_starter()  # its memory is for a queue of runs
             self._wakefulness.release()
             self._notices.idle()
             if self.options.drain:
@@ -206,18 +211,14 @@ class Worker:
         self._wakefulness.hold(f"run {claim.run_id} of {claim.experiment} computes")
         self._telemetry.start()
         try:
-            running = children.start(self._waiting_child(), claim.ref, log)
+            running = children.start(self._waiting_child(claim.kind), claim.ref, log)
         except OSError as error:  # no room for the log, or none for another process
             full = disk.is_disk_full(error, self.settings.root)
             ending, words = Ending.DISK_FULL if full else Ending.CRASHED, str(error)
             self._retry_while_unavailable(lambda: retry_policy.conclude(self.db, claim, ending, words))
             return
         # The next run's process starts now, while this one computes.
-        self._standby = self._prepare_next()
-        if self._standby is not None and self._retry_while_unavailable(
-            lambda: another_waits(self.db, self.device_class)
-        ):
-            self._standby.warm(claim.kind)  # likely the next run's too
+        self._get_ready_for_another(claim.kind)
         status = self._watch(claim, running)
         if running.ending is None and any(place.changed for place in self._places):
             running.ending = "moved"
@@ -249,11 +250,38 @@ class Worker:
             with contextlib.suppress(LabError):
                 workers.record_telemetry(self.db, claim.ref, measured)
 
-    def _waiting_child(self) -> children.Standby:
+    def _waiting_child(self, kind: str) -> children.Standby:
+        if self._starter is not None and not self._starter.usable:
+            self._discard_starter()
+        if self._starter is not None and self._starter.kind == kind:
+            forked = self._starter.fork()
+            if forked is not None:
+                return forked
         if self._standby is not None and not self._standby.usable:
             self._standby.discard()
             self._standby = None
-        return self._standby or self._prepare()
+        standby, self._standby = self._standby or self._prepare(), None
+        return standby
+
+    def _get_ready_for_another(self, kind: str) -> None:
+        """Has a child, or a starter of many, waiting for the next run, with what it likely imports: as this one."""
+        if self._starter is not None:
+            return
+        if self._standby is None:
+            self._standby = self._prepare_next()
+        if self._standby is None or not self._retry_while_unavailable(
+            lambda: another_waits(self.db, self.device_class)
+        ):
+            return
+        if self._hardware.card is None and children.worth_a_starter(kind):
+            self._starter = children.Starter(self.settings, self._compute_lock, self._mark, kind)
+        else:
+            self._standby.warm(kind)
+
+    def _discard_starter(self) -> None:
+        if self._starter is not None:
+            self._starter.discard()
+            self._starter = None
 
     def _prepare_next(self) -> children.Standby | None:
         """Starts the process of a run to come; none where a draining worker sees that no other will."""
