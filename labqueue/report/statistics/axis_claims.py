@@ -153,7 +153,8 @@ def _trend(test: Trend, arms: Axis, axes: Sequence[str], metric: Quantity) -> Ev
 def _along_the_axis(found: Evidence, sums: Sequence[float]) -> None:
     """Blocks a verdict on a slope that most neighbours on the axis go against: a slope is an average of steps, and one
     long step can outweigh all others."""
-    steps = [right - left for left, right in itertools.pairwise(sums)]
+    rounding = intervals.resolution(sums)
+    steps = [0.0 if abs(right - left) <= rounding else right - left for left, right in itertools.pairwise(sums)]
     if not min(steps) < 0 < max(steps):
         return
     found.remarks.append("the means do not move in one direction all along the axis")
