@@ -126,8 +126,6 @@ def run(params: Params, rec: Recorder) -> None:
 
 
 def _run(params: Params, rec: Recorder) -> None:
-    import torch
-
     from labqueue.llm.interp import head_ablation, head_scores
     from labqueue.llm.interp.encoding import encode
 
@@ -160,7 +158,7 @@ def _run(params: Params, rec: Recorder) -> None:
     _tell(rec, 3, total)
     if params.ablate is None:
         return
-    heads = _silenced(params.ablate, scores, torch.Generator().manual_seed(rec.seed))
+    heads = _silenced(params.ablate, scores, rec.seed)
     rec.note(f"silenced: {', '.join(f'{layer}.{head}' for layer, head in heads)} ({params.ablate.how})")
     with head_ablation.ablated(model, heads, params.ablate.how):
         repeat_without, text_without = losses()
@@ -226,20 +224,14 @@ def _texts(params: Params, loaded: Loaded, seed: int) -> list[str]:
     return [str(tokenizer.decode(each)) for each in ids]
 
 
-def _silenced(ablate: Ablate, scores: dict[str, Score], source: object) -> list[tuple[int, int]]:
-    import torch
-
+def _silenced(ablate: Ablate, scores: dict[str, Score], seed: int) -> list[tuple[int, int]]:
     from labqueue.llm.interp import head_scores
 
     if ablate.by != "random":
         return head_scores.best(scores[ablate.by].excess, ablate.heads)
-    assert isinstance(source, torch.Generator)
-    value: Heads = scores["induction"].excess
+    value = scores["induction"].excess
     top = head_scores.best(value, ablate.heads)
-    layers = sorted({layer for layer, _ in top})
-    others = [(layer, head) for layer in layers for head in range(value.shape[1]) if (layer, head) not in top]
-    drawn = torch.randperm(len(others), generator=source)[: ablate.heads]
-    return [others[int(place)] for place in drawn]
+    return head_scores.others_of(top, value.shape[1], ablate.heads, seed=seed)
 
 
 def _record(scores: dict[str, Score], rec: Recorder) -> None:

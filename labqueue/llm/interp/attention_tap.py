@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
-    from labqueue.llm.types import Model
+    from labqueue.llm.types import CausalModel, Model
 
 NAME = "lab_tap"
 """The implementation's name in a model's config while it is observed."""
@@ -93,21 +93,21 @@ def observed(
         raise LabError(f"layer {lost[0]} of {type(inner).__name__} did not attend: run the model inside", key="layers")
 
 
-def bare(model: Model) -> Any:
+def bare(model: Model) -> CausalModel:
     """The model of transformers itself, within its adapters where it has any."""
     from peft import PeftModel
 
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast("CausalModel", model.get_base_model() if isinstance(model, PeftModel) else model)
 
 
-def attention_modules(model: Any) -> dict[int, torch.nn.Module]:
+def attention_modules(model: torch.nn.Module) -> dict[int, torch.nn.Module]:
     """A model's self-attention by number of layer.
 
     Raises:
         LabError: its attention goes past the registry (GPT-J, Bloom, Falcon, MPT), or has sinks.
     """
     found = {
-        int(module.layer_idx): module
+        cast("int", module.layer_idx): module
         for module in model.modules()
         if isinstance(getattr(module, "layer_idx", None), int) and _own(module) is not None and _attends(module)
     }
@@ -131,7 +131,7 @@ def _own(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Ten
     return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
-def _without_interface(model: Any) -> LabError:
+def _without_interface(model: torch.nn.Module) -> LabError:
     return LabError(
         f"{type(model).__name__} computes attention past transformers' interface, so that its weights cannot be seen "
         "as they are used: take a model of another architecture",
@@ -154,7 +154,7 @@ def _tap(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    **settings: Any,
+    **settings: object,
 ) -> tuple[torch.Tensor, None]:
     """``query`` [batch, head, query, width], ``key`` and ``value`` [batch, group, key, width]."""
     own, watch = _own(module), _WATCH.get()

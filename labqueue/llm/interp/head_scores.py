@@ -207,6 +207,14 @@ def score_heads(
     return found | score_text(model, tokenizer, texts)
 
 
+def others_of(top: Sequence[tuple[int, int]], heads: int, count: int, *, seed: int) -> list[tuple[int, int]]:
+    """As many other heads of the layers in which ``top`` lie, drawn by the seed; all of them where there are fewer."""
+    layers = sorted({layer for layer, _ in top})
+    others = [(layer, head) for layer in layers for head in range(heads) if (layer, head) not in top]
+    drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[:count]
+    return [others[int(place)] for place in drawn]
+
+
 def best(score: Heads, count: int) -> list[tuple[int, int]]:
     """The heads with the highest score, as (layer, head), highest first.
 
