@@ -19,6 +19,7 @@ from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.system import cards
 
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # of what tests make themselves; the product sees to its own
 EXPLORE = os.environ.get("LABQUEUE_EXPLORE")
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=int(EXPLORE or "1"), deadline=None)
