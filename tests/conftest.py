@@ -117,7 +117,7 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+def wait_until(true: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Waits for a condition and returns its value; fails when it does not come true in time."""
     give_up = time.monotonic() + timeout_s
     while True:
