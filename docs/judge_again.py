@@ -2,9 +2,9 @@
 
     python docs/judge_again.py [--check]
 
-The runs stay as they were recorded. Of curves only what the runs' summaries hold is known here, so that a claim about a
-step between first and last cannot be judged again, and figures over steps stay as they are. ``--check`` writes nothing
-and exits 1 where a verdict or a caption would change.
+The runs stay as they were recorded. Of curves only what the runs' summaries hold is known here and, where a claim asks
+for steps, the ``curves.json`` beside the report; figures over steps stay as they are. ``--check`` writes nothing and
+exits 1 where a verdict or a caption would change.
 """
 
 from __future__ import annotations
@@ -32,12 +32,23 @@ RESULTS = Path(__file__).parent / "results"
 View = TypeVar("View")
 
 
-class NoSeries:
-    """Curves are not committed."""
+class CommittedCurves:
+    """Curves that claims need: ``{run: {metric: [[step, value], …]}}``, of ``labqueue metrics RUN NAME --json``."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "curves.json"
+        self._curves = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def series(self, run_id: int, metric: str) -> list[tuple[int, float | None]]:
-        """Refuses: a claim that needs a curve cannot be judged from its summary."""
-        raise LookupError(f"the curve of {metric} of run {run_id} is not committed")
+        """The points of a curve.
+
+        Raises:
+            LookupError: it is not committed, and no summary answers a claim about its steps.
+        """
+        try:
+            return [(step, value) for step, value in self._curves[str(run_id)][metric]]
+        except KeyError as error:
+            raise LookupError(f"the curve of {metric} of run {run_id} is not committed") from error
 
     def table(self, run: views.RunView, artifact: str) -> None:
         """No artifact is committed."""
@@ -77,9 +88,9 @@ def _view(type_: type[View], row: dict[str, Any]) -> View:
     return type_(**values)
 
 
-def judged(document: dict[str, Any]) -> list[Judgement]:
-    """The verdicts of today on a result document."""
-    return judgements(experiment(document), NoSeries())
+def judged(path: Path) -> list[Judgement]:
+    """The verdicts of today on a committed ``report.json``."""
+    return judgements(experiment(json.loads(path.read_text(encoding="utf-8"))), CommittedCurves(path.parent))
 
 
 def main() -> int:
@@ -87,7 +98,7 @@ def main() -> int:
     changed = 0
     for path in documents():
         document = json.loads(path.read_text(encoding="utf-8"))
-        found = judged(document)
+        found = judged(path)
         verdicts = [asdict(judgement.verdict) for judgement in found]
         view = experiment(document)
         plots = of_last_values(view, found, declarations.of(view.kind).metrics)

@@ -19,7 +19,8 @@ from labqueue.kinds.finetune import loss_curve
 from tests.commands import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "concepts"
-NAMES = ("qlora", "lora_rank", "loss_curves", "learning_rate", "forgetting")
+NAMES = ("qlora", "lora_rank", "loss_curves", "learning_rate", "forgetting", "pretraining", "attention")
+KIND = dict.fromkeys(NAMES, "finetune") | {"pretraining": "pretrain", "attention": "attention"}
 SECTIONS = [
     "What it is",
     "How the lab does it",
@@ -122,7 +123,7 @@ def test_every_link_and_every_file_named_exists(name: str) -> None:
             assert not anchor, "headings move: link the document"
     files = re.findall(r"\b((?:jobs|labqueue|tests)/[\w/.]+\.(?:yaml|py))\b", text)
     assert [file for file in files if not (REPOSITORY / file).is_file()] == []
-    assert name == "README" or any(file.startswith("jobs/fine_tuning/") for file in files)
+    assert name == "README" or any(file.startswith("jobs/") for file in files)
 
 
 @each_document
@@ -168,7 +169,7 @@ def rows(name: str, head: str) -> list[str]:
 def test_every_parameter_is_one_of_the_kind(name: str) -> None:
     named = rows(name, "parameter")
     assert len(named) >= 3
-    assert set(named) <= parameters(kinds.get("finetune").params)
+    assert set(named) <= parameters(kinds.get(KIND[name]).params)
 
 
 @each_document
@@ -561,3 +562,14 @@ def test_the_frontier_read_by_hand() -> None:
     ]
     assert best == ["a", "c", "d"]
     says("forgetting", "The frontier is a, c, d", "b is dominated by c, e by d, f by a")
+
+
+def test_numbers_of_pretraining() -> None:
+    blocks = 6 * (12 * 384**2 + 2 * 384)
+    assert (blocks + 65 * 384 + 256 * 384 + 384, blocks + 384) == (10_745_088, 10_621_824)
+    assert f"{math.log(65):.4f} + {384 * 0.02**2 / 2:.4f} = {math.log(65) + 384 * 0.02**2 / 2:.4f}" in flat(
+        "pretraining"
+    )
+    assert f"{math.log(50_304):.4f}; plus 768·0.0004/2 = 0.1536: {math.log(50_304) + 0.1536:.4f}" in flat("pretraining")
+    assert f"1.40 / ln 2 = {1.40 / math.log(2):.2f}" in flat("pretraining")
+    says("pretraining", "10,745,088", "10,621,824")

@@ -19,6 +19,8 @@ from benchmarks.verdicts.rule import (
 )
 from benchmarks.verdicts.statistic import Array, Flags, Rate, Scale, statistic
 
+BEATEN_FROM = 3
+"""Seeds below which no arm is beaten for having lost all of them."""
 CROSSES_FROM = 5
 """Seeds below which ``crosses`` is refused."""
 
@@ -105,6 +107,7 @@ def optimum(values: Array, claimed: Sequence[int], scale: Scale, *, low: bool, l
     alive = ~gone
     blocked = blocked | ~alive[:, list(claimed)].any(1) | ~alive[:, others].any(1)
     blocked |= never[:, list(claimed)].all(1) & never[:, others].all(1)
+    blocked |= gone.any(1) & (values.shape[-1] < BEATEN_FROM)
     win = np.where((outside < inside)[:, None], at_out, at_in)  # [experiment, (winner, loser)]
     bounds = np.full((2, len(values)), np.nan)
     for (winner, loser), (a, b) in ends.items():

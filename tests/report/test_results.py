@@ -19,7 +19,7 @@ each_document = pytest.mark.parametrize("path", judge_again.documents(), ids=lam
 @each_document
 def test_committed_verdicts_are_those_of_the_rule_of_today(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert plain([judgement.verdict for judgement in judge_again.judged(document)]) == document["verdicts"]
+    assert plain([judgement.verdict for judgement in judge_again.judged(path)]) == document["verdicts"]
     text = (path.parent / "report.md").read_text(encoding="utf-8")
     for verdict in document["verdicts"]:
         assert f"### {verdict['id']}: **{verdict['verdict']}**" in text

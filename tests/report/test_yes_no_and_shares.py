@@ -219,3 +219,32 @@ def test_a_metric_that_a_run_can_succeed_without_needs_five_seeds():
     assert "seeds that never get there could be missed" in four.why
     assert verdict({1: [11.0, 12.0, 12.5, 11.6, 11.9]}, nullable, **test).verdict == "supported"
     assert verdict({1: [11.0, 12.0, 12.5, 11.6, None, 12.2]}, nullable, **test).verdict == "inconclusive"
+
+
+def test_a_run_that_ended_diverged_answers_the_question_whether_it_diverged():
+    asked = {"threshold": {"metric": "diverged", "where": {"x": 1}, "above": 0.5}}
+    runs = [make_run(seed, {"x": 1}, seed, {"diverged": 1.0}) for seed in range(5)]
+    runs.append(make_run(5, {"x": 1}, 5, {"loss": [(0, 3.0), (5, None)]}, outcome="diverged"))
+    found = judge(make_experiment(runs, [prediction(**asked)]), Series(), YES_NO)[0]
+    assert (found.verdict, found.n) == ("supported", 6)
+    assert "6 of 6 runs say yes" in found.why
+
+
+@pytest.mark.parametrize("n", [8, 9, 10, 11])
+def test_a_bound_that_equals_the_ceilings_logit_is_not_decided_by_rounding(n):
+    # log(24.5 / 0.5) is logit(0.98) but for the last place: nothing lies above it.
+    found = verdict({1: [1.0] * n}, SHARE, threshold={"metric": "m", "where": {"x": 1}, "below": 0.98})
+    assert found.verdict == "inconclusive"
+
+
+def test_neighbours_whose_means_differ_by_rounding_alone_do_not_go_the_other_way():
+    arms = {
+        1: [0.1, 0.2, 0.3, 0.1, 0.2],
+        2: [0.3, 0.1, 0.2, 0.2, 0.1],  # the same numbers in another order
+        3: [0.2, 0.3, 0.1, 0.1, 0.2],
+        4: [0.6, 0.7, 0.8, 0.6, 0.7],
+    }
+    drift = {x: [value - 1e-16 * x for value in values] for x, values in arms.items()}
+    drift[4] = arms[4]
+    found = verdict(drift, BARE, trend={"metric": "m", "over": "x", "shape": "rises"})
+    assert "go the other way" not in found.why

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from labqueue.store.queries import experiment, read
+from labqueue.store.runs import control
 from labqueue.store.runs.jobs import add_jobs
 from tests.store.factories import executed, job, results_store, submitted
 
@@ -96,3 +97,12 @@ def test_ten_thousand_runs_are_recorded_with_one_commit(tmp_path: Path) -> None:
     answer = submitted(db, points=[{"steps": at} for at in range(1, 10_001)])
     assert answer.runs == list(range(1, 10_001))
     assert len(read.status(db).queued) == 10_000
+
+
+def test_a_run_cancelled_before_it_began_does_not_hide_one_that_ended_by_itself(tmp_path: Path) -> None:
+    db = results_store(tmp_path)
+    submitted(db, points=POINTS[:1])
+    executed(db, "diverged", points=[("value", 1, 1.0)])
+    again = submitted(db, points=POINTS[:1])
+    control.cancel(db, str(again.runs[0]))
+    assert [(run.id, run.outcome) for run in experiment.experiment(db, "drill").runs] == [(1, "diverged")]

@@ -35,6 +35,11 @@ from labqueue.report.statistics.scales import too_skewed
 Axis = dict[str, tuple[Any, list[Reading]]]
 """Label → (axis value, readings), in the order of the axis."""
 
+BEATEN_FROM = 3
+"""Seeds from which a value that diverged in all of them is beaten without a test. Two seeds both diverge by chance too
+often: of two values that tie one was called the best in up to 6.0 % of simulated experiments
+(``python -m benchmarks.verdicts``)."""
+
 
 @dataclass(frozen=True)
 class _Match:
@@ -153,7 +158,8 @@ def _trend(test: Trend, arms: Axis, axes: Sequence[str], metric: Quantity) -> Ev
 def _along_the_axis(found: Evidence, sums: Sequence[float]) -> None:
     """Blocks a verdict on a slope that most neighbours on the axis go against: a slope is an average of steps, and one
     long step can outweigh all others."""
-    steps = [right - left for left, right in itertools.pairwise(sums)]
+    rounding = intervals.resolution(sums)
+    steps = [0.0 if abs(right - left) <= rounding else right - left for left, right in itertools.pairwise(sums)]
     if not min(steps) < 0 < max(steps):
         return
     found.remarks.append("the means do not move in one direction all along the axis")
@@ -253,6 +259,12 @@ def _duel(
         if (fallen[name] or any(reading.diverged for reading in readings))
         and all(reading.value is None or reading.run.id in fallen[name] for reading in readings)
     ]
+    seeds = {reading.run.seed for _, readings in arms.values() for reading in readings}
+    if beaten and len(seeds) < BEATEN_FROM:
+        found.block(
+            f"{', '.join(beaten)} diverged in every seed, here {len(seeds)}: a value is beaten without a test from "
+            f"{BEATEN_FROM} seeds on"
+        )
     broken = [name for name in beaten if any(reading.diverged for reading in arms[name][1])]
     left = {name: pair for name, pair in arms.items() if name not in broken}
     if found.axis:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from labqueue.report.statistics.intervals import on_bound
+
 
 class Statistic(Protocol):
     """What a verdict asks of the numbers of its seeds."""
@@ -136,7 +138,7 @@ class Unvarying:
 
     def p_below(self, bound: float) -> float:
         """See ``Statistic``."""
-        if self.mean == bound:
+        if on_bound(self.mean, bound):
             return 0.5
         if self.mean > bound:
             return 1.0
@@ -144,7 +146,7 @@ class Unvarying:
 
     def p_above(self, bound: float) -> float:
         """See ``Statistic``."""
-        if self.mean == bound:
+        if on_bound(self.mean, bound):
             return 0.5
         if self.mean < bound:
             return 1.0

@@ -21,6 +21,10 @@ FLOAT32_ROUNDING = 8 * 2.0**-23
 """Relative size of a difference that summing in float32 can make by itself. Assumption: a few last places."""
 
 
+FLOAT64_ROUNDING = 2.0**-44
+"""The same of a few operations in float64."""
+
+
 @dataclass(frozen=True)
 class Region:
     """The open interval of values that a claim allows."""
@@ -55,12 +59,17 @@ class Sample:
         from scipy.special import stdtr
 
         if not self.se:
-            return 0.5 if self.mean == bound else float(self.mean > bound)
+            return 0.5 if on_bound(self.mean, bound) else float(self.mean > bound)
         return float(stdtr(self.n - 1, (self.mean - bound) / self.se))
 
     def p_above(self, bound: float) -> float:
         """One-sided p of "the mean is at or below bound": small when the mean is clearly above."""
         return replace(self, mean=-self.mean).p_below(-bound)
+
+
+def on_bound(mean: float, bound: float) -> bool:
+    """Tells whether seeds that do not vary lie on the bound: how their sum or their logs round must not decide."""
+    return math.isclose(mean, bound, rel_tol=FLOAT64_ROUNDING, abs_tol=FLOAT64_ROUNDING)
 
 
 class Tails(Protocol):
@@ -119,9 +128,10 @@ def sample(values: Sequence[float], *, least: float = 0.0) -> Sample:
         raise ValueError(f"an interval over seeds needs at least two values, got {n}; run more seeds")
     if not all(math.isfinite(value) for value in values):
         raise ValueError(f"values must be finite, got {list(values)}; leave out what was not measured")
-    mean = math.fsum(values) / n
+    identical = max(values) == min(values)
+    mean = values[0] if identical else math.fsum(values) / n  # a tenth of ten equal numbers can be another number
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    return Sample(mean, math.sqrt(max(variance, least) / n), n, max(values) == min(values))
+    return Sample(mean, math.sqrt(max(variance, least) / n), n, identical)
 
 
 def p_inside(of: Tails, region: Region) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from labqueue.domain.declarations import OF_EVERY_RUN, Quantity
+from labqueue.domain.declarations import DIVERGED, OF_EVERY_RUN, Quantity
 from labqueue.domain.measured import averageable
 from labqueue.domain.text import one_line
 from labqueue.domain.views import RunView
@@ -177,6 +177,8 @@ def chosen(runs: Sequence[RunView], where: Mapping[str, Any]) -> list[RunView]:
 
 def read(run: RunView, metric: str, at: int | str, series: SeriesReader) -> Reading:
     """The value of a metric at a step, or ``first``, ``last``, ``min``, ``max``; no series is read needlessly."""
+    if metric == DIVERGED and run.outcome == "diverged":  # a number that was not finite: the answer, not a lost run
+        return Reading(run, 1.0)
     problem = unusable(run)
     if problem:
         return Reading(run, None, problem)

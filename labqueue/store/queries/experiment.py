@@ -146,11 +146,14 @@ def _named(point: str) -> str:
 
 
 def _newest(rows: list[Any]) -> dict[tuple[str, int], Any]:
+    """The newest run of each sweep point and seed that succeeded, else the newest. One that was cancelled before it
+    began says nothing, and hides none that ended by itself."""
     chosen: dict[tuple[str, int], Any] = {}
     for row in rows:
         key = (canonical(row.varied), row.seed)
         before = chosen.get(key)
-        if before is None or row.outcome == "succeeded" or before.outcome != "succeeded":
+        never_began = row.outcome == "cancelled" and row.attempt == 0
+        if before is None or row.outcome == "succeeded" or (before.outcome != "succeeded" and not never_began):
             chosen[key] = row
     return chosen
 
