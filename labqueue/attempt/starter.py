@@ -26,7 +26,7 @@ from collections.abc import Sequence
 
 from labqueue import kinds
 from labqueue.attempt import runner
-from labqueue.system import processes
+from labqueue.system import processes, resident_memory
 
 ADOPTED_S = 5.0
 """How long a fork waits to become the worker's child: the time that its parent needs to end."""
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     imports = threading.Thread(target=_import, args=(given.kind, given.device), name="imports")
     imports.start()
     imports.join()
+    resident_memory.remember_files()
     gc.collect()
     gc.freeze()  # a collection in a fork would else copy all of it
     worker.send(json.dumps({"ready": given.kind}).encode())

@@ -291,6 +291,8 @@ def test_a_forked_run_of_a_model_is_a_fresh_one_bit_for_bit(
     }
     assert any(name.endswith(".safetensors") for name in files)
     assert files == other_files
+    (_, peak), (_, other_peak) = series["peak_memory_gib"][-1], other_series["peak_memory_gib"][-1]
+    assert other_peak == pytest.approx(peak, abs=0.1), "a fork shows the libraries it was given as its own"
 
 
 def test_a_worker_forks_its_later_runs_and_a_killed_starter_costs_none_an_attempt(lab: Lab) -> None:

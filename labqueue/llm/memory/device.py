@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from labqueue.system import cards
+from labqueue.system import cards, resident_memory
 
 GIB = 2**30
 
@@ -38,12 +38,8 @@ def peak_gib(device: str) -> float | None:
         import torch
 
         return torch.cuda.max_memory_reserved(device) / GIB
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found.group(1)) * 1024 / GIB if found else None
+    peak = resident_memory.peak_bytes()
+    return None if peak is None else peak / GIB
 
 
 def cap(device: str, memory_gib: float | None) -> tuple[float | None, float | None]:
