@@ -73,8 +73,11 @@ def git(
 def save(settings: Settings, folder: Path) -> Patch:
     """Keeps the difference of the sources in ``folder`` to their commit, with untracked files that git does not
     ignore, and without the workspace's own results. To be applied at the top of a clone of that commit."""
-    with tempfile.TemporaryDirectory(prefix="labqueue-patch-") as aside:
-        found = _difference(settings, folder, Path(aside))
+    try:
+        with tempfile.TemporaryDirectory(prefix="labqueue-patch-") as aside:
+            found = _difference(settings, folder, Path(aside))
+    except OSError as error:  # no room for temporary files costs the patch, not the run
+        return Patch(None, f"the difference of the sources to their commit could not be read: {error}")
     if found is None:
         return Patch(None, "git could not tell the difference of the sources to their commit")
     content, left_out = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,17 @@ def test_a_patch_can_be_kept_in_the_middle_of_a_merge(repository: Path, tmp_path
     clone = applied(repository, tmp_path / "workspace" / kept.path, tmp_path / "clone")
     assert "<<<<<<<" in (clone / "lab" / "a.py").read_text()
     assert tree(clone) == tree(repository)
+
+
+def test_no_room_for_temporary_files_costs_the_patch_and_not_the_run(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    kept = patches.save(Settings(tmp_path), repository)
+    assert kept.path is None
+    assert kept.lacks is not None
+    assert "could not be read: " in kept.lacks
+    assert str(tmp_path / "nowhere") in kept.lacks
 
 
 def test_what_is_too_large_for_a_source_is_left_out_by_name(
