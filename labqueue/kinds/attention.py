@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -11,15 +9,12 @@ from pydantic import Field, model_validator
 from labqueue.domain import artifacts, kind
 from labqueue.domain.declarations import ArtifactUse, Metric
 from labqueue.domain.errors import Conflict
-from labqueue.domain.spec.references import is_unresolved
-from labqueue.kinds import _host, _pins
-from labqueue.kinds._pins import Dtype, Pin
+from labqueue.kinds import _host, _inside
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
     from labqueue.llm.interp.head_scores import Heads, Score
-    from labqueue.llm.models.load import Loaded
-    from labqueue.llm.types import Model
+    from labqueue.llm.types import Tokenizer
 
 _NATS = "nats/token"
 
@@ -70,21 +65,9 @@ class Ablate(kind.Params):
     """What stands in for what they add: nothing, its mean, or another sequence's."""
 
 
-class Params(kind.Params):
+class Params(_inside.LookedInto):
     """Parameters of one run."""
 
-    model: str = "smollm2-135m-instruct"
-    """An alias of ``labqueue models``, a folder with a config.json, or ``{from_run: {…}}``."""
-    model_pin: Pin | None = None
-    """SHA-256 of the folder's files, or the hub model's commit, filled in at submission: another is another run."""
-    adapter: str | None = None
-    """Folder of an adapter that was trained on that model; usually ``{from_run: {…, artifact: adapter}}``."""
-    adapter_pin: Pin | None = None
-    """SHA-256 of the adapter's files, likewise."""
-    quantization: Literal["4bit", "none"] = "none"
-    """How the model is loaded."""
-    dtype: Dtype = "auto"
-    """Type of number that is computed in."""
     texts: Annotated[tuple[str, ...], Field(strict=False, max_length=1000)] = ()
     """Natural texts to score on; none: passages of ``corpus``, drawn by the seed."""
     corpus: str = "python_docs"
@@ -129,18 +112,18 @@ def _run(params: Params, rec: Recorder) -> None:
     from labqueue.llm.interp import head_ablation, head_scores
     from labqueue.llm.interp.encoding import encode
 
-    loaded, model = _loaded(params, rec)
+    loaded, model = _inside.loaded(params, rec)
     tokenizer = loaded.tokenizer
     total = 5 if params.ablate else 3
-    texts = _texts(params, loaded, rec.seed)
+    texts = _texts(params, tokenizer, rec.seed)
     rec.progress(0, total)
     # Heads are chosen on one draw of random tokens and silenced on another: else the choice would fit the draw.
     length, count = params.repeat_tokens, params.repeat_batch
     chosen_on, silenced_on = 2 * rec.seed, 2 * rec.seed + 1
     scores = head_scores.score_repetition(model, tokenizer, length=length, batch=count, seed=chosen_on)
-    _tell(rec, 1, total)
+    _inside.tell(rec, 1, total)
     scores |= head_scores.score_text(model, tokenizer, texts)
-    _tell(rec, 2, total)
+    _inside.tell(rec, 2, total)
     _record(scores, rec)
     first = tokenizer.bos_token_id
     ids = head_scores.repeats(len(tokenizer), length=length, batch=count, seed=silenced_on, first=first)  # [batch, seq]
@@ -155,7 +138,7 @@ def _run(params: Params, rec: Recorder) -> None:
     repeat_loss, text_loss = losses()
     rec.metric("repeat_loss", repeat_loss, 0)
     rec.metric("text_loss", text_loss, 0)
-    _tell(rec, 3, total)
+    _inside.tell(rec, 3, total)
     if params.ablate is None:
         return
     heads = _silenced(params.ablate, scores, rec.seed)
@@ -164,7 +147,7 @@ def _run(params: Params, rec: Recorder) -> None:
         repeat_without, text_without = losses()
         rec.metric("repeat_loss_change", repeat_without - repeat_loss, 0)
         rec.metric("text_loss_change", text_without - text_loss, 0)
-        _tell(rec, 4, total)
+        _inside.tell(rec, 4, total)
         layer, head = head_scores.best(scores["induction"].value, 1)[0]
         after = None
         if (layer, head) not in heads:
@@ -174,54 +157,11 @@ def _run(params: Params, rec: Recorder) -> None:
     rec.progress(total, total)
 
 
-def _tell(rec: Recorder, done: int, total: int) -> None:
-    rec.progress(done, total)
-    if rec.should_stop is not None:
-        raise kind.Stopped(rec.should_stop)
-
-
-def _loaded(params: Params, rec: Recorder) -> tuple[Loaded, Model]:
-    from labqueue.llm.models import adapter_folder, load, pins
-
-    pins.check_folder(params.adapter or "", params.adapter_pin, "adapter")
-    loaded = load.load_model(
-        params.model,
-        pin=params.model_pin,
-        backend="hf",
-        quantization=params.quantization,
-        device=rec.device,
-        dtype=params.dtype,
-    )
-    rec.note(f"{loaded.name}: {loaded.weights}; computed in {loaded.dtype}; eager attention")
-    if params.adapter is None:
-        return loaded, loaded.model
-    return loaded, adapter_folder.load(loaded, Path(params.adapter))
-
-
-def _texts(params: Params, loaded: Loaded, seed: int) -> list[str]:
+def _texts(params: Params, tokenizer: Tokenizer, seed: int) -> list[str]:
     """The texts given, or the beginning of as many documents of the corpus, drawn by the seed."""
-    import random
-
-    from labqueue.domain.errors import LabError
-    from labqueue.llm.corpora import catalogue
-
     if params.texts:
         return list(params.texts)
-    # Four letters a token are few: what is too long is cut by tokens below.
-    enough = 8 * params.passage_tokens
-    long = [
-        text for text in itertools.islice(catalogue.open_corpus(params.corpus).documents(), 5000) if len(text) >= enough
-    ]
-    if len(long) < params.passages:
-        raise LabError(
-            f"corpus {params.corpus!r} has {len(long)} documents of {enough} letters or more, and {params.passages} "
-            "passages are asked for: take fewer, or a lower passage_tokens",
-            key="passages",
-        )
-    drawn = random.Random(seed).sample(long, params.passages)
-    tokenizer = loaded.tokenizer
-    ids = [tokenizer(text[:enough], add_special_tokens=False)["input_ids"][: params.passage_tokens] for text in drawn]
-    return [str(tokenizer.decode(each)) for each in ids]
+    return _inside.passages(params.corpus, tokenizer, count=params.passages, tokens=params.passage_tokens, seed=seed)
 
 
 def _silenced(ablate: Ablate, scores: dict[str, Score], seed: int) -> list[tuple[int, int]]:
@@ -280,8 +220,8 @@ def _grid(name: str, value: Heads, unit: str) -> artifacts.Grid:
 
 
 def resolved(params: Params, device: str) -> Params:
-    """With the type that this computer computes in."""
-    return params.model_copy(update={"dtype": _host.decided(params.dtype, device)})
+    """As ``_inside.resolved``."""
+    return _inside.resolved(params, device)
 
 
 def imports(device: str) -> tuple[str, ...]:
@@ -290,37 +230,19 @@ def imports(device: str) -> tuple[str, ...]:
 
 
 def check(params: Params, device: str) -> None:
-    """Checks that a run could begin, as far as its folders tell.
-
-    Raises:
-        LabError: a model that is already in 4 bit and asked for in 16, an adapter that is none of the model's, a corpus
-            that is not here, a processor without AVX2.
-    """
-    from labqueue.llm.corpora import catalogue as corpora
-    from labqueue.llm.models import adapter_folder, catalogue, stored_form
-
-    _host.check_processor(device)
-    if not params.texts:
-        corpora.open_corpus(params.corpus)
-    if not is_unresolved(params.model):
-        stored_form.check_use(
-            catalogue.form(params.model), params.model, quantization=params.quantization, backend="hf"
-        )
-        if params.adapter is not None and not is_unresolved(params.adapter):
-            adapter_folder.check(Path(params.adapter).expanduser(), params.model)
+    """As ``_inside.check``."""
+    _inside.check(params, device, _corpora(params))
 
 
 def assets(params: Params) -> list[str]:
-    """The model and the corpus; names of ``labqueue.llm.assets``."""
-    model = [] if is_unresolved(params.model) else [params.model]
-    return model if params.texts else [*model, f"corpus:{params.corpus}"]
+    """As ``_inside.assets``."""
+    return _inside.assets(params, _corpora(params))
 
 
 def pinned(params: Params) -> Params:
-    """With the content of its model and its adapter."""
-    return params.model_copy(
-        update={
-            "model_pin": _pins.model(params.model, params.model_pin),
-            "adapter_pin": _pins.folder(params.adapter, params.adapter_pin, "adapter"),
-        }
-    )
+    """As ``_inside.pinned``."""
+    return _inside.pinned(params)
+
+
+def _corpora(params: Params) -> list[str]:
+    return [] if params.texts else [params.corpus]

