@@ -19,6 +19,7 @@ from labqueue.settings import Settings
 from labqueue.store.db import Database, create_or_migrate
 from labqueue.system import cards
 
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"  # of what tests make themselves; the product sees to its own
 EXPLORE = os.environ.get("LABQUEUE_EXPLORE")
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=int(EXPLORE or "1"), deadline=None)
@@ -116,7 +117,7 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-def wait_until(true: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+def wait_until(true: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Waits for a condition and returns its value; fails when it does not come true in time."""
     give_up = time.monotonic() + timeout_s
     while True:

@@ -133,6 +133,7 @@ SMALL = {
     "kinds/_pins.py": "which model, exactly: fields of several kinds",
     "llm/corpora/choice.py": "which tokenizer, as parameters: asked by kinds",
     "kinds/pretrain/metrics.py": "what a pretraining run declares of its metrics and artifacts",
+    "llm/attention.py": "the names that scripts know",
     "llm/load.py": "the name that scripts know",
     "llm/warm.py": "imports ahead: importing it is what it does",
     "llm/memory/coefficients.py": "the fitted numbers alone: written anew at each refit",

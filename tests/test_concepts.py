@@ -19,8 +19,8 @@ from labqueue.kinds.finetune import loss_curve
 from tests.commands import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "concepts"
-NAMES = ("qlora", "lora_rank", "loss_curves", "learning_rate", "forgetting", "pretraining")
-KIND = dict.fromkeys(NAMES, "finetune") | {"pretraining": "pretrain"}
+NAMES = ("qlora", "lora_rank", "loss_curves", "learning_rate", "forgetting", "pretraining", "attention")
+KIND = dict.fromkeys(NAMES, "finetune") | {"pretraining": "pretrain", "attention": "attention"}
 SECTIONS = [
     "What it is",
     "How the lab does it",

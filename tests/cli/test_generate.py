@@ -67,7 +67,9 @@ def test_ctrl_c_cancels_the_run(lab: Lab) -> None:
     """Executed by a worker of the command's own once the lease of one that died a moment ago has lapsed."""
     kept(lab, "final")
     worker(lab.db)
-    process = lab.start("generate", "1", "--prompt", "Once", "--max-new-tokens", "900", "--profile", "cpu")
+    # More than can be written before the signal comes, however late that is.
+    prompts = [word for number in range(40) for word in ("--prompt", f"Once {number}")]
+    process = lab.start("generate", "1", *prompts, "--max-new-tokens", "900", "--profile", "cpu")
     wait_until(lambda: any(view.state == "running" for view in read.recent(lab.db, 9)), 120.0)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)

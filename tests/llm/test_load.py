@@ -174,3 +174,20 @@ def test_scripts_find_the_loader_by_the_name_that_they_know() -> None:
     from labqueue.llm.load import load_model
 
     assert load_model is load.load_model
+
+
+@pytest.mark.parametrize("first", ["import huggingface_hub.constants", "pass"])
+def test_no_library_reports_what_is_trained_whatever_was_imported_before(first: str) -> None:
+    program = f"""
+import os
+for name in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ.pop(name, None)
+{first}
+from labqueue.llm.models import load
+load.prepare_process("hf", "cuda")
+from huggingface_hub.utils import _telemetry
+_telemetry.send_telemetry("a trainer", library_name="trl")
+print(_telemetry._TELEMETRY_THREAD, _telemetry._TELEMETRY_QUEUE.qsize())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None 0"

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Extracts attention weights: where each head of each layer looks, equal bit for bit to the model's own eager attention."""
+=======
+"""Extracts attention weights: where each head looks, equal bit for bit to the model's own eager attention."""
+>>>>>>> main
 
 from __future__ import annotations
 
@@ -76,9 +80,13 @@ class AttentionExtractor:
             LabError: a text without tokens or longer than the model's context; what an observer raises comes through,
                 and the model is as it was.
         """
+<<<<<<< HEAD
         batch = (
             text if isinstance(text, Encoded) else encode(self.tokenizer, text, limit=positions(self.model))
         )
+=======
+        batch = text if isinstance(text, Encoded) else encode(self.tokenizer, text, limit=positions(self.model))
+>>>>>>> main
         training = self.model.training
         self.model.eval()
         try:

@@ -12,14 +12,22 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+<<<<<<< HEAD
 from typing import TYPE_CHECKING, Any
+=======
+from typing import TYPE_CHECKING, cast
+>>>>>>> main
 
 import torch
 
 from labqueue.domain.errors import LabError
 
 if TYPE_CHECKING:
+<<<<<<< HEAD
     from labqueue.llm.types import Model
+=======
+    from labqueue.llm.types import CausalModel, Model
+>>>>>>> main
 
 NAME = "lab_tap"
 """The implementation's name in a model's config while it is observed."""
@@ -93,19 +101,34 @@ def observed(
         raise LabError(f"layer {lost[0]} of {type(inner).__name__} did not attend: run the model inside", key="layers")
 
 
+<<<<<<< HEAD
 def bare(model: Model) -> Any:
     """The model of transformers itself, within its adapters where it has any."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def attention_modules(model: Any) -> dict[int, torch.nn.Module]:
+=======
+def bare(model: Model) -> CausalModel:
+    """The model of transformers itself, within its adapters where it has any."""
+    from peft import PeftModel
+
+    return cast("CausalModel", model.get_base_model() if isinstance(model, PeftModel) else model)
+
+
+def attention_modules(model: torch.nn.Module) -> dict[int, torch.nn.Module]:
+>>>>>>> main
     """A model's self-attention by number of layer.
 
     Raises:
         LabError: its attention goes past the registry (GPT-J, Bloom, Falcon, MPT), or has sinks.
     """
     found = {
+<<<<<<< HEAD
         int(module.layer_idx): module
+=======
+        cast("int", module.layer_idx): module
+>>>>>>> main
         for module in model.modules()
         if isinstance(getattr(module, "layer_idx", None), int) and _own(module) is not None and _attends(module)
     }
@@ -129,10 +152,17 @@ def _own(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, torch.Ten
     return getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
 
 
+<<<<<<< HEAD
 def _without_interface(model: Any) -> LabError:
     return LabError(
         f"{type(model).__name__} computes attention past transformers' interface, so that its weights cannot be seen as "
         "they are used: take a model of another architecture",
+=======
+def _without_interface(model: torch.nn.Module) -> LabError:
+    return LabError(
+        f"{type(model).__name__} computes attention past transformers' interface, so that its weights cannot be seen "
+        "as they are used: take a model of another architecture",
+>>>>>>> main
         key="model",
     )
 
@@ -152,14 +182,24 @@ def _tap(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+<<<<<<< HEAD
     **settings: Any,
+=======
+    **settings: object,
+>>>>>>> main
 ) -> tuple[torch.Tensor, None]:
     """``query`` [batch, head, query, width], ``key`` and ``value`` [batch, group, key, width]."""
     own, watch = _own(module), _WATCH.get()
     assert own is not None
+<<<<<<< HEAD
     if watch is None or module.layer_idx not in watch.layers:  # type: ignore[operator]  # attention_modules saw a number
         return own(module, query, key, value, attention_mask, **settings)[0], None
     layer = int(module.layer_idx)  # type: ignore[arg-type]  # likewise
+=======
+    if watch is None or module.layer_idx not in watch.layers:
+        return own(module, query, key, value, attention_mask, **settings)[0], None
+    layer = int(module.layer_idx)
+>>>>>>> main
     watch.fired.add(layer)
     queries = query.shape[2]
     step = watch.chunk or queries

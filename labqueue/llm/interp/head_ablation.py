@@ -1,15 +1,25 @@
 """Silences heads and measures what it costs: the causal effect to print beside a weight.
 
+<<<<<<< HEAD
 What a head adds is its slice of what goes into the attention's output projection. ``zero`` takes it away, ``mean`` puts
 its mean over the batch and all positions there, ``resample`` that of another sequence at the same position. They disagree
 on heads that matter little, so that each is worth a look (Wang et al. 2022, arXiv:2211.00593; Chan et al. 2022).
+=======
+What a head adds is its slice of what goes into the attention's output projection. ``zero`` takes it away, ``mean``
+puts its mean over the batch and all positions there, ``resample`` that of another sequence at the same position. They
+disagree on heads that matter little, so that each is worth a look (Wang et al. 2022, arXiv:2211.00593).
+>>>>>>> main
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
+<<<<<<< HEAD
 from collections.abc import Iterator, Sequence
+=======
+from collections.abc import Callable, Iterator, Sequence
+>>>>>>> main
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,6 +33,12 @@ if TYPE_CHECKING:
 
 Ablation = Literal["zero", "mean", "resample"]
 
+<<<<<<< HEAD
+=======
+Hook = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...]]
+"""What torch calls with a module's inputs, for others to take their place."""
+
+>>>>>>> main
 PROJECTIONS = ("o_proj", "c_proj", "out_proj", "dense")
 """Names of the projection behind the heads: Llama's family, GPT-2, OPT, NeoX and Phi."""
 
@@ -32,7 +48,12 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
     """Silences heads, (layer, head) each, in every forward pass inside.
 
     Raises:
+<<<<<<< HEAD
         LabError: a head that is not there; ``resample`` of a single sequence; a model whose projection has no known name.
+=======
+        LabError: a head that is not there; ``resample`` of a single sequence; a model whose projection has no known
+            name.
+>>>>>>> main
     """
     inner = bare(model)
     count = int(inner.config.get_text_config().num_attention_heads)
@@ -61,13 +82,22 @@ def _projection(module: torch.nn.Module) -> torch.nn.Module:
         if isinstance(found, torch.nn.Module):
             return found
     raise LabError(
+<<<<<<< HEAD
         f"{type(module).__name__} has no output projection of a known name ({', '.join(PROJECTIONS)}): its heads cannot "
         "be silenced",
+=======
+        f"{type(module).__name__} has no output projection of a known name ({', '.join(PROJECTIONS)}): its heads "
+        "cannot be silenced",
+>>>>>>> main
         key="model",
     )
 
 
+<<<<<<< HEAD
 def _silencer(heads: Sequence[int], count: int, how: Ablation):  # type: ignore[no-untyped-def]  # a hook of torch
+=======
+def _silencer(heads: Sequence[int], count: int, how: Ablation) -> Hook:
+>>>>>>> main
     def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         x = inputs[0]  # [batch, seq, head x width]
         split = x.view(*x.shape[:-1], count, -1).clone()  # [batch, seq, head, width]
@@ -79,7 +109,13 @@ def _silencer(heads: Sequence[int], count: int, how: Ablation):  # type: ignore[
         elif x.shape[0] > 1:
             other = own.roll(1, 0)
         else:
+<<<<<<< HEAD
             raise LabError("resample takes another sequence's, and the batch has one: give two or more", key="ablate.how")
+=======
+            raise LabError(
+                "resample takes another sequence's, and the batch has one: give two or more", key="ablate.how"
+            )
+>>>>>>> main
         split[..., heads, :] = other
         return (split.view_as(x), *inputs[1:])
 

@@ -100,9 +100,9 @@ def score_repetition(
 ) -> dict[str, Score]:
     """Scores ``induction`` and ``duplicate`` on random tokens, twice.
 
-    Induction (Olsson et al. 2022, arXiv:2209.11895): weight on the token *after* the earlier occurrence of this one, mean
-    over the second copy. Duplicate: weight on the earlier occurrence itself. Null: the largest of all heads at the same
-    distance where nothing repeats. Other distances leave out both of these, for a duplicate head is no near miss.
+    Induction (Olsson et al. 2022, arXiv:2209.11895): weight on the token *after* the earlier occurrence of this one,
+    mean over the second copy. Duplicate: weight on the earlier occurrence itself. Null: the largest of all heads at the
+    same distance where nothing repeats. Other distances leave out both of these, for a duplicate head is no near miss.
 
     Returns:
         {name: Score} with [layer, head] each.
@@ -148,7 +148,9 @@ class _Text:
             if begin >= end:
                 continue
             q = torch.arange(begin, end)  # [query]
-            w = seen.weights[text, :, begin - seen.first : end - seen.first].detach().cpu().double()  # [head, query, key]
+            w = (
+                seen.weights[text, :, begin - seen.first : end - seen.first].detach().cpu().double()
+            )  # [head, query, key]
             row = torch.arange(end - begin)
             near = [w[:, row, q - lag].sum(-1) for lag in (1, 2, 3)]  # three of [head]
             distance = (q[:, None] - places).mul(w).sum((-2, -1))  # [head]
@@ -173,7 +175,8 @@ def score_text(model: Model, tokenizer: Tokenizer, texts: Sequence[str]) -> dict
     - ``previous_token``: weight on the token before; null: the larger of two and of three before;
     - ``distance``: mean distance, in tokens; null: that of a row that looks at all tokens alike;
     - ``entropy``: of a row, nats; null: likewise;
-    - ``sink``: weight on the first token (Xiao et al. 2023, arXiv:2309.17453); null: mean weight on each of the next three.
+    - ``sink``: weight on the first token (Xiao et al. 2023, arXiv:2309.17453); null: mean weight on each of the next
+      three.
 
     Returns:
         {name: Score} with [layer, head] each.
@@ -202,6 +205,14 @@ def score_heads(
     """All scores of all heads: those of repetition on random tokens, the others on ``texts``."""
     found = score_repetition(model, tokenizer, length=length, batch=batch, seed=seed)
     return found | score_text(model, tokenizer, texts)
+
+
+def others_of(top: Sequence[tuple[int, int]], heads: int, count: int, *, seed: int) -> list[tuple[int, int]]:
+    """As many other heads of the layers in which ``top`` lie, drawn by the seed; all of them where there are fewer."""
+    layers = sorted({layer for layer, _ in top})
+    others = [(layer, head) for layer in layers for head in range(heads) if (layer, head) not in top]
+    drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[:count]
+    return [others[int(place)] for place in drawn]
 
 
 def best(score: Heads, count: int) -> list[tuple[int, int]]:

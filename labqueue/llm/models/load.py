@@ -86,6 +86,7 @@ def prepare_process(backend: Literal["hf", "unsloth"], device: str) -> None:
     processor.prepare_threads()
     os.environ["HF_HUB_OFFLINE"] = "1"  # assets are fetched before the night
     os.environ["TRANSFORMERS_OFFLINE"] = "1"
+    _tell_nobody()
     if backend == "unsloth":
         os.environ["UNSLOTH_DISABLE_STATISTICS"] = "1"
         os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(cache_folder() / "unsloth_compiled"))
@@ -98,6 +99,15 @@ def prepare_process(backend: Literal["hf", "unsloth"], device: str) -> None:
             if device == "cpu":
                 _import_for_cpu()
         transformers.utils.logging.disable_progress_bar()
+
+
+def _tell_nobody() -> None:
+    """Switches the hub's telemetry off: TRL reports every trainer that is made, from a thread that asks for addresses
+    while others may change the environment, which ends a process now and then."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    known = sys.modules.get("huggingface_hub.constants")  # it has read the environment already
+    if known is not None:
+        vars(known)["HF_HUB_DISABLE_TELEMETRY"] = True
 
 
 @contextlib.contextmanager

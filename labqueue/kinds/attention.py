@@ -1,0 +1,326 @@
+"""Scores what each attention head of a model does, and measures what silencing some of them costs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from labqueue.domain import artifacts, kind
+from labqueue.domain.declarations import ArtifactUse, Metric
+from labqueue.domain.errors import Conflict
+from labqueue.domain.spec.references import is_unresolved
+from labqueue.kinds import _host, _pins
+from labqueue.kinds._pins import Dtype, Pin
+
+if TYPE_CHECKING:
+    from labqueue.domain.kind import Recorder
+    from labqueue.llm.interp.head_scores import Heads, Score
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.types import Model
+
+_NATS = "nats/token"
+
+METRICS = {
+    "repeat_loss": Metric(_NATS, "lower", "held_out", "positive", about="loss of random tokens the second time"),
+    "text_loss": Metric(_NATS, "lower", "held_out", "positive", about="loss of natural text"),
+    "repeat_loss_change": Metric(_NATS, None, "held_out", about="what silencing the heads adds to repeat_loss"),
+    "text_loss_change": Metric(_NATS, None, "held_out", about="what silencing the heads adds to text_loss"),
+    "induction_best": Metric("", None, "diagnostic", "share", about="highest induction score of a head"),
+    "induction_null": Metric("", None, "diagnostic", "share", about="the largest of any head where nothing repeats"),
+    "induction_heads": Metric("", None, "diagnostic", about="heads 0.2 above their null and best other distance"),
+    "induction_of_best_ablated": Metric(
+        "", None, "diagnostic", "share", nullable=True, about="score of the best head with the others silenced"
+    ),
+    "previous_token_best": Metric("", None, "diagnostic", "share", about="highest weight on the previous token"),
+    "previous_token_null": Metric("", None, "diagnostic", "share", about="weight of that head two or three before"),
+    "duplicate_best": Metric("", None, "diagnostic", "share", about="highest duplicate score of a head"),
+    "sink_layer_*": Metric("", None, "diagnostic", "share", about="mean weight of a layer's heads on the first token"),
+    "sink_null": Metric("", None, "diagnostic", "share", about="mean weight on each of the next three tokens"),
+}
+ARTIFACTS = {
+    "heads": ArtifactUse("samples", about="heads with the highest scores, each beside its null"),
+    "induction": ArtifactUse(about="induction score, layer by head"),
+    "previous_token": ArtifactUse(about="weight on the previous token, layer by head"),
+    "duplicate": ArtifactUse(about="duplicate score, layer by head"),
+    "sink": ArtifactUse(about="weight on the first token, layer by head"),
+    "entropy": ArtifactUse(about="entropy of a row, layer by head"),
+    "distance": ArtifactUse(about="mean distance looked back, layer by head"),
+    "by_layer": ArtifactUse(about="means of each layer's heads"),
+}
+COMPUTED_IN = "dtype"
+
+FOUND = 0.2
+"""A head is said to be found where its score is this much above its null and its best other distance."""
+
+SHOWN = 8
+"""Heads in the table, for each score."""
+
+
+class Ablate(kind.Params):
+    """Which heads are silenced, chosen by scores on one draw and silenced on another."""
+
+    by: Literal["induction", "previous_token", "duplicate", "sink", "random"] = "induction"
+    """The score whose highest heads are taken; ``random``: as many others of the layers of induction's best."""
+    heads: int = Field(default=5, ge=1, le=10_000)
+    """How many."""
+    how: Literal["zero", "mean", "resample"] = "zero"
+    """What stands in for what they add: nothing, its mean, or another sequence's."""
+
+
+class Params(kind.Params):
+    """Parameters of one run."""
+
+    model: str = "smollm2-135m-instruct"
+    """An alias of ``labqueue models``, a folder with a config.json, or ``{from_run: {…}}``."""
+    model_pin: Pin | None = None
+    """SHA-256 of the folder's files, or the hub model's commit, filled in at submission: another is another run."""
+    adapter: str | None = None
+    """Folder of an adapter that was trained on that model; usually ``{from_run: {…, artifact: adapter}}``."""
+    adapter_pin: Pin | None = None
+    """SHA-256 of the adapter's files, likewise."""
+    quantization: Literal["4bit", "none"] = "none"
+    """How the model is loaded."""
+    dtype: Dtype = "auto"
+    """Type of number that is computed in."""
+    texts: Annotated[tuple[str, ...], Field(strict=False, max_length=1000)] = ()
+    """Natural texts to score on; none: passages of ``corpus``, drawn by the seed."""
+    corpus: str = "python_docs"
+    """A text of ``labqueue corpora`` that is on this computer."""
+    passages: int = Field(default=4, ge=2, le=1000)
+    """Passages of the corpus, each of another document."""
+    passage_tokens: int = Field(default=96, ge=8, le=100_000)
+    """Tokens of a passage."""
+    repeat_tokens: int = Field(default=50, ge=4, le=10_000)
+    """Random tokens that are repeated, drawn by the seed."""
+    repeat_batch: int = Field(default=4, ge=2, le=1000)
+    """Sequences of them."""
+    ablate: Ablate | None = Ablate()
+    """Heads to silence; null for none."""
+    chunk: int | None = Field(default=None, ge=1)
+    """Queries at a time; null for all at once. Bounds the memory to chunk x keys of one layer."""
+
+    @model_validator(mode="after")
+    def _enough_texts(self) -> Self:
+        if len(self.texts) == 1:
+            raise Conflict("texts", "texts has one entry: give two or more, so that a mean is of more than one text")
+        return self
+
+
+def run(params: Params, rec: Recorder) -> None:
+    """Scores all heads on one draw and silences some on another; see the module's docstring.
+
+    Raises:
+        UserError: a model or an adapter that is not there, has changed, or whose attention cannot be seen; texts that
+            are too long or too short.
+        Stopped: asked to stop; nothing is kept, a resume begins again.
+    """
+    from labqueue.domain.errors import LabError
+
+    try:
+        _run(params, rec)
+    except LabError as error:
+        raise kind.UserError(str(error)) from error
+
+
+def _run(params: Params, rec: Recorder) -> None:
+    from labqueue.llm.interp import head_ablation, head_scores
+    from labqueue.llm.interp.encoding import encode
+
+    loaded, model = _loaded(params, rec)
+    tokenizer = loaded.tokenizer
+    total = 5 if params.ablate else 3
+    texts = _texts(params, loaded, rec.seed)
+    rec.progress(0, total)
+    # Heads are chosen on one draw of random tokens and silenced on another: else the choice would fit the draw.
+    length, count = params.repeat_tokens, params.repeat_batch
+    chosen_on, silenced_on = 2 * rec.seed, 2 * rec.seed + 1
+    scores = head_scores.score_repetition(model, tokenizer, length=length, batch=count, seed=chosen_on)
+    _tell(rec, 1, total)
+    scores |= head_scores.score_text(model, tokenizer, texts)
+    _tell(rec, 2, total)
+    _record(scores, rec)
+    first = tokenizer.bos_token_id
+    ids = head_scores.repeats(len(tokenizer), length=length, batch=count, seed=silenced_on, first=first)  # [batch, seq]
+    second = ids.shape[1] - params.repeat_tokens
+    batch = encode(tokenizer, texts)
+    mask = batch.attention_mask
+
+    def losses() -> tuple[float, float]:
+        repeat = head_ablation.loss(model, ids, first=second)
+        return repeat, head_ablation.loss(model, batch.input_ids, mask=mask)
+
+    repeat_loss, text_loss = losses()
+    rec.metric("repeat_loss", repeat_loss, 0)
+    rec.metric("text_loss", text_loss, 0)
+    _tell(rec, 3, total)
+    if params.ablate is None:
+        return
+    heads = _silenced(params.ablate, scores, rec.seed)
+    rec.note(f"silenced: {', '.join(f'{layer}.{head}' for layer, head in heads)} ({params.ablate.how})")
+    with head_ablation.ablated(model, heads, params.ablate.how):
+        repeat_without, text_without = losses()
+        rec.metric("repeat_loss_change", repeat_without - repeat_loss, 0)
+        rec.metric("text_loss_change", text_without - text_loss, 0)
+        _tell(rec, 4, total)
+        layer, head = head_scores.best(scores["induction"].value, 1)[0]
+        after = None
+        if (layer, head) not in heads:
+            again = head_scores.score_repetition(model, tokenizer, length=length, batch=count, seed=silenced_on)
+            after = float(again["induction"].value[layer, head])
+        rec.metric("induction_of_best_ablated", after, 0)
+    rec.progress(total, total)
+
+
+def _tell(rec: Recorder, done: int, total: int) -> None:
+    rec.progress(done, total)
+    if rec.should_stop is not None:
+        raise kind.Stopped(rec.should_stop)
+
+
+def _loaded(params: Params, rec: Recorder) -> tuple[Loaded, Model]:
+    from labqueue.llm.models import adapter_folder, load, pins
+
+    pins.check_folder(params.adapter or "", params.adapter_pin, "adapter")
+    loaded = load.load_model(
+        params.model,
+        pin=params.model_pin,
+        backend="hf",
+        quantization=params.quantization,
+        device=rec.device,
+        dtype=params.dtype,
+    )
+    rec.note(f"{loaded.name}: {loaded.weights}; computed in {loaded.dtype}; eager attention")
+    if params.adapter is None:
+        return loaded, loaded.model
+    return loaded, adapter_folder.load(loaded, Path(params.adapter))
+
+
+def _texts(params: Params, loaded: Loaded, seed: int) -> list[str]:
+    """The texts given, or the beginning of as many documents of the corpus, drawn by the seed."""
+    import random
+
+    from labqueue.domain.errors import LabError
+    from labqueue.llm.corpora import catalogue
+
+    if params.texts:
+        return list(params.texts)
+    # Four letters a token are few: what is too long is cut by tokens below.
+    enough = 8 * params.passage_tokens
+    long = [
+        text for text in itertools.islice(catalogue.open_corpus(params.corpus).documents(), 5000) if len(text) >= enough
+    ]
+    if len(long) < params.passages:
+        raise LabError(
+            f"corpus {params.corpus!r} has {len(long)} documents of {enough} letters or more, and {params.passages} "
+            "passages are asked for: take fewer, or a lower passage_tokens",
+            key="passages",
+        )
+    drawn = random.Random(seed).sample(long, params.passages)
+    tokenizer = loaded.tokenizer
+    ids = [tokenizer(text[:enough], add_special_tokens=False)["input_ids"][: params.passage_tokens] for text in drawn]
+    return [str(tokenizer.decode(each)) for each in ids]
+
+
+def _silenced(ablate: Ablate, scores: dict[str, Score], seed: int) -> list[tuple[int, int]]:
+    from labqueue.llm.interp import head_scores
+
+    if ablate.by != "random":
+        return head_scores.best(scores[ablate.by].excess, ablate.heads)
+    value = scores["induction"].excess
+    top = head_scores.best(value, ablate.heads)
+    return head_scores.others_of(top, value.shape[1], ablate.heads, seed=seed)
+
+
+def _record(scores: dict[str, Score], rec: Recorder) -> None:
+    from labqueue.llm.interp import head_scores
+
+    induction, previous, sink = scores["induction"], scores["previous_token"], scores["sink"]
+    rec.metric("induction_best", float(induction.value.max()), 0)
+    rec.metric("induction_null", float(induction.null.max()), 0)
+    rec.metric("induction_heads", float((induction.excess > FOUND).sum()), 0)
+    layer, head = head_scores.best(previous.value, 1)[0]
+    rec.metric("previous_token_best", float(previous.value[layer, head]), 0)
+    rec.metric("previous_token_null", float(previous.null[layer, head]), 0)
+    rec.metric("duplicate_best", float(scores["duplicate"].value.max()), 0)
+    for number, value in enumerate(sink.value.mean(1)):
+        rec.metric(f"sink_layer_{number}", float(value), 0)
+    rec.metric("sink_null", float(sink.null.mean()), 0)
+    rows = [
+        (
+            name,
+            f"{layer}.{head}",
+            *(round(float(each[layer, head]), 4) for each in (score.value, score.null, score.excess)),
+        )
+        for name, score in scores.items()
+        if name in ("induction", "duplicate", "previous_token", "sink")
+        for layer, head in head_scores.best(score.value, min(SHOWN, score.value.numel()))
+    ]
+    rec.artifact("heads", artifacts.Table(columns=("score", "layer.head", "value", "null", "excess"), rows=tuple(rows)))
+    units = {"entropy": "nats", "distance": "tokens"}
+    for name, score in scores.items():
+        rec.artifact(name, _grid(name, score.value, units.get(name, "weight")))
+    layers = tuple(float(number) for number in range(len(sink.value)))
+    series = {name: tuple(map(float, score.value.mean(1))) for name, score in scores.items() if name not in units}
+    rec.artifact("by_layer", artifacts.Curve(x_label="layer", y_label="mean over heads", x=layers, series=series))
+
+
+def _grid(name: str, value: Heads, unit: str) -> artifacts.Grid:
+    layers, heads = value.shape
+    return artifacts.Grid(
+        row_label="layer",
+        column_label="head",
+        rows=tuple(map(str, range(layers))),
+        columns=tuple(map(str, range(heads))),
+        values=tuple(tuple(round(float(each), 6) for each in row) for row in value),
+        value_label=f"{name} ({unit})",
+    )
+
+
+def resolved(params: Params, device: str) -> Params:
+    """With the type that this computer computes in."""
+    return params.model_copy(update={"dtype": _host.decided(params.dtype, device)})
+
+
+def imports(device: str) -> tuple[str, ...]:
+    """As ``_host.imports``."""
+    return _host.imports(device)
+
+
+def check(params: Params, device: str) -> None:
+    """Checks that a run could begin, as far as its folders tell.
+
+    Raises:
+        LabError: a model that is already in 4 bit and asked for in 16, an adapter that is none of the model's, a corpus
+            that is not here, a processor without AVX2.
+    """
+    from labqueue.llm.corpora import catalogue as corpora
+    from labqueue.llm.models import adapter_folder, catalogue, stored_form
+
+    _host.check_processor(device)
+    if not params.texts:
+        corpora.open_corpus(params.corpus)
+    if not is_unresolved(params.model):
+        stored_form.check_use(
+            catalogue.form(params.model), params.model, quantization=params.quantization, backend="hf"
+        )
+        if params.adapter is not None and not is_unresolved(params.adapter):
+            adapter_folder.check(Path(params.adapter).expanduser(), params.model)
+
+
+def assets(params: Params) -> list[str]:
+    """The model and the corpus; names of ``labqueue.llm.assets``."""
+    model = [] if is_unresolved(params.model) else [params.model]
+    return model if params.texts else [*model, f"corpus:{params.corpus}"]
+
+
+def pinned(params: Params) -> Params:
+    """With the content of its model and its adapter."""
+    return params.model_copy(
+        update={
+            "model_pin": _pins.model(params.model, params.model_pin),
+            "adapter_pin": _pins.folder(params.adapter, params.adapter_pin, "adapter"),
+        }
+    )

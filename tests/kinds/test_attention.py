@@ -1,0 +1,128 @@
+"""The kind that looks where heads attend: what it records is what the scores and losses are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labqueue import kinds
+from labqueue.domain.artifacts import Curve, Grid, Table
+from labqueue.domain.errors import LabError
+from labqueue.domain.kind import Stopped, UserError
+from labqueue.kinds import attention
+from tests.commands import call
+from tests.conftest import Lab
+from tests.helpers_recorder import MemoryRecorder
+
+PLAIN = {
+    "model": "random-tiny",
+    "dtype": "float32",
+    "passages": 2,
+    "passage_tokens": 24,
+    "repeat_tokens": 8,
+    "repeat_batch": 2,
+}
+
+
+def looked(where: Path, seed: int = 0, **changes: Any) -> MemoryRecorder:
+    rec = MemoryRecorder(where, seed=seed)
+    attention.run(attention.Params.model_validate(PLAIN | changes), rec)
+    return rec
+
+
+def last(rec: MemoryRecorder) -> dict[str, float | None]:
+    return {name: points[0] for name, points in rec.metrics.items()}
+
+
+def test_a_run_scores_every_head_and_measures_what_silencing_some_costs(tmp_path: Path) -> None:
+    rec = looked(tmp_path, ablate={"by": "induction", "heads": 2})
+    found = last(rec)
+    assert {"sink_layer_0", "sink_layer_1", "repeat_loss_change", "text_loss_change"} <= found.keys()
+    declared = kinds.get("attention").metrics
+    assert all(declared.records(name) for name in found)
+    for name in ("induction", "duplicate", "previous_token", "sink", "entropy", "distance"):
+        grid = rec.artifacts[name]
+        assert isinstance(grid, Grid)
+        assert (len(grid.rows), len(grid.columns)) == (2, 4)
+    grid = rec.artifacts["induction"]
+    assert isinstance(grid, Grid)
+    assert found["induction_best"] == pytest.approx(max(map(max, grid.values)), abs=1e-5)  # type: ignore[type-var,arg-type]
+    table, curve = rec.artifacts["heads"], rec.artifacts["by_layer"]
+    assert isinstance(table, Table)
+    assert isinstance(curve, Curve)
+    assert table.columns == ("score", "layer.head", "value", "null", "excess")
+    sink = rec.artifacts["sink"]
+    assert isinstance(sink, Grid)
+    assert curve.series["sink"][1] == pytest.approx(sum(sink.values[1]) / 4, abs=1e-5)  # type: ignore[arg-type]  # no null
+
+
+def test_the_same_seed_is_the_same_run_and_another_draws_other_tokens(tmp_path: Path) -> None:
+    one, again, other = (last(looked(tmp_path / str(n), seed=seed)) for n, seed in enumerate((3, 3, 4)))
+    assert one == again
+    assert one["repeat_loss"] != other["repeat_loss"]
+    assert one["text_loss"] != other["text_loss"]
+
+
+def test_silencing_all_heads_by_zero_is_a_model_without_attention(tmp_path: Path) -> None:
+    rec = looked(tmp_path, ablate={"by": "sink", "heads": 8})
+    assert last(rec)["repeat_loss_change"] != 0
+    assert last(rec)["induction_of_best_ablated"] is None, "the best head is among them"
+
+
+def test_without_ablation_nothing_is_said_of_it(tmp_path: Path) -> None:
+    assert "repeat_loss_change" not in last(looked(tmp_path, ablate=None))
+
+
+def test_texts_of_ones_own_are_scored(tmp_path: Path) -> None:
+    rec = looked(tmp_path, texts=["one text of some length", "another text, longer still"])
+    assert "text_loss" in last(rec)
+
+
+def test_a_stop_is_heeded_between_two_measurements(tmp_path: Path) -> None:
+    rec = MemoryRecorder(tmp_path, stop_at=1)
+    with pytest.raises(Stopped, match="pause"):
+        attention.run(attention.Params.model_validate(PLAIN), rec)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ablate": {"by": "induction", "heads": 9}}, "9 heads are asked for and the model has 8"),
+        ({"repeat_tokens": 2000}, "different tokens are needed"),
+        ({"texts": ["a", "b"]}, "no text has more than 4 tokens"),
+        ({"texts": ["a" * 2000, "b" * 20]}, "has positions for 1024"),
+        ({"passage_tokens": 90_000}, "take fewer, or a lower passage_tokens"),
+    ],
+)
+def test_what_cannot_be_looked_at_fails_the_run_in_words(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        looked(tmp_path, **changes)
+
+
+def test_a_corpus_that_is_not_there_is_refused_at_submission() -> None:
+    with pytest.raises(LabError, match="no_such"):
+        attention.check(attention.Params.model_validate(PLAIN | {"corpus": "no_such"}), "cpu")
+
+
+def test_a_sweep_over_what_is_silenced_runs_through_the_queue(lab: Lab) -> None:
+    spec = """
+name: heads
+track: attention
+kind: attention
+hypothesis: it runs
+methodology: as it stands
+params: {model: random-tiny, dtype: float32, passages: 2, passage_tokens: 24, repeat_tokens: 8, repeat_batch: 2}
+sweep: {grid: {ablate.by: [induction, random], ablate.heads: [1]}}
+seeds: [0]
+predictions:
+  - id: sinks
+    claim: the second layer gives the first token less than all
+    threshold: {metric: sink_layer_1, below: 1}
+"""
+    path = lab.root / "heads.yaml"
+    path.write_text(spec)
+    done = call(lab, "submit", path, "--run")
+    assert done.code == 0, done.err
+    assert "2/2" in done.out or "succeeded" in done.out
