@@ -11,6 +11,7 @@ from labqueue import kinds
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError
 from labqueue.domain.spec.references import Reference, references
+from labqueue.domain.spec.references import chosen as flattened
 from labqueue.store.db import Database
 from labqueue.store.queries import read
 from labqueue.store.runs import inputs
@@ -20,10 +21,16 @@ from labqueue.submission.plan import Plan
 
 
 class Taken(NamedTuple):
-    """A reference among the parameters of a run, with the seed that it asks for there (None: any)."""
+    """A reference among the parameters of a run."""
 
     reference: Reference
-    seed: int | None
+    own: int
+    """A seed of the runs that take it; where it asks for a seed by theirs, there is one of these for each."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that it asks for, where none but its own run must be known; None: any, or the next."""
+        return None if self.reference.seed == "next" else self.reference.seed_for(self.own, ())
 
 
 def of(planned: Plan) -> Iterator[Taken]:
@@ -31,10 +38,10 @@ def of(planned: Plan) -> Iterator[Taken]:
     seen: set[tuple[str, int | None]] = set()
     for run in planned.job.runs:
         for named in references(run.params.value):
-            seed = named.seed_for(run.seed)
-            if (named.text, seed) not in seen:
-                seen.add((named.text, seed))
-                yield Taken(named, seed)
+            by = run.seed if isinstance(named.seed, str) else None
+            if (named.text, by) not in seen:
+                seen.add((named.text, by))
+                yield Taken(named, run.seed)
 
 
 def with_seeds(planned: Plan, plans: Sequence[Plan]) -> Plan:
@@ -72,7 +79,7 @@ def _renamed(experiment: str, where: dict[str, Any], plans: Sequence[Plan], db: 
     if where and not chosen and db is not None and (job := read.newest_job(db, experiment)) is not None:
         with contextlib.suppress(LabError):  # a kind that is gone renames nothing
             chosen = [kinds.get(job.spec["kind"])]
-    renamed = ((key, kind.params.renamed(key)) for kind in chosen for key in where)
+    renamed = ((key, kind.params.renamed(key)) for kind in chosen for key in flattened(where))
     return next((f"has where {old}, which is called {new} now: write {new}" for old, new in renamed if new), None)
 
 
@@ -89,6 +96,12 @@ def _missing(taken: Taken, plans: Sequence[Plan], db: Database | None) -> str | 
         if planned.job.trials is not None:  # its points come with time
             found |= set(planned.job.spec["seeds"])
         found |= {run.seed for run in planned.job.runs if matches(where, run.varied.value, run.params.value)}
+    if found and asked == "next":
+        try:
+            taken.reference.seed_for(taken.own, found)
+        except LabError as error:
+            return error.message
+        return None
     if found if taken.seed is None else taken.seed in found:
         return None
     renamed = _renamed(name, where, plans, db)

@@ -319,6 +319,8 @@ def _without_references(params: Any, source: Source, path: str = "params") -> An
         except ValidationError as error:
             raise specfile.first_error(error, source, f"{path}.{references.KEY}", FromRun) from error
         return references.PLACEHOLDER
+    if isinstance(params, list):
+        return [_without_references(value, source, f"{path}.{place}") for place, value in enumerate(params)]
     if not isinstance(params, dict):
         return params
     return {key: _without_references(value, source, f"{path}.{key}") for key, value in params.items()}

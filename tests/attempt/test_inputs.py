@@ -90,6 +90,67 @@ def test_a_run_says_what_it_took_and_runs_again_only_when_that_has_changed(lab: 
     assert call(lab, "show", again["runs"][0], "--json").json["metrics"]["letters"]["last"] > first_length
 
 
+SEVERAL = """
+    import json
+    import pathlib
+    from typing import Annotated
+    from pydantic import Field
+    from labqueue.domain import kind
+
+    USES_TORCH = False
+
+    class Params(kind.Params):
+        'What is taken.'
+        sources: Annotated[tuple[str, ...], Field(strict=False)]
+
+    def run(params, rec):
+        rec.metric("sum", sum(int(json.loads(pathlib.Path(each).read_text())["text"]) for each in params.sources), 0)
+"""
+
+NUMBER = """
+    from labqueue.domain import artifacts, kind
+
+    USES_TORCH = False
+
+    class Lora(kind.Params):
+        rank: int = 1
+
+    class Params(kind.Params):
+        lora: Lora = Lora()
+
+    def run(params, rec):
+        rec.artifact("number", artifacts.Text(text=str(params.lora.rank + 10 ** (rec.seed + 1))))
+"""
+
+
+def test_a_list_takes_from_several_seeds_and_a_sweep_over_a_dotted_where_from_several_points(
+    lab: Lab, tmp_path: Path
+) -> None:
+    site = own_kinds.install(tmp_path, {"number": NUMBER, "several": SEVERAL})
+    grid = {"grid": {"lora.rank": [1, 4]}}
+    source = lab.spec("source", kind="number", sweep=grid, seeds=[0, 1, 2])
+    taken = {"experiment": "source", "artifact": "number", "where": {"lora.rank": 1}}
+    pair = [{"from_run": {**taken, "seed": seed}} for seed in ("same", "next")]
+    ranks = {"grid": {f"sources.{place}.from_run.where.lora.rank": [1, 4] for place in (0, 1)}}
+    taker = lab.spec("taker", kind="several", params={"sources": pair}, sweep=ranks, seeds=[0, 1, 2])
+    answer = lab.run("submit", str(source), str(taker), "--profile", "cpu", "--json", **site)
+    assert answer.code == 0, answer.err
+    assert drained(lab, site) == 0
+    sums = {}
+    for run in call(lab, "report", "taker", "--json").json["runs"]:
+        sums[run["seed"], *run["varied"].values()] = run["metrics"]["sum"]["last"]
+    following = {0: 1, 1: 2, 2: 0}
+    assert sums == {
+        (seed, one, other): one + 10 ** (seed + 1) + other + 10 ** (following[seed] + 1)
+        for seed in following
+        for one in (1, 4)
+        for other in (1, 4)
+    }
+    assert len(submitted(lab, site, taker, "--seeds", "0")["reused"]) == 4, (
+        "what was taken is remembered by its place in the list"
+    )
+
+
 def test_relative_paths_start_at_the_workspace_wherever_worker_and_submitter_stand(
     lab: Lab, site: dict[str, str]
 ) -> None:

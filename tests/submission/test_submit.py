@@ -187,6 +187,35 @@ def test_a_point_that_the_other_experiment_has_not_is_refused_at_submission(
         assert 'where {"steps":99}, which no run of it is' in refused(answer)["message"]
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize("where", [{"steps": 9}, {"loss": {"start": 9}}, {"loss.start": 9}])
+def test_a_where_that_no_run_is_is_refused_at_submission_however_it_is_written(
+    lab: Lab, where: dict[str, Any], dry: tuple[str, ...]
+) -> None:
+    submit(lab, lab.spec("source", params=QUICK))
+    reference = {"from_run": {"experiment": "source", "where": where, "artifact": "none"}}
+    spec = lab.spec("drill", params={**QUICK, "witness": reference})
+    error = refused(call(lab, "submit", spec, *dry, "--profile", "cpu", "--json"))
+    assert "which no run of it is" in error["message"]
+    assert error["key"] == "params.witness"
+    assert [run["experiment"] for run in queued(lab)] == ["source"]
+
+
+def test_the_next_seed_of_an_experiment_with_one_is_refused_and_is_found_where_there_are_two(lab: Lab) -> None:
+    reference = {"from_run": {"experiment": "source", "seed": "next", "artifact": "none"}}
+    source, spec = lab.spec("source", params=QUICK), lab.spec("drill", params={**QUICK, "witness": reference})
+    error = refused(call(lab, "submit", source, spec, "--profile", "cpu", "--json"))
+    assert "asks for the next seed of experiment 'source', which has none but 0" in error["message"]
+    assert "--seeds" in error["message"]
+    meant = submit(lab, source, "--seeds", "0,3")["runs"]
+    runs = submit(lab, spec, "--seeds", "0,3,1", "--priority", "4")["runs"]
+    assert {run["priority"] for run in queued(lab)} == {4}, "what is taken is raised with what takes it"
+    assert lab.run("worker", "--drain", "--device", "cpu").code == 1
+    for run, other, seed in zip(runs, (meant[1], meant[0], meant[1]), (3, 0, 3), strict=True):
+        reason = call(lab, "show", run, "--json").json["reason"]
+        assert f"run {other} (experiment 'source' where anything, seed {seed}) has no artifact 'none'" in reason
+
+
 def priorities(lab: Lab) -> dict[tuple[str, int], int]:
     return {(run["experiment"], run["seed"]): run["priority"] for run in queued(lab)}
 

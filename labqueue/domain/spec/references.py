@@ -6,10 +6,11 @@ one, and a submission checks it there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from labqueue.domain.canonical import canonical
+from labqueue.domain.errors import LabError
 
 KEY = "from_run"
 """The one key of a reference as it is written."""
@@ -20,18 +21,34 @@ SHA-256 decides what is reused. No parameter may be this text by itself."""
 
 
 class Reference(NamedTuple):
-    """One reference, under the dotted key of the parameter that it stands for."""
+    """One reference, under the dotted key of the parameter that it stands for; a place in a list is part of the key."""
 
     key: str
     experiment: str
     artifact: str
     where: dict[str, Any]
-    """Parameters that choose among the runs of the experiment."""
-    seed: int | Literal["same"] | None
-    """The wanted run's seed; ``same``: that of the run which asks; None: any."""
+    """Dotted keys of parameters, with the values that choose among the runs of the experiment."""
+    seed: int | Literal["same", "next"] | None
+    """The wanted run's seed; ``same``: that of the run which asks; ``next``: the one after it; None: any."""
 
-    def seed_for(self, seed: int) -> int | None:
-        """Returns the seed that a run with ``seed`` asks for; None if it asks for none."""
+    def seed_for(self, seed: int, known: Iterable[int]) -> int | None:
+        """Returns the seed that a run with ``seed`` asks for; None if it asks for none.
+
+        Of ``next``: the lowest above ``seed`` of the seeds ``known`` of the chosen runs, after the highest the lowest.
+        So every run has a partner, and where both experiments have the same seeds each is the partner of one.
+
+        Raises:
+            LabError: ``next``, and no other seed is known.
+        """
+        if self.seed == "next":
+            others = sorted(set(known) - {seed})
+            if not others:
+                raise LabError(
+                    f"from_run asks for the next seed of experiment {self.experiment!r}, which has none but {seed}: "
+                    "submit it with more --seeds, or write the seed as a number",
+                    key=self.key,
+                )
+            return next((other for other in others if other > seed), others[0])
         return seed if self.seed == "same" else self.seed
 
     @property
@@ -50,7 +67,34 @@ def of(key: str, value: Any) -> Reference | None:
     named = value[KEY] if is_reference(value) else None
     if not isinstance(named, dict) or not named.keys() >= {"experiment", "artifact"}:
         return None
-    return Reference(key, named["experiment"], named["artifact"], named.get("where", {}), named.get("seed"))
+    return Reference(key, named["experiment"], named["artifact"], chosen(named.get("where", {})), named.get("seed"))
+
+
+def chosen(where: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a ``where`` with dotted keys, however it is written: ``{lora: {rank: 4}}`` is ``{lora.rank: 4}``.
+
+    A reference and an empty folder are values, compared whole.
+    """
+    found: dict[str, Any] = {}
+    for name, value in where.items():
+        if isinstance(value, dict) and value and not is_reference(value):
+            found |= chosen(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def keyed(reference: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
+    """Returns what is written below ``from_run`` with a dotted key set.
+
+    Below ``where`` it is one dotted key, and takes the place of what was written for it in whatever form.
+    """
+    head, _, rest = dotted.partition(".")
+    if head != "where" or not rest:
+        return {**reference, dotted: value}
+    where = chosen(reference.get("where", {}))
+    kept = {key: old for key, old in where.items() if key != rest and not key.startswith(f"{rest}.")}
+    return {**reference, "where": {**kept, rest: value}}
 
 
 def references(value: Any, key: str = "") -> Iterator[Reference]:
@@ -61,6 +105,9 @@ def references(value: Any, key: str = "") -> Iterator[Reference]:
     elif isinstance(value, dict):
         for name, inner in value.items():
             yield from references(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            yield from references(inner, f"{key}.{place}")
 
 
 def refers(params: dict[str, Any]) -> bool:
@@ -74,18 +121,26 @@ def resolved(value: Any, by_key: Mapping[str, str], key: str = "") -> Any:
         return by_key[key]
     if isinstance(value, dict):
         return {name: resolved(inner, by_key, f"{key}.{name}" if key else name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [resolved(inner, by_key, f"{key}.{place}") for place, inner in enumerate(value)]
     return value
 
 
 def restored(dump: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
     """Returns validated parameters with the references of the ``raw`` ones in their places again."""
-    laid = dict(dump)
-    for key, value in raw.items():
-        if is_reference(value):
-            laid[key] = value
-        elif isinstance(value, dict) and isinstance(dump.get(key), dict):
-            laid[key] = restored(dump[key], value)
+    laid: dict[str, Any] = _restored(dump, raw)
     return laid
+
+
+def _restored(dump: Any, raw: Any) -> Any:
+    if is_reference(raw):
+        return raw
+    if isinstance(raw, dict) and isinstance(dump, dict):
+        kept = [key for key in raw if key in dump or is_reference(raw[key])]
+        return {**dump, **{key: _restored(dump.get(key), raw[key]) for key in kept}}
+    if isinstance(raw, list) and isinstance(dump, list) and len(raw) == len(dump):
+        return [_restored(one, other) for one, other in zip(dump, raw, strict=True)]
+    return dump
 
 
 def is_unresolved(value: object) -> bool:

@@ -19,7 +19,7 @@ from pydantic import (
 from labqueue.domain.canonical import canonical
 from labqueue.domain.errors import LabError, nearest
 from labqueue.domain.spec.predictions import Cell, Prediction
-from labqueue.domain.spec.references import is_reference
+from labqueue.domain.spec.references import KEY, chosen, is_reference, keyed
 from labqueue.domain.spec.search import Axis, Search
 from labqueue.domain.spec.strict import Strict
 
@@ -161,10 +161,18 @@ class FromRun(Strict):
     """Its name."""
     where: dict[str, Any] = Field(default={})
     """Parameters that choose one of its runs."""
-    seed: Seed | Literal["same"] | None = None
-    """A seed of that experiment; ``same``: the one of the run that asks."""
+    seed: Seed | Literal["same", "next"] | None = None
+    """A seed of that experiment; ``same``: the one of the run that asks; ``next``: the one after it in that experiment,
+    after the last its first."""
     artifact: str = Field(min_length=1)
     """Name of the artifact that becomes the parameter's value."""
+
+    @model_validator(mode="after")
+    def _chosen_once(self) -> Self:
+        dotted = [key for name, value in self.where.items() for key in chosen({name: value})]
+        if twice := sorted({key for key in dotted if dotted.count(key) > 1}):
+            raise ValueError(f"where names {twice[0]!r} twice, once dotted and once in a folder; keep one")
+        return self
 
 
 class MetricPair(Strict):
@@ -273,11 +281,21 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def assign(tree: dict[str, Any], dotted: str, value: Any) -> dict[str, Any]:
-    """``tree`` with the dotted key set; folders on the way are made. The original is not changed."""
+    """``tree`` with the dotted key set; folders on the way are made. The original is not changed.
+
+    A number on the way is a place in a list that is there. Below a reference's ``where`` the rest is one dotted key.
+    """
     head, _, rest = dotted.partition(".")
     if not rest:
         return {**tree, head: value}
     inner = tree.get(head)
+    if head == KEY and is_reference(tree) and isinstance(inner, dict):
+        return {head: keyed(inner, rest, value)}
+    place, _, below = rest.partition(".")
+    if isinstance(inner, list) and place.isdecimal() and int(place) < len(inner):
+        old = inner[int(place)]
+        new = assign(old if isinstance(old, dict) else {}, below, value) if below else value
+        return {**tree, head: [*inner[: int(place)], new, *inner[int(place) + 1 :]]}
     return {**tree, head: assign(inner if isinstance(inner, dict) else {}, rest, value)}
 
 

@@ -87,6 +87,12 @@ def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bo
 
 
 def seeds(db: Database, experiment: str, where: dict[str, Any]) -> set[int] | None:
+    """As ``seeds_of``, in a transaction of its own."""
+    with db.read() as connection:
+        return seeds_of(connection, experiment, where)
+
+
+def seeds_of(connection: Connection, experiment: str, where: dict[str, Any]) -> set[int] | None:
     """Seeds of the runs of an experiment that ``where`` chooses, whatever became of them, and of what its newest job's
     search has still to propose; None where it is not known."""
     query = (
@@ -95,12 +101,21 @@ def seeds(db: Database, experiment: str, where: dict[str, Any]) -> set[int] | No
         .where(Experiment.c.name == experiment)
     )
     newest = select(Job.c.id, Job.c.spec).join(Experiment, Experiment.c.id == Job.c.experiment_id)
-    with db.read() as connection:
-        job = connection.execute(newest.where(Experiment.c.name == experiment).order_by(Job.c.id.desc())).first()
-        if job is None:
-            return None
-        to_come = set(job.spec["seeds"]) if search_state.unfinished(connection, job.id) is not None else set()
-        return to_come | {run.seed for run in connection.execute(query) if matches(where, run.varied, run.params)}
+    job = connection.execute(newest.where(Experiment.c.name == experiment).order_by(Job.c.id.desc())).first()
+    if job is None:
+        return None
+    to_come = set(job.spec["seeds"]) if search_state.unfinished(connection, job.id) is not None else set()
+    return to_come | {run.seed for run in connection.execute(query) if matches(where, run.varied, run.params)}
+
+
+def seed_for(connection: Connection, named: Reference, seed: int) -> int | None:
+    """The seed that a run with ``seed`` asks for by a reference; None if it asks for none.
+
+    Raises:
+        LabError: as ``Reference.seed_for``.
+    """
+    known = seeds_of(connection, named.experiment, named.where) if named.seed == "next" else None
+    return named.seed_for(seed, known or ())
 
 
 def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dict[str, Any]]:
@@ -116,7 +131,7 @@ def candidates(db: Database, experiment: str, where: dict[str, Any]) -> list[dic
 
 def _found(connection: Connection, named: Reference, seed: int) -> tuple[int, ArtifactView]:
     _, experiment, artifact, where, _ = named
-    wanted = named.seed_for(seed)
+    wanted = seed_for(connection, named, seed)
     query = (
         select(Run)
         .join(Experiment, Experiment.c.id == Run.c.experiment_id)

@@ -5,6 +5,7 @@ The runs of a job wait for those of the jobs that it needs, each for its own reh
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from sqlalchemy import Connection, func, select, update
 
 from labqueue.domain.canonical import canonical
+from labqueue.domain.errors import LabError
 from labqueue.domain.spec.references import KEY, references
 from labqueue.domain.state import State
-from labqueue.store.runs import search_state
+from labqueue.store.runs import inputs, search_state
 from labqueue.store.runs.needs import CHUNK, matches
 from labqueue.store.tables import Experiment, Job, JobRun, Run
 
@@ -70,14 +72,15 @@ def _awaited(connection: Connection, ids: list[int], priority: int) -> Iterator[
     taking = select(Run.c.params, Run.c.seed).where(
         Run.c.id.in_(ids), Run.c.state != State.FINISHED, func.instr(Run.c.params, f'"{KEY}"') > 0
     )
-    asked = {
-        (named.experiment, named.seed_for(run.seed), canonical(named.where)): named.where
-        for run in connection.execute(taking).all()
-        for named in references(run.params)
-    }
-    for (experiment, seed, _), where in asked.items():
+    asked: dict[tuple[str, int | None, str], dict[str, Any]] = {}
+    for run in connection.execute(taking).all():
+        for named in references(run.params):
+            with contextlib.suppress(LabError):  # no other seed is there yet to be raised
+                seed = inputs.seed_for(connection, named, run.seed)
+                asked[named.experiment, seed, canonical(named.where)] = named.where
+    for (experiment, wanted_seed, _), where in asked.items():
         query = select(Run).join(Experiment, Experiment.c.id == Run.c.experiment_id)
         query = query.where(Experiment.c.name == experiment, Run.c.state != State.FINISHED)
-        for run in connection.execute(query if seed is None else query.where(Run.c.seed == seed)):
+        for run in connection.execute(query if wanted_seed is None else query.where(Run.c.seed == wanted_seed)):
             if matches(where, run.varied, run.params):
                 yield run.id, run.priority

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, text
 
+from labqueue.domain.spec.references import chosen
 from labqueue.domain.state import SETTLED, Outcome
 from labqueue.store.tables import Control, Job, JobRun, Need, Run
 
@@ -87,7 +88,7 @@ def mark(connection: Connection, job: int) -> None:
 
 def matches(where: dict[str, Any], varied: dict[str, Any], params: dict[str, Any]) -> bool:
     """Whether a run is one that ``where`` chooses: by its varied keys, else by its parameters."""
-    for key, wanted in where.items():
+    for key, wanted in chosen(where).items():
         value: Any = varied.get(key, _MISSING)
         if value is _MISSING:
             value = params

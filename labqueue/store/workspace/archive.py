@@ -183,15 +183,8 @@ def _users(connection: Connection, experiment: Any) -> Iterator[str]:
 
 def _takes(params: list[Any], experiment: str) -> bool:
     """Whether parameters name an artifact of an experiment, by reference or by path."""
-    named = any(each.experiment == experiment for each in references(_by_place(params)))
+    named = any(each.experiment == experiment for each in references(params, "params"))
     return named or f"outputs/{experiment}/" in canonical(params)
-
-
-def _by_place(value: Any) -> Any:
-    """With lists as folders, so that no mention in one is passed over: kinds may be gone that knew what it meant."""
-    if isinstance(value, list):
-        value = dict(enumerate(value))
-    return {str(key): _by_place(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
 _RUNS = "(SELECT id FROM runs WHERE experiment_id = :id)"
