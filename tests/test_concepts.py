@@ -19,8 +19,10 @@ from labqueue.kinds.finetune import loss_curve
 from tests.commands import REPOSITORY
 
 FOLDER = REPOSITORY / "docs" / "concepts"
-NAMES = ("qlora", "lora_rank", "loss_curves", "learning_rate", "forgetting", "pretraining", "attention")
+PROBING = ("residual_stream", "probing")
+NAMES = ("qlora", "lora_rank", "loss_curves", "learning_rate", "forgetting", "pretraining", "attention", *PROBING)
 KIND = dict.fromkeys(NAMES, "finetune") | {"pretraining": "pretrain", "attention": "attention"}
+KIND |= dict.fromkeys(PROBING, "probing")
 SECTIONS = [
     "What it is",
     "How the lab does it",
@@ -146,8 +148,9 @@ def parameters(model: type[BaseModel], prefix: str = "") -> set[str]:
     found = set()
     for key, field in model.model_fields.items():
         found.add(prefix + key)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= parameters(field.annotation, f"{prefix}{key}.")
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                found |= parameters(inner, f"{prefix}{key}.")
     return found
 
 
