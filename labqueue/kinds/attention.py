@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from labqueue.domain import artifacts, kind
 from labqueue.domain.declarations import ArtifactUse, Metric
 from labqueue.domain.errors import Conflict
-from labqueue.kinds import _host, _inside
+from labqueue.kinds import _host, _inside, _moved, _pins
+from labqueue.kinds._pins import Pin
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
@@ -34,6 +35,7 @@ METRICS = {
     "duplicate_best": Metric("", None, "diagnostic", "share", about="highest duplicate score of a head"),
     "sink_layer_*": Metric("", None, "diagnostic", "share", about="mean weight of a layer's heads on the first token"),
     "sink_null": Metric("", None, "diagnostic", "share", about="mean weight on each of the next three tokens"),
+    **_moved.METRICS,
 }
 ARTIFACTS = {
     "heads": ArtifactUse("samples", about="heads with the highest scores, each beside its null"),
@@ -44,6 +46,7 @@ ARTIFACTS = {
     "entropy": ArtifactUse(about="entropy of a row, layer by head"),
     "distance": ArtifactUse(about="mean distance looked back, layer by head"),
     "by_layer": ArtifactUse(about="means of each layer's heads"),
+    **_moved.ARTIFACTS,
 }
 COMPUTED_IN = "dtype"
 
@@ -82,8 +85,22 @@ class Params(_inside.LookedInto):
     """Sequences of them."""
     ablate: Ablate | None = Ablate()
     """Heads to silence; null for none."""
+    rival: str | None = None
+    """Folder of an adapter trained as ``adapter`` was, but for its seed; usually ``{from_run: {…, seed: next}}``."""
+    rival_pin: Pin | None = None
+    """SHA-256 of the rival's files, filled in at submission."""
+    moved: _moved.Moved | None = None
+    """Compares base and tuned instead of scoring heads: which heads ``adapter`` moved, and what that is worth."""
     chunk: int | None = Field(default=None, ge=1)
     """Queries at a time; null for all at once. Bounds the memory to chunk x keys of one layer."""
+
+    @model_validator(mode="after")
+    def _both_adapters(self) -> Self:
+        if self.moved is not None and (self.adapter is None or self.rival is None):
+            raise Conflict("moved", "moved needs adapter and rival: two adapters, trained alike with different seeds")
+        if self.moved is None and self.rival is not None:
+            raise Conflict("rival", "rival is for moved: say what base and tuned are compared on, or leave rival out")
+        return self
 
     @model_validator(mode="after")
     def _enough_texts(self) -> Self:
@@ -112,6 +129,9 @@ def _run(params: Params, rec: Recorder) -> None:
     from labqueue.llm.interp import head_ablation, head_scores
     from labqueue.llm.interp.encoding import encode
 
+    if params.moved is not None and params.rival is not None:
+        _compare(params, params.moved, params.rival, rec)
+        return
     loaded, model = _inside.loaded(params, rec)
     tokenizer = loaded.tokenizer
     total = 5 if params.ablate else 3
@@ -155,6 +175,14 @@ def _run(params: Params, rec: Recorder) -> None:
             after = float(again["induction"].value[layer, head])
         rec.metric("induction_of_best_ablated", after, 0)
     rec.progress(total, total)
+
+
+def _compare(params: Params, moved: _moved.Moved, rival: str, rec: Recorder) -> None:
+    from labqueue.llm.models import pins
+
+    pins.check_folder(params.adapter or "", params.adapter_pin, "adapter")
+    pins.check_folder(rival, params.rival_pin, "rival")
+    _moved.look(params, moved, rival, lambda tokenizer: _texts(params, tokenizer, rec.seed), rec)
 
 
 def _texts(params: Params, tokenizer: Tokenizer, seed: int) -> list[str]:
@@ -230,18 +258,24 @@ def imports(device: str) -> tuple[str, ...]:
 
 
 def check(params: Params, device: str) -> None:
-    """As ``_inside.check``."""
+    """As ``_inside.check``, of the rival, too."""
     _inside.check(params, device, _corpora(params))
+    if params.rival is not None:
+        _inside.check(params.model_copy(update={"adapter": params.rival}), device, [])
 
 
 def assets(params: Params) -> list[str]:
-    """As ``_inside.assets``."""
-    return _inside.assets(params, _corpora(params))
+    """As ``_inside.assets``, and what base and tuned are compared on."""
+    return [*_inside.assets(params, _corpora(params)), *(params.moved.data.assets if params.moved else ())]
 
 
 def pinned(params: Params) -> Params:
-    """As ``_inside.pinned``."""
-    return _inside.pinned(params)
+    """As ``_inside.pinned``, of the rival and the data, too."""
+    found = {
+        "rival_pin": _pins.folder(params.rival, params.rival_pin, "rival"),
+        "moved": params.moved and params.moved.model_copy(update={"data": params.moved.data.pinned()}),
+    }
+    return _inside.pinned(params).model_copy(update=found)
 
 
 def _corpora(params: Params) -> list[str]:

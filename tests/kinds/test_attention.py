@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from labqueue import kinds
 from labqueue.domain.artifacts import Curve, Grid, Table
@@ -126,3 +127,73 @@ predictions:
     done = call(lab, "submit", path, "--run")
     assert done.code == 0, done.err
     assert "2/2" in done.out or "succeeded" in done.out
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two adapters of one base, far from it and from each other."""
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    from labqueue.llm.models import adapter_folder, load
+
+    folders = []
+    for seed in (1, 2):
+        loaded = load.load_model("random-tiny", dtype="float32")
+        torch.manual_seed(seed)
+        config = LoraConfig(r=2, target_modules=["q_proj", "k_proj", "v_proj"], init_lora_weights=False)
+        adapted = get_peft_model(loaded.model, config)  # type: ignore[arg-type]  # a model of transformers
+        assert isinstance(adapted, PeftModel)
+        folders.append(tmp_path_factory.mktemp(f"adapter{seed}"))
+        adapter_folder.save(adapted, folders[-1], loaded)
+    return folders
+
+
+TASK = {"task": "chain_sum", "options": {"max_terms": 2, "max_digits": 2}, "train_items": 8, "eval_items": 6}
+
+
+def test_heads_that_tuning_moved_stand_beside_what_another_seed_moves(adapters: list[Path], tmp_path: Path) -> None:
+    one, other = map(str, adapters)
+    rec = looked(tmp_path, adapter=one, rival=other, moved={"data": TASK, "heads": 2, "draws": 2})
+    found = last(rec)
+    declared = kinds.get("attention")
+    assert all(declared.metrics.records(name) for name in found)
+    assert rec.artifacts.keys() == {"moved", "moved_heads"} <= declared.artifacts.keys()
+    assert found.keys() == {
+        "moved_share", "moved_seeds_rank", "moved_seeds_null", "moved_texts_rank", "moved_texts_null", "tuned_gain",
+        "given_back", "given_back_random",
+    }  # fmt: skip
+    grid, table = rec.artifacts["moved"], rec.artifacts["moved_heads"]
+    assert isinstance(grid, Grid)
+    assert (len(grid.rows), len(grid.columns)) == (2, 4)
+    assert isinstance(table, Table)
+    assert len(table.rows) == 2
+    assert table.rows[0][1] >= table.rows[1][1]  # type: ignore[operator]  # numbers
+
+
+def test_an_adapter_that_is_left_off_is_the_base(adapters: list[Path], tmp_path: Path) -> None:
+    base = last(looked(tmp_path / "base", ablate=None))
+    off = last(looked(tmp_path / "off", ablate=None, adapter=str(adapters[0]), adapter_off=True))
+    on = last(looked(tmp_path / "on", ablate=None, adapter=str(adapters[0])))
+    assert off == base
+    assert on != base
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"moved": {"data": TASK}}, "moved needs adapter and rival"),
+        ({"moved": {"data": TASK}, "adapter": "a"}, "moved needs adapter and rival"),
+        ({"adapter": "a", "rival": "b"}, "rival is for moved"),
+        ({"adapter_off": True}, "adapter_off is for an adapter, and none is given"),
+    ],
+)
+def test_what_is_missing_for_a_comparison_is_named(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        attention.Params.model_validate(PLAIN | given)
+
+
+def test_a_rival_that_is_the_adapter_itself_tells_nothing(adapters: list[Path], tmp_path: Path) -> None:
+    one = str(adapters[0])
+    with pytest.raises(UserError, match="the tuned models attend alike: take adapters of two different training seeds"):
+        looked(tmp_path, adapter=one, rival=one, moved={"data": TASK})

@@ -81,6 +81,20 @@ def of_ids(ids: torch.Tensor) -> Encoded:
     return Encoded(ids, torch.ones_like(ids), names, nowhere, torch.zeros_like(ids, dtype=torch.bool))
 
 
+def of_rows(rows: Sequence[tuple[list[int], list[bool]]]) -> tuple[Encoded, torch.Tensor]:
+    """A batch of sequences of any length, as (tokens, which of them count), and [batch, seq]: 1 at those that count."""
+    longest = max(len(ids) for ids, _ in rows)
+    input_ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [batch, seq]
+    mask, counted = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
+    for row, (ids, counts) in enumerate(rows):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = 1
+        counted[row, : len(ids)] = torch.tensor(counts, dtype=torch.long)
+    names = [[str(each) for each in ids] for ids, _ in rows]
+    nowhere = [[(0, 0)] * len(ids) for ids, _ in rows]
+    return Encoded(input_ids, mask, names, nowhere, mask == 0), counted
+
+
 def _row(
     tokenizer: Tokenizer, text: str, number: int, limit: int | None
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]:

@@ -51,7 +51,7 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
     handles = []
     try:
         for layer, chosen in by_layer.items():
-            projection = _projection(modules[layer])
+            projection = projection_of(modules[layer])
             handles.append(projection.register_forward_pre_hook(_silencer(chosen, count, how)))
         yield
     finally:
@@ -59,7 +59,12 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
             handle.remove()
 
 
-def _projection(module: torch.nn.Module) -> torch.nn.Module:
+def projection_of(module: torch.nn.Module) -> torch.nn.Module:
+    """The projection behind the heads of an attention module: its input is [batch, seq, head x width].
+
+    Raises:
+        LabError: none has a known name.
+    """
     for name in PROJECTIONS:
         found = getattr(module, name, None)
         if isinstance(found, torch.nn.Module):

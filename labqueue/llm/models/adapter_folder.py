@@ -58,28 +58,37 @@ def save(model: PeftModel, folder: Path, loaded: Loaded, template: str = "auto")
     (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True))
 
 
-def load(loaded: Loaded, folder: Path) -> PeftModel:
+def load(loaded: Loaded, folder: Path, *others: Path) -> PeftModel:
     """Returns the model with the adapter of a folder, for reading: nothing of it is trainable.
+
+    Adapters of ``others`` are held beside it, named ``other_1`` and so on; none of them is at work.
 
     Raises:
         LabError: the folder holds no adapter, or one of another model, whether by its shapes, its tensors' names or the
             base that it says it was trained on.
     """
-    found = _held(folder)
-    _check_base(folder, catalogue.find(loaded.name), loaded.folder)
     from peft import PeftModel, get_peft_model_state_dict
 
-    try:
-        adapted = PeftModel.from_pretrained(loaded.model, folder, local_files_only=True).eval()
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise LabError(
-            f"the adapter in {folder} does not fit {loaded.name}: {str(error).splitlines()[0]}. Load the model that it "
-            "was trained on",
-            key="adapter",
-        ) from error
-    wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False)
-    _compare(found, {name: tuple(value.shape) for name, value in wanted.items()}, folder, loaded.name)
-    return adapted
+    adapted: PeftModel | None = None
+    for number, each in enumerate((folder, *others)):
+        found = _held(each)
+        _check_base(each, catalogue.find(loaded.name), loaded.folder)
+        name = f"other_{number}" if number else "default"
+        try:
+            if adapted is None:
+                adapted = PeftModel.from_pretrained(loaded.model, each, local_files_only=True)
+            else:
+                adapted.load_adapter(str(each), adapter_name=name, local_files_only=True)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise LabError(
+                f"the adapter in {each} does not fit {loaded.name}: {str(error).splitlines()[0]}. Load the model that "
+                "it was trained on",
+                key="adapter",
+            ) from error
+        wanted = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
+        _compare(found, {key: tuple(value.shape) for key, value in wanted.items()}, each, loaded.name)
+    assert adapted is not None
+    return adapted.eval()
 
 
 def check(folder: Path, model: str) -> None:
