@@ -205,5 +205,5 @@ def test_a_tensor_and_a_page_are_kept_as_they_are_with_their_hash(
 
 
 def test_a_tensor_is_one_file(recorder: RunRecorder, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="artifact 'maps': .* is no file; a tensor is one"):
+    with pytest.raises(LabError, match=r"artifact 'maps': .* is no file; a tensor is one"):
         recorder.artifact("maps", Tensor(path=tmp_path))
