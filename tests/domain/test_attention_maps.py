@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labqueue.domain import attention_maps as maps
+from labqueue.domain.artifacts import attention_maps as maps
 from labqueue.domain.errors import LabError
 
 
@@ -160,7 +160,7 @@ PROGRAM = """
 import sys, tracemalloc
 from pathlib import Path
 import numpy as np
-from labqueue.domain import attention_maps as maps
+from labqueue.domain.artifacts import attention_maps as maps
 layers, size = int(sys.argv[1]), 256
 def blocks():
     for layer in range(layers):

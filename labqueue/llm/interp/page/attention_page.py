@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labqueue.domain import attention_maps
+from labqueue.domain.artifacts import attention_maps
 from labqueue.domain.errors import LabError
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
@@ -110,7 +110,7 @@ def _head(path: Path, layer: int, head: int, header: attention_maps.Header) -> s
 
 
 def _packed(body: bytes) -> str:
-    return base64.b64encode(zlib.compress(body, 9)).decode()
+    return base64.b64encode(zlib.compress(body, 6)).decode()
 
 
 def _script_safe(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labqueue.domain import attention_maps
+from labqueue.domain.artifacts import attention_maps
 from labqueue.domain.errors import LabError
 from labqueue.llm.interp.page.attention_page import HeadScore, attention_page
 from tests import chromium
