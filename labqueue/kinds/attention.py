@@ -49,6 +49,8 @@ ARTIFACTS = {
     "entropy": ArtifactUse(about="entropy of a row, layer by head"),
     "distance": ArtifactUse(about="mean distance looked back, layer by head"),
     "by_layer": ArtifactUse(about="means of each layer's heads"),
+    "maps": ArtifactUse(about="attention maps of map_text, head by head"),
+    "page": ArtifactUse(about="page that shows them: all heads, one head, one token"),
 }
 COMPUTED_IN = "dtype"
 
@@ -99,6 +101,8 @@ class Params(kind.Params):
     """Sequences of them."""
     ablate: Ablate | None = Ablate()
     """Heads to silence; null for none."""
+    map_text: str | None = Field(default=None, min_length=1)
+    """A text whose attention maps are kept, as artifacts ``maps`` and ``page``; null for none."""
     chunk: int | None = Field(default=None, ge=1)
     """Queries at a time; null for all at once. Bounds the memory to chunk x keys of one layer."""
 
@@ -142,6 +146,8 @@ def _run(params: Params, rec: Recorder) -> None:
     scores |= head_scores.score_text(model, tokenizer, texts)
     _tell(rec, 2, total)
     _record(scores, rec)
+    if params.map_text is not None:
+        _map(params, loaded, model, scores, rec)
     first = tokenizer.bos_token_id
     ids = head_scores.repeats(len(tokenizer), length=length, batch=count, seed=silenced_on, first=first)  # [batch, seq]
     second = ids.shape[1] - params.repeat_tokens
@@ -265,6 +271,23 @@ def _record(scores: dict[str, Score], rec: Recorder) -> None:
     layers = tuple(float(number) for number in range(len(sink.value)))
     series = {name: tuple(map(float, score.value.mean(1))) for name, score in scores.items() if name not in units}
     rec.artifact("by_layer", artifacts.Curve(x_label="layer", y_label="mean over heads", x=layers, series=series))
+
+
+def _map(params: Params, loaded: Loaded, model: Model, scores: dict[str, Score], rec: Recorder) -> None:
+    """Keeps the maps of the pinned text, and the page that shows them beside the scores."""
+    from labqueue.llm.interp.page.attention_page import HeadScore, attention_page
+    from labqueue.llm.interp.stored_maps import store_maps
+
+    path = rec.directory / "maps.bin"
+    name = loaded.name if params.adapter is None else f"{loaded.name} with adapter"
+    store_maps(model, loaded.tokenizer, str(params.map_text), path, name=name, chunk=params.chunk)
+    beside = [
+        HeadScore(name, score.value.tolist(), score.null.expand_as(score.value).tolist())
+        for name, score in scores.items()
+    ]
+    rec.artifact("page", artifacts.Page(html=attention_page(path, scores=beside)))
+    rec.artifact("maps", artifacts.Tensor(path=path))
+    path.unlink()
 
 
 def _grid(name: str, value: Heads, unit: str) -> artifacts.Grid:
