@@ -253,7 +253,9 @@ def pooled(weights: Float) -> Float:
     A text of fewer than 32 tokens is stretched.
     """
     starts = np.arange(SIDE) * weights.shape[-1] // SIDE
-    return np.maximum.reduceat(np.maximum.reduceat(weights, starts, axis=-2), starts, axis=-1)
+    rows: Float = np.maximum.reduceat(weights, starts, axis=-2)
+    fields: Float = np.maximum.reduceat(rows, starts, axis=-1)
+    return fields
 
 
 def square(triangle: Float, size: int) -> Float:
