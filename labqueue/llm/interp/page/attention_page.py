@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,23 +77,26 @@ def attention_page(maps: Path, *, adapter: Path | None = None, scores: Sequence[
             {"name": each.name, "values": each.values, "nulls": each.nulls, "about": each.about} for each in scores
         ],
     }
-    blocks = [_element("about", _script_safe(json.dumps(about, allow_nan=False)), "application/json")]
+    # What is painted first comes first: it does not wait for megabytes of other heads.
+    first: list[str] = [_element("about", _script_safe(json.dumps(about, allow_nan=False)), "application/json")]
+    rest: list[str] = []
     for name, path in files.items():
         atlas = attention_maps.read_atlas(path, header=headers[name])
-        blocks.append(_element(f"atlas-{name}", _packed(atlas.tobytes())))
-        blocks += [
-            _element(f"head-{name}-{at}-{head}", _head(path, layer, head, headers[name]))
-            for at, layer in enumerate(header.layers)
-            for head in range(header.heads_per_layer)
-        ]
-    return (
-        _part("page.html")
-        .replace("{policy}", POLICY)
-        .replace("{title}", html.escape(f"Attention of {header.model}"))
-        .replace("{style}", _part("page.css"))
-        .replace("{script}", _part("page.js"))
-        .replace("{data}", "\n".join(blocks))
-    )
+        first.append(_element(f"atlas-{name}", _packed(atlas.tobytes())))
+        for at, layer in enumerate(header.layers):
+            for head in range(header.heads_per_layer):
+                kept = _element(f"head-{name}-{at}-{head}", _head(path, layer, head, headers[name]))
+                (rest if at or head else first).append(kept)
+    parts = {
+        "policy": POLICY,
+        "title": html.escape(f"Attention of {header.model}"),
+        "style": _part("page.css"),
+        "script": _part("page.js"),
+        "first": "\n".join(first),
+        "data": "\n".join(rest),
+    }
+    # In one pass: a token may say {data}.
+    return re.sub(r"\{(" + "|".join(parts) + r")\}", lambda found: parts[found[1]], _part("page.html"))
 
 
 def _check_alike(base: attention_maps.Header, other: attention_maps.Header, path: Path) -> None:

@@ -8,7 +8,14 @@ const state = { variant: about.variants[0], layer: 0, head: 0, query: size - 1, 
 const cache = new Map(); // decoded heads, the oldest first
 let shown = null, asked = 0, colours;
 
+// What is shown first stands before this script, the other heads behind it: they are still being read as it begins.
+const read = new Promise((done) => {
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", done);
+  else done();
+});
+
 async function unpacked(name) {
+  if (!part(name)) await read;
   const text = atob(part(name).textContent), bytes = new Uint8Array(text.length);
   for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));

@@ -99,7 +99,18 @@ def test_scores_stand_beside_their_null_and_what_was_not_measured_is_no_zero(
 
 
 def test_what_a_token_says_is_text(browser: chromium.Browser, tmp_path: Path) -> None:
-    bad = ["</script><img src=x onerror=boom()>", "<!--<script>", "&amp;", '"', "你₁", "\n", " ", "👩"]
+    bad = [
+        "</script><img src=x onerror=boom()>",
+        "<!--<script>",
+        "&amp;",
+        "{data}",
+        "{script}",
+        '"',
+        "你₁",
+        "\n",
+        " ",
+        "👩",
+    ]
     path = tmp_path / "m"
     about: Any = {"implementation": "eager", "model": "<b>m</b>"}
     attention_maps.write_maps(path, [(0, causal(1, len(bad)))], bad, **about)
