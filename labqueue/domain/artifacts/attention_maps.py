@@ -244,7 +244,8 @@ def companded(weights: Float) -> Bytes:
 
 def expanded(codes: Bytes) -> Float:
     """The weights that codes stand for."""
-    return np.square(codes.astype(np.float32) / np.float32(255.0))
+    weights: Float = np.square(codes.astype(np.float32) / np.float32(255.0))
+    return weights
 
 
 def pooled(weights: Float) -> Float:
