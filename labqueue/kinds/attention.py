@@ -15,7 +15,8 @@ from labqueue.kinds._pins import Pin
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
     from labqueue.llm.interp.head_scores import Heads, Score
-    from labqueue.llm.types import Tokenizer
+    from labqueue.llm.models.load import Loaded
+    from labqueue.llm.types import Model, Tokenizer
 
 _NATS = "nats/token"
 
@@ -47,6 +48,8 @@ ARTIFACTS = {
     "distance": ArtifactUse(about="mean distance looked back, layer by head"),
     "by_layer": ArtifactUse(about="means of each layer's heads"),
     **_moved.ARTIFACTS,
+    "maps": ArtifactUse(about="attention maps of map_text, head by head"),
+    "page": ArtifactUse(about="page that shows them: all heads, one head, one token"),
 }
 COMPUTED_IN = "dtype"
 
@@ -91,6 +94,8 @@ class Params(_inside.LookedInto):
     """SHA-256 of the rival's files, filled in at submission."""
     moved: _moved.Moved | None = None
     """Compares base and tuned instead of scoring heads: which heads ``adapter`` moved, and what that is worth."""
+    map_text: str | None = Field(default=None, min_length=1)
+    """A text whose attention maps are kept, as artifacts ``maps`` and ``page``; null for none."""
     chunk: int | None = Field(default=None, ge=1)
     """Queries at a time; null for all at once. Bounds the memory to chunk x keys of one layer."""
 
@@ -145,6 +150,8 @@ def _run(params: Params, rec: Recorder) -> None:
     scores |= head_scores.score_text(model, tokenizer, texts)
     _inside.tell(rec, 2, total)
     _record(scores, rec)
+    if params.map_text is not None:
+        _map(params, loaded, model, scores, rec)
     first = tokenizer.bos_token_id
     ids = head_scores.repeats(len(tokenizer), length=length, batch=count, seed=silenced_on, first=first)  # [batch, seq]
     second = ids.shape[1] - params.repeat_tokens
@@ -233,6 +240,23 @@ def _record(scores: dict[str, Score], rec: Recorder) -> None:
     layers = tuple(float(number) for number in range(len(sink.value)))
     series = {name: tuple(map(float, score.value.mean(1))) for name, score in scores.items() if name not in units}
     rec.artifact("by_layer", artifacts.Curve(x_label="layer", y_label="mean over heads", x=layers, series=series))
+
+
+def _map(params: Params, loaded: Loaded, model: Model, scores: dict[str, Score], rec: Recorder) -> None:
+    """Keeps the maps of the pinned text, and the page that shows them beside the scores."""
+    from labqueue.llm.interp.page.attention_page import HeadScore, attention_page
+    from labqueue.llm.interp.stored_maps import store_maps
+
+    path = rec.directory / "maps.bin"
+    name = loaded.name if params.adapter is None else f"{loaded.name} with adapter"
+    store_maps(model, loaded.tokenizer, str(params.map_text), path, name=name, chunk=params.chunk)
+    beside = [
+        HeadScore(name, score.value.tolist(), score.null.expand_as(score.value).tolist())
+        for name, score in scores.items()
+    ]
+    rec.artifact("page", artifacts.Page(html=attention_page(path, scores=beside)))
+    rec.artifact("maps", artifacts.Tensor(path=path))
+    path.unlink()
 
 
 def _grid(name: str, value: Heads, unit: str) -> artifacts.Grid:

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from labqueue import kinds
-from labqueue.domain.artifacts import Curve, Grid, Table
+from labqueue.domain.artifacts import Curve, Grid, Page, Table, Tensor
+from labqueue.domain.artifacts.attention_maps import read_head, read_header
 from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Stopped, UserError
 from labqueue.kinds import attention
@@ -79,6 +80,32 @@ def test_without_ablation_nothing_is_said_of_it(tmp_path: Path) -> None:
 def test_texts_of_ones_own_are_scored(tmp_path: Path) -> None:
     rec = looked(tmp_path, texts=["one text of some length", "another text, longer still"])
     assert "text_loss" in last(rec)
+
+
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_the_maps_of_a_pinned_text_are_kept_with_a_page_that_shows_them(tmp_path: Path, chunk: int | None) -> None:
+    from labqueue.llm.attention import extract_attention
+    from labqueue.llm.models.load import load_model
+
+    text = "one text of some length, one text of some"
+    rec = looked(tmp_path, map_text=text, ablate=None, chunk=chunk)
+    maps, page = rec.artifacts["maps"], rec.artifacts["page"]
+    assert isinstance(maps, Tensor)
+    assert isinstance(page, Page)
+    loaded = load_model("random-tiny", backend="hf", quantization="none", device="cpu", dtype="float32")
+    wanted = extract_attention(loaded.model, loaded.tokenizer, text)
+    header = read_header(maps.path)
+    assert (list(header.tokens), list(header.layers)) == (wanted.tokens[0], [0, 1])
+    for layer, weights in wanted.weights.items():
+        for head in range(4):
+            kept = read_head(maps.path, layer, head)
+            assert kept == pytest.approx(weights[0, head].numpy(), abs=5e-4)  # type: ignore[union-attr,index]
+    assert "random-tiny" in page.html
+    assert '"name": "induction"' in page.html
+
+
+def test_without_a_text_for_it_no_map_is_kept(tmp_path: Path) -> None:
+    assert {"maps", "page"}.isdisjoint(looked(tmp_path, ablate=None).artifacts)
 
 
 def test_a_stop_is_heeded_between_two_measurements(tmp_path: Path) -> None:
