@@ -218,6 +218,8 @@ def test_texts_that_cannot_be_patched_are_refused() -> None:
     model = made("Llama")
     with pytest.raises(LabError, match="the clean text has 9 tokens and the corrupted one 8: patching needs as many"):
         patching.patch_effects(model, ids(), ids(count=8), lambda found: float(found[0, -1, 0]))
+    with pytest.raises(LabError, match="2 clean texts are given: patching compares one with one"):
+        patching.patch_effects(model, ids(rows=2), ids(2, rows=2), lambda found: float(found[0, -1, 0]))
     with pytest.raises(LabError, match="measure the same"):
         patching.patch_effects(model, ids(), ids(), lambda found: float(found[0, -1, 0]))
     with (
