@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from labqueue import kinds
 from labqueue.domain.artifacts import Curve, Table
 from labqueue.domain.kind import Stopped, UserError
 from labqueue.kinds import probing
-from labqueue.kinds.probing import stream
+from labqueue.kinds.probing import labels, stream
+from labqueue.llm.interp.probes.probe import Reading
 from labqueue.llm.interp.stream_summary import summarise
 from labqueue.llm.models import load
 from tests.commands import call
@@ -23,9 +26,9 @@ STREAM = {"of": "residual_stream", "passages": 2, "passage_tokens": 16}
 LABELS = {"of": "next_token_class", "documents": 10, "words": 16, "layers": 3, "permutations": 3, "controls": 3}
 
 
-def looked(where: Path, study: dict[str, Any], seed: int = 0) -> MemoryRecorder:
+def looked(where: Path, study: dict[str, Any], seed: int = 0, **more: Any) -> MemoryRecorder:
     rec = MemoryRecorder(where, seed=seed)
-    given = {"model": "random-tiny", "dtype": "float32", "study": study}
+    given = {"model": "random-tiny", "dtype": "float32", "study": study, **more}
     probing.run(probing.Params.model_validate(given), rec)
     return rec
 
@@ -114,6 +117,63 @@ def test_statements_and_tagged_words_of_a_file_of_ones_own_are_probed(tmp_path: 
     assert "untrained_best" not in truth.metrics
     words = looked(tmp_path, LABELS | {"of": "part_of_speech", "corpus": str(tagged)})
     assert (last(words)["accuracy_best"] or 0) > (last(words)["chance"] or 0)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An adapter far from its base, in attention and FFN."""
+    from labqueue.llm.models import adapter_folder
+
+    loaded = load.load_model("random-tiny", dtype="float32")
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False)
+    adapted = get_peft_model(loaded.model, config)  # type: ignore[arg-type]  # a model of transformers
+    assert isinstance(adapted, PeftModel)
+    folder = tmp_path_factory.mktemp("adapter")
+    adapter_folder.save(adapted, folder, loaded)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("study", "form"),
+    [
+        (STREAM, {"dtype": "bfloat16"}),
+        (STREAM, {"quantization": "4bit", "dtype": "bfloat16"}),
+        (LABELS, {"quantization": "4bit", "dtype": "bfloat16"}),
+    ],
+)
+def test_a_model_in_any_form_is_looked_into_with_its_adapter_on_and_off(
+    study: dict[str, Any], form: dict[str, str], adapter: str, tmp_path: Path
+) -> None:
+    base = last(looked(tmp_path, study, **form))
+    off = last(looked(tmp_path, study, **form, adapter=adapter, adapter_off=True))
+    on = looked(tmp_path, study, **form, adapter=adapter)
+    assert off == base
+    assert last(on) != base
+    assert all(value is not None for value in last(on).values())
+    if study is STREAM:
+        parts = on.artifacts["attributed"]
+        assert isinstance(parts, Table)
+        # In 4 bit on a CPU the stream is in float32.
+        last_but_bias = "ffn 1" if "quantization" in form else "rounding"
+        assert [row[0] for row in parts.rows][-2:] == [last_but_bias, "bias"]
+    else:
+        # Weights as training begins with them know of no adapter.
+        untrained = [name for name in base if name.startswith("untrained_layer_")]
+        assert untrained
+        assert {name: last(on)[name] for name in untrained} == {name: base[name] for name in untrained}
+
+
+def test_half_depth_is_the_probed_layer_nearest_to_it(tmp_path: Path) -> None:
+    def reading(accuracy: float, control: float) -> Reading:
+        return Reading(accuracy, 0.1, accuracy, control, accuracy - control, 0.1, 0.1, 0.2, 0.5)
+
+    for layers, half in (([0, 10, 20, 30], 10), ([0, 5, 10, 15, 20, 25, 30], 15), ([0, 30], 30)):
+        rec = MemoryRecorder(tmp_path)
+        labels._record(rec, layers, {each: reading(0.3 + each / 100, 0.3 - each / 200) for each in layers}, None)
+        found = last(rec)
+        assert found["gain_at_half"] == pytest.approx(half / 100)
+        assert found["control_falls"] == pytest.approx(half / 200)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_other_ones(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,9 @@ def _labelled(study: Labels, found: Loaded, seed: int) -> Labelled:
     from labqueue.llm.evaluation.generate import positions
     from labqueue.llm.interp.probes import labelled
 
-    documents = list(catalogue.open_corpus(study.corpus or CORPORA[study.of]).documents())
+    # No more of a large corpus is read than is drawn from.
+    most = max(_inside.DOCUMENTS, study.documents)
+    documents = list(itertools.islice(catalogue.open_corpus(study.corpus or CORPORA[study.of]).documents(), most))
     limit, count = positions(found.model), study.documents
     if study.of == "truth":
         return labelled.truth(documents, found.tokenizer, count=4 * count, seed=seed, limit=limit)
@@ -87,7 +90,7 @@ def _record(rec: Recorder, layers: list[int], read: dict[int, Reading], untraine
             rec.metric(f"untrained_layer_{layer}", untrained[layer].accuracy, 0)
     # By the folds inside the training groups: the tested accuracy has no say in which layer is called best.
     best = max(layers, key=lambda layer: read[layer].tuned)
-    half = layers[len(layers) // 2]
+    half = min(layers[1:], key=lambda layer: abs(layer - layers[-1] / 2))
     rec.metric("chance", read[0].chance, 0)
     rec.metric("best_layer", best, 0)
     rec.metric("accuracy_best", read[best].accuracy, 0)

@@ -171,10 +171,6 @@ def capitals(archive: Path) -> Iterator[str]:
     yield _tidy("\n".join(told))
 
 
-def _overlap(one: str, other: str) -> bool:
-    return one in other or other in one
-
-
 def _tidy(text: str) -> str:
     """With one kind of line end, none in front, one behind; "" where there is no text."""
     text = text.replace("\r\n", "\n").strip("\n")

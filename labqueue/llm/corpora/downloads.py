@@ -104,7 +104,7 @@ class NpmPackage:
         if shutil.which("npm") is None:
             raise Unreachable("there is no npm on this machine")
         with tempfile.TemporaryDirectory(prefix="labqueue-npm-") as folder:
-            command = ["npm", "pack", "--ignore-scripts", "--silent", f"{self.package}@{self.version}"]
+            command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", f"{self.package}@{self.version}"]
             file = _made(command, Path(folder), "*.tgz", "npm ERR!", "npm error")
             shutil.copyfile(file, to)
 

@@ -7,6 +7,7 @@ is linear and its parts add up to the logit (direct logit attribution; Elhage et
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -73,6 +74,7 @@ class Unembedding:
         self._cap = getattr(config, "final_logit_softcapping", None)  # Gemma-2
         self._divisor = float(getattr(config, "logits_scaling", 1.0))  # Granite
         self._width = int(config.hidden_size)
+        self._computes_in = inner.dtype
 
     def __call__(self, stream: torch.Tensor) -> torch.Tensor:
         """Logits [batch, seq, token] of a stream [batch, seq, hidden] that has not been through the final norm."""
@@ -81,9 +83,26 @@ class Unembedding:
 
     def before_cap(self, normed: torch.Tensor) -> torch.Tensor:
         """Logits of a stream behind the final norm, before any soft-cap."""
+        return self._headed(normed) / self._divisor
+
+    def _headed(self, normed: torch.Tensor) -> torch.Tensor:
         if isinstance(self._between, torch.nn.Module):
             normed = self._between(normed)
-        return self.head(normed) / self._divisor  # type: ignore[no-any-return]
+        return self.head(normed)  # type: ignore[no-any-return]
+
+    def direction(self, token: int, against: int | None) -> torch.Tensor:
+        """[hidden], fp32: the direction of a normed stream in which a logit grows over another's, or over the mean.
+
+        The head is linear: its gradient is what it weighs each place with, be it quantised or under an adapter.
+        """
+        weight = next(self.norm.parameters(), next(self.head.parameters()))
+        with torch.enable_grad():
+            zero = torch.zeros(self._width, device=weight.device, dtype=self._computes_in, requires_grad=True)
+            logits = self._headed(zero)  # [token]
+            (own,) = torch.autograd.grad(logits[token], zero, retain_graph=True)
+            other = logits.mean() if against is None else logits[against]
+            (less,) = torch.autograd.grad(other, zero)
+        return (own.float() - less.float()) / self._divisor
 
     def frozen(self, stream: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """The norm's gain [..., hidden] with the scale that this stream has, and whether it takes the mean away first.
@@ -91,16 +110,18 @@ class Unembedding:
         Raises:
             LabError: the norm is neither RMSNorm nor LayerNorm.
         """
-        weight = cast("torch.Tensor", self.norm.weight).detach().float()
-        eps = float(getattr(self.norm, "eps", getattr(self.norm, "variance_epsilon", 1e-6)))
+        weight = cast("torch.Tensor | None", getattr(self.norm, "weight", None))  # none in OLMo
+        own = torch.ones(self._width, device=stream.device) if weight is None else weight.detach().float()
+        eps = float(getattr(self.norm, "eps", getattr(self.norm, "variance_epsilon", 1e-5)))  # OLMo's is fixed
         x = stream.float()
-        wanted = self.norm(stream).float()
+        # In fp32: what bfloat16 rounds away is more than what tells one kind of norm from another.
+        wanted = copy.deepcopy(self.norm).float()(x).float()
         bias = getattr(self.norm, "bias", None)
         behind = 0.0 if bias is None else bias.detach().float()
         for centred in (False, True):
             y = x - x.mean(-1, keepdim=True) if centred else x
             scale = torch.rsqrt((y**2).mean(-1, keepdim=True) + eps)
-            for gain in (weight, weight + 1):  # Gemma's weight is what it differs from 1 by
+            for gain in (own, own + 1):  # Gemma's weight is what it differs from 1 by
                 found = y * scale * gain + behind
                 if torch.allclose(found, wanted, atol=1e-3 * float(wanted.abs().max()), rtol=0):
                     return scale * gain, centred
@@ -128,6 +149,8 @@ def lens(
     extractor = ActivationExtractor(model, tokenizer)
     last = extractor.layers[-1]
     wanted = [-1, *extractor.layers] if layers is None else sorted(set(layers))
+    if not wanted:
+        raise LabError(f"no layer is named: the lens looks after -1 (the embedding) to {last}", key="layers")
     if wrong := [layer for layer in wanted if not -1 <= layer <= last]:
         raise LabError(
             f"layer {wrong[0]} is not there: the lens looks after -1 (the embedding) to {last}", key="layers"
@@ -152,8 +175,10 @@ def _checked(model: Model, unembedding: Unembedding, stream: torch.Tensor, batch
     """The model's own logits, which the lens must give from the last block's stream, fp32."""
     was = model.training
     model.eval()
-    own: torch.Tensor = model(**batch.to(model.device), use_cache=False).logits.float()
-    model.train(was)
+    try:
+        own: torch.Tensor = model(**batch.to(model.device), use_cache=False).logits.float()
+    finally:
+        model.train(was)
     found = unembedding(stream).float()
     worst = float((found - own).abs().max() / own.abs().max())
     if not worst <= AGREES * (1 if stream.dtype == torch.float32 else 20):
@@ -186,7 +211,8 @@ class Attribution:
 
     logit: float
     parts: dict[str, float]
-    """``embedding``, ``attn 0``, ``ffn 0``, … in the order in which they are added, and ``bias`` of norm and head."""
+    """``embedding``, ``attn 0``, ``ffn 0``, … in the order in which they are added, and ``bias`` of norm and head; of a
+    model in half precision also ``rounding``: what its stream lost as it was added up."""
 
 
 def attribute(
@@ -206,40 +232,48 @@ def attribute(
         Logits before any soft-cap.
 
     Raises:
-        LabError: as ``lens``; a token that is not there.
+        LabError: as ``lens``; several texts, a token or a place that is not there.
     """
     unembedding = Unembedding(model)
     added: list[tuple[str, torch.Tensor]] = []
     stream: list[torch.Tensor] = []
 
     def keep(seen: BlockSeen) -> None:
+        count = seen.pre_attn.shape[1]
+        if seen.pre_attn.shape[0] != 1 or not -count <= place < count:
+            raise LabError(
+                f"place {place} of {seen.pre_attn.shape[0]} texts of {count} tokens: give one text and a place in it",
+                key="place",
+            )
         if seen.layer == 0:
-            added.append(("embedding", seen.pre_attn[0, place].detach().clone()))  # [hidden]
-        added.append((f"attn {seen.layer}", seen.attn[0, place].detach().clone()))
-        added.append((f"ffn {seen.layer}", seen.ffn[0, place].detach().clone()))
-        stream[:] = [seen.post_ffn[0, place].detach().clone()]
+            added.append(("embedding", seen.pre_attn[0, place].float()))  # [hidden]
+        added.append((f"attn {seen.layer}", seen.attn[0, place].float()))
+        added.append((f"ffn {seen.layer}", seen.ffn[0, place].float()))
+        stream[:] = [seen.post_ffn.detach().clone()]  # [1, seq, hidden]
 
-    ActivationExtractor(model, tokenizer).observe(text, keep)
+    batch = ActivationExtractor(model, tokenizer).observe(text, keep)
     with torch.no_grad():
-        gain, centred = unembedding.frozen(stream[0])  # [hidden]
-        zero = unembedding.before_cap(torch.zeros_like(stream[0])).float()  # [token]: the head's bias
-        count = zero.shape[-1]
+        _checked(model, unembedding, stream[0], batch)
+        left = stream[0][0, place]  # [hidden]
+        logits = unembedding.before_cap(unembedding.norm(left)).float()  # [token]
+        count = len(logits)
         for each in (token, against):
             if each is not None and not 0 <= each < count:
                 raise LabError(f"token {each} is not there: the vocabulary has {count}", key="token")
-
-        def direct(vector: torch.Tensor) -> float:
-            own = unembedding.before_cap(vector.to(stream[0].dtype)).float() - zero
-            return float(own[token] - (own.mean() if against is None else own[against]))
-
-        parts = {}
-        for name, vector in added:
-            x = vector.float()
-            parts[name] = direct((x - x.mean() if centred else x) * gain)
+        gain, centred = unembedding.frozen(left)  # [hidden]
+        along = unembedding.direction(token, against)  # [hidden]
+        parts = {name: float((x - x.mean() if centred else x) * gain @ along) for name, x in added}
+        if left.dtype != torch.float32:
+            lost = left.float() - sum(x for _, x in added)
+            parts["rounding"] = float((lost - lost.mean() if centred else lost) * gain @ along)
+        zero = unembedding.before_cap(torch.zeros_like(left)).float()  # [token]: the head's bias
+        parts["bias"] = _over(zero, token, against)
         bias = getattr(unembedding.norm, "bias", None)
-        parts["bias"] = float(zero[token] - (zero.mean() if against is None else zero[against]))
         if bias is not None:
-            parts["bias"] += direct(bias.detach().float())
-        own = unembedding.before_cap(unembedding.norm(stream[0])).float()
-        logit = float(own[token] - (own.mean() if against is None else own[against]))
-    return Attribution(logit, parts)
+            parts["bias"] += float(bias.detach().float() @ along)
+    return Attribution(_over(logits, token, against), parts)
+
+
+def _over(logits: torch.Tensor, token: int, against: int | None) -> float:
+    """``logits`` [token]: one of them less another, or less their mean."""
+    return float(logits[token] - (logits.mean() if against is None else logits[against]))

@@ -126,8 +126,10 @@ def patch_effects(
         the clean and of the corrupted pass.
 
     Raises:
-        LabError: texts of different lengths, or two that measure the same.
+        LabError: texts of different lengths, several of them, or two that measure the same.
     """
+    if len(clean.input_ids) != 1:
+        raise LabError(f"{len(clean.input_ids)} clean texts are given: patching compares one with one", key="texts")
     if clean.input_ids.shape != corrupted.input_ids.shape:
         raise LabError(
             f"the clean text has {clean.input_ids.shape[1]} tokens and the corrupted one "

@@ -76,6 +76,42 @@ def test_the_parts_of_a_logit_add_up_to_it(name: str, against: int | None) -> No
     assert list(found.parts) == ["embedding", "attn 0", "ffn 0", "attn 1", "ffn 1", "bias"]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", [*OBSERVED, "Granite", "Olmo"])
+def test_a_logit_in_half_precision_is_split_as_far_as_it_is_exact(name: str, dtype: torch.dtype) -> None:
+    """Parts are added up in fp32, and what the stream lost as it was added up is a part of its own."""
+    model, given = sharper(name).to(dtype), ids()
+    if name == "Gemma2":
+        model.config.final_logit_softcapping = None
+    held: list[BlockSeen] = []
+    ActivationExtractor(model, NO_TOKENIZER).observe(given, held.append)
+    found = {against: logit_lens.attribute(model, NO_TOKENIZER, given, 11, against=against) for against in (None, 17)}
+    own = logits(model, given)[0, -1].float()
+    spare = 4 * torch.finfo(dtype).eps * float(own.abs().max())
+    for against, other in ((None, own.mean()), (17, own[17])):
+        assert list(found[against].parts) == ["embedding", "attn 0", "ffn 0", "attn 1", "ffn 1", "rounding", "bias"]
+        assert found[against].logit == pytest.approx(float(own[11] - other), abs=spare)
+        assert sum(found[against].parts.values()) == pytest.approx(found[against].logit, abs=spare)
+    with torch.no_grad():
+        exact = logit_lens.Unembedding(model.float())(held[-1].post_ffn[0, -1].float())  # [token]
+    wanted = float(exact[11] - exact[17])
+    assert sum(found[17].parts.values()) == pytest.approx(wanted, abs=1e-5 * float(exact.abs().max()))
+
+
+def test_a_part_is_what_the_logit_loses_without_it() -> None:
+    """The norm's scale held, a logit is linear: taking a part out of the stream takes just its share away."""
+    model, given = sharper("Llama"), ids()
+    found = logit_lens.attribute(model, NO_TOKENIZER, given, 11, against=17)
+    held: list[BlockSeen] = []
+    ActivationExtractor(model, NO_TOKENIZER).observe(given, held.append)
+    stream, without = held[-1].post_ffn[0, -1].double(), held[0].attn[0, -1].double()
+    norm = model.model.norm
+    scale = norm.weight.double() / (stream.pow(2).mean() + norm.variance_epsilon).sqrt()
+    head = (model.lm_head.weight[11] - model.lm_head.weight[17]).double()
+    change = float((head @ (scale * stream) - head @ (scale * (stream - without))).detach())
+    assert found.parts["attn 0"] == pytest.approx(change, abs=1e-6)
+
+
 def test_a_norm_or_head_that_is_not_known_has_no_lens() -> None:
     model = made("Llama")
 
@@ -88,8 +124,20 @@ def test_a_norm_or_head_that_is_not_known_has_no_lens() -> None:
         logit_lens.lens(model, NO_TOKENIZER, ids())
     with pytest.raises(LabError, match="layer 2 is not there: the lens looks after -1"):
         logit_lens.lens(made("Llama"), NO_TOKENIZER, ids(), layers=[2])
+    with pytest.raises(LabError, match="no layer is named: the lens looks after -1"):
+        logit_lens.lens(made("Llama"), NO_TOKENIZER, ids(), layers=[])
+    with pytest.raises(LabError, match="the lens differs from CohereForCausalLM's own logits by"):
+        logit_lens.attribute(made("Cohere", logit_scale=0.1), NO_TOKENIZER, ids(), 11)
+
+
+def test_a_token_or_place_that_is_not_there_is_named() -> None:
+    model = made("Llama")
     with pytest.raises(LabError, match="token 99 is not there: the vocabulary has 99"):
-        logit_lens.attribute(made("Llama"), NO_TOKENIZER, ids(), 99)
+        logit_lens.attribute(model, NO_TOKENIZER, ids(), 99)
+    for given, place in ((ids(), 9), (ids(), -10), (ids(rows=2), 0)):
+        with pytest.raises(LabError, match=f"place {place} of {len(given.input_ids)} texts of 9 tokens"):
+            logit_lens.attribute(model, NO_TOKENIZER, given, 11, place=place)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_cka_is_1_for_a_turned_and_scaled_copy_and_about_0_for_noise() -> None:
@@ -170,6 +218,8 @@ def test_texts_that_cannot_be_patched_are_refused() -> None:
     model = made("Llama")
     with pytest.raises(LabError, match="the clean text has 9 tokens and the corrupted one 8: patching needs as many"):
         patching.patch_effects(model, ids(), ids(count=8), lambda found: float(found[0, -1, 0]))
+    with pytest.raises(LabError, match="2 clean texts are given: patching compares one with one"):
+        patching.patch_effects(model, ids(rows=2), ids(2, rows=2), lambda found: float(found[0, -1, 0]))
     with pytest.raises(LabError, match="measure the same"):
         patching.patch_effects(model, ids(), ids(), lambda found: float(found[0, -1, 0]))
     with (

@@ -129,9 +129,10 @@ def next_token_class(
     batch = encode(tokenizer, texts, limit=limit)
     found = []
     for number, (text, offsets) in enumerate(zip(texts, batch.offsets, strict=True)):
-        ids = batch.input_ids[number].tolist()
+        ids, own = batch.input_ids[number].tolist(), batch.special_mask[number].tolist()
         for place, (begin, end) in enumerate(offsets[1:]):
-            found.append((number, place, _follows(text[begin:end]), ids[place], number))
+            if not own[place + 1]:  # what a tokenizer puts behind every text is no class
+                found.append((number, place, _follows(text[begin:end]), ids[place], number))
     return _labelled(texts, batch, found)
 
 
@@ -180,10 +181,15 @@ def truth(documents: Sequence[str], tokenizer: Tokenizer, *, count: int, seed: i
     texts = [f"The capital of {country} is {capital}." for country, capital, _, _ in told]
     batch = encode(tokenizer, texts, limit=limit)
     found = [
-        (number, batch.lengths[number] - 1, label, (country, capital), group)
+        (number, _last_of_text(batch, number), label, (country, capital), group)
         for number, (country, capital, label, group) in enumerate(told)
     ]
     return _labelled(texts, batch, found)
+
+
+def _last_of_text(batch: Encoded, number: int) -> int:
+    """The place of a text's last token that is no token of the tokenizer's own."""
+    return int((~batch.special_mask[number]).nonzero().max())
 
 
 TASKS: dict[str, Callable[..., Labelled]] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from labqueue.domain.errors import LabError
 from labqueue.llm.activations import extract_activations
@@ -91,6 +93,23 @@ def test_statements_are_half_true_and_share_no_country_or_capital_with_another_g
     again = labelled.truth(CAPITALS, tiny.tokenizer, count=40, seed=3, limit=256)
     assert again.texts == found.texts
     assert labelled.truth(CAPITALS, tiny.tokenizer, count=40, seed=4, limit=256).texts != found.texts
+
+
+def test_a_token_that_the_tokenizer_puts_behind_a_text_is_neither_read_nor_a_class(tiny: Any) -> None:
+    ending = copy.deepcopy(tiny.tokenizer)
+    last = ending.convert_ids_to_tokens(2)
+    ending.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {last}", special_tokens=[(last, 2)])
+    for make, given in (
+        (labelled.truth, {"documents": CAPITALS, "count": 16}),
+        (labelled.next_token_class, {"documents": TAGGED, "count": 8, "words": 12}),
+        (labelled.part_of_speech, {"documents": TAGGED, "count": 8, "words": 12}),
+    ):
+        with_end = make(tokenizer=ending, seed=0, limit=256, **given)
+        without = make(tokenizer=tiny.tokenizer, seed=0, limit=256, **given)
+        assert with_end.batch.lengths == [count + 1 for count in without.batch.lengths]
+        assert with_end.places == without.places
+        assert with_end.classes == without.classes
+        assert with_end.labels.tolist() == without.labels.tolist()
 
 
 def test_states_are_those_that_extraction_gives(tiny: Any) -> None:
