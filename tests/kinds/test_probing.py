@@ -11,6 +11,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from labqueue import kinds
 from labqueue.domain.artifacts import Curve, Table
+from labqueue.domain.errors import LabError
 from labqueue.domain.kind import Stopped, UserError
 from labqueue.kinds import probing
 from labqueue.kinds.probing import labels, stream
@@ -162,6 +163,12 @@ def test_a_model_in_any_form_is_looked_into_with_its_adapter_on_and_off(
         untrained = [name for name in base if name.startswith("untrained_layer_")]
         assert untrained
         assert {name: last(on)[name] for name in untrained} == {name: base[name] for name in untrained}
+
+
+def test_texts_of_one_token_have_no_loss() -> None:
+    loaded = load.load_model("random-tiny", dtype="float32")
+    with pytest.raises(LabError, match="every text has one token, so that nothing follows"):
+        summarise(loaded.model, loaded.tokenizer, ["a", "b"])
 
 
 def test_half_depth_is_the_probed_layer_nearest_to_it(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def fetch(name: str, sources: Iterable[Source], target: Path, sha256: str, key: 
         LabError: none can; says why of each, and what to do.
     """
     cure = (
-        f"Connect once and submit again; or bring its text here by other means, as {target} (SHA-256 {sha256}); or use "
-        "corpus: python_docs, which needs no network"
+        f"Connect once and submit again; or bring its text here by other means, as {target} (SHA-256 {sha256}); or, "
+        "where any text will do, use corpus: python_docs, which needs no network"
     )
 
     def write(source: Source, archive: Path) -> None:

@@ -6,6 +6,7 @@ comes before it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -113,11 +114,12 @@ def _row(
 def _labels(tokenizer: Tokenizer, text: str, ids: list[int], offsets: list[tuple[int, int]]) -> list[str]:
     """What each token shows: its piece of the text; the parts of one character numbered, ``你₁ 你₂``."""
     labels = []
-    for place, (token, (begin, end)) in enumerate(zip(ids, offsets, strict=True)):
+    alike, before = Counter(offsets), Counter[tuple[int, int]]()
+    for token, (begin, end) in zip(ids, offsets, strict=True):
         if end <= begin:
             labels.append(str(tokenizer.convert_ids_to_tokens(token)))
             continue
-        piece = text[begin:end]
-        alike = [other for other in range(len(ids)) if offsets[other] == (begin, end)]
-        labels.append(f"{piece}{str(alike.index(place) + 1).translate(SUBSCRIPTS)}" if len(alike) > 1 else piece)
+        before[begin, end] += 1
+        part = str(before[begin, end]).translate(SUBSCRIPTS) if alike[begin, end] > 1 else ""
+        labels.append(f"{text[begin:end]}{part}")
     return labels

@@ -26,6 +26,9 @@ Part = Literal["pre_attn", "attn", "ffn", "post_ffn"]
 
 PARTS: tuple[Part, ...] = ("pre_attn", "attn", "ffn", "post_ffn")
 
+AT_ONCE = 8
+"""Places that are patched in one pass: logits of all of 512 at once would be 50 GB with a vocabulary of 49,152."""
+
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Of [batch, seq, hidden], another of the same shape."""
 
@@ -149,28 +152,31 @@ def patch_effects(
     places = clean.input_ids.shape[1]
     effects = torch.zeros(len(held), places)  # [layer, place]
     for row, (layer, value) in enumerate(sorted(held.items())):
-        # All places of a layer in one pass: each row of the batch has one place patched.
-        rows = Encoded(
-            corrupted.input_ids.repeat(places, 1),
-            corrupted.attention_mask.repeat(places, 1),
-            [],
-            [],
-            corrupted.special_mask,
-        )
-        with changed(model, {(layer, part): _diagonal(value, model, layer, part)}):
-            logits = _logits(model, rows)  # [place, seq, token]
-        effects[row] = torch.tensor([(measure(each[None]) - worst) / (best - worst) for each in logits])
+        # Several places in one pass: each row of the batch has one place patched.
+        for begin in range(0, places, AT_ONCE):
+            count = min(AT_ONCE, places - begin)
+            rows = Encoded(
+                corrupted.input_ids.repeat(count, 1),
+                corrupted.attention_mask.repeat(count, 1),
+                [],
+                [],
+                corrupted.special_mask,
+            )
+            with changed(model, {(layer, part): _diagonal(value, model, layer, part, begin)}):
+                logits = _logits(model, rows)  # [place, seq, token]
+            back = [(measure(each[None]) - worst) / (best - worst) for each in logits]
+            effects[row, begin : begin + count] = torch.tensor(back)
     return effects, best, worst
 
 
-def _diagonal(value: torch.Tensor, model: Model, layer: int, part: Part) -> Change:
-    """Puts the place of its own number into each row of a batch."""
+def _diagonal(value: torch.Tensor, model: Model, layer: int, part: Part, begin: int = 0) -> Change:
+    """Puts the place of its own number, from ``begin`` on, into each row of a batch."""
     multiplier = find_blocks(bare(model))[layer].multiplier if part in ("attn", "ffn") else 1.0
 
     def change(x: torch.Tensor) -> torch.Tensor:
         new = x.clone().view(-1, value.shape[1], value.shape[2])  # [place, seq, hidden]
         each = torch.arange(len(new), device=x.device)
-        new[each, each] = value[0].to(x.device) / multiplier
+        new[each, begin + each] = value[0, begin : begin + len(new)].to(x.device) / multiplier
         return new.view(x.shape)
 
     return change

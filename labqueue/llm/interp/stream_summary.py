@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from labqueue.domain.errors import LabError
 from labqueue.llm.interp import logit_lens
 from labqueue.llm.interp.activations import ActivationExtractor, BlockSeen
 from labqueue.llm.interp.attention_tap import bare
@@ -61,7 +62,7 @@ def summarise(
     """Passes over the texts one by one; ``tell`` is called with texts done and texts in all.
 
     Raises:
-        LabError: as ``extract_activations`` and ``lens``.
+        LabError: as ``extract_activations`` and ``lens``; texts of one token.
     """
     extractor = ActivationExtractor(model, tokenizer)
     last = len(extractor.layers)
@@ -83,6 +84,8 @@ def summarise(
         tell(done, len(texts))
     top = torch.cat([each.top[:, 0] for each in lenses], dim=1)  # [layer, token]
     loss = torch.cat([each.loss[:, 0, :-1] for each in lenses], dim=1)  # [layer, token]
+    if not loss.numel():
+        raise LabError("every text has one token, so that nothing follows: give longer ones", key="texts")
     return StreamSummary(
         norm=[_median([row[1:] for row in each]) for each in streams],
         first_norm=[_median([row[:1] for row in each]) for each in streams],

@@ -201,6 +201,31 @@ def test_patching_the_whole_stream_gives_the_clean_text_back(name: str, part: pa
         assert effects[1, :8].abs().max() < 1e-3, "no other place of the last layer is read"
 
 
+def test_places_that_are_patched_in_several_passes_are_all_patched() -> None:
+    """More places than one pass takes: each must be its own, patched by hand here, one at a time."""
+    model, clean, corrupted = sharper("Llama"), ids(1, count=21), ids(2, count=21)
+    assert 21 % patching.AT_ONCE != 0
+
+    def measure(found: torch.Tensor) -> float:
+        return float(found[0, -1, 11] - found[0, -1, 17])
+
+    held: list[BlockSeen] = []
+    ActivationExtractor(model, NO_TOKENIZER, layers=[0]).observe(clean, held.append)
+    effects, best, worst = patching.patch_effects(model, clean, corrupted, measure, layers=[0])
+    assert effects.shape == (1, 21)
+    for place in range(21):
+
+        def put(stream: torch.Tensor, place: int = place) -> torch.Tensor:
+            new = stream.clone()
+            new[0, place] = held[0].post_ffn[0, place]
+            return new
+
+        with patching.changed(model, {(0, "post_ffn"): put}):
+            wanted = (measure(logits(model, corrupted)) - worst) / (best - worst)
+        assert float(effects[0, place]) == pytest.approx(wanted, abs=1e-4)
+    assert len(set(effects[0].tolist())) == 21
+
+
 def test_patching_a_part_that_attention_adds_is_that_part_of_the_clean_text() -> None:
     model, clean, corrupted = sharper("Granite"), ids(1), ids(2)
     held: list[BlockSeen] = []
