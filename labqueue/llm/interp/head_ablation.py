@@ -51,7 +51,7 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
     handles = []
     try:
         for layer, chosen in by_layer.items():
-            projection = _projection(modules[layer])
+            projection = output_projection(modules[layer])
             handles.append(projection.register_forward_pre_hook(_silencer(chosen, count, how)))
         yield
     finally:
@@ -59,14 +59,19 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
             handle.remove()
 
 
-def _projection(module: torch.nn.Module) -> torch.nn.Module:
+def output_projection(module: torch.nn.Module) -> torch.nn.Module:
+    """The layer of an attention module that the heads' outputs, side by side, go into.
+
+    Raises:
+        LabError: none of a known name.
+    """
     for name in PROJECTIONS:
         found = getattr(module, name, None)
         if isinstance(found, torch.nn.Module):
             return found
     raise LabError(
         f"{type(module).__name__} has no output projection of a known name ({', '.join(PROJECTIONS)}): its heads "
-        "cannot be silenced",
+        "can be neither silenced nor patched",
         key="model",
     )
 

@@ -23,7 +23,7 @@ from labqueue.llm.evaluation.generate import positions
 from labqueue.llm.interp.attention import AttentionExtractor
 from labqueue.llm.interp.attention_tap import Seen, attention_modules, bare
 from labqueue.llm.interp.encoding import Encoded, encode
-from labqueue.llm.interp.head_ablation import PROJECTIONS
+from labqueue.llm.interp.head_ablation import output_projection
 from labqueue.llm.interp.head_scores import Heads, best
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def _recorded(model: Model) -> Iterator[dict[int, torch.Tensor]]:
 
     with contextlib.ExitStack() as stack:
         for layer, module in attention_modules(bare(model)).items():
-            stack.callback(_projection(module).register_forward_pre_hook(keeper(layer)).remove)
+            stack.callback(output_projection(module).register_forward_pre_hook(keeper(layer)).remove)
         yield outputs
 
 
@@ -338,12 +338,5 @@ def _replaced(model: Model, heads: Sequence[tuple[int, int]], outputs: Mapping[i
     with contextlib.ExitStack() as stack:
         for layer, module in attention_modules(inner).items():
             if any(at == layer for at, _ in heads):
-                stack.callback(_projection(module).register_forward_pre_hook(changer(layer)).remove)
+                stack.callback(output_projection(module).register_forward_pre_hook(changer(layer)).remove)
         yield
-
-
-def _projection(module: torch.nn.Module) -> torch.nn.Module:
-    found = next((getattr(module, name) for name in PROJECTIONS if hasattr(module, name)), None)
-    if not isinstance(found, torch.nn.Module):
-        raise LabError(f"{type(module).__name__} has no output projection of a known name", key="model")
-    return found
