@@ -96,7 +96,7 @@ def generate(
     if not how and (top_k is not None or top_p < 1):
         raise LabError("--top-k and --top-p choose what is drawn from, and --temperature 0 draws nothing", key="top_k")
     source = _read(db, run)
-    params = _model(chosen, source, _artifact(source, artifact))
+    params = _model(chosen, db, source, _artifact(source, artifact))
     params |= {"prompts": list(prompts), "max_new_tokens": max_new_tokens, **how}
     request = plan.Request(profile=profile, priority=priority)
     planned, made, reused = _submitted(chosen, source, params, seed, request)
@@ -146,11 +146,11 @@ def _artifact(source: RunView, named: str | None) -> str:
     raise LabError(words, key="artifact")
 
 
-def _model(chosen: Settings, source: RunView, path: str) -> dict[str, Any]:
+def _model(chosen: Settings, db: Database, source: RunView, path: str) -> dict[str, Any]:
     """The parameters that name a model: a whole one, or an adapter with what its run trained it on.
 
     Raises:
-        LabError: its files are gone, or cannot be read.
+        LabError: its files are gone, or cannot be read; the run that the base came from is not in this workspace.
     """
     from labqueue.llm.models import adapter_folder, catalogue
 
@@ -163,10 +163,27 @@ def _model(chosen: Settings, source: RunView, path: str) -> dict[str, Any]:
     about, theirs = adapter_folder.about(folder), source.params
     base: Any = theirs.get("model", about.get("base", {}).get("name"))
     named = references.of("model", base)
-    if named is not None and named.seed == "same":
-        base = {references.KEY: {**base[references.KEY], "seed": source.seed}}
+    if named is not None and isinstance(named.seed, str):
+        base = {references.KEY: {**base[references.KEY], "seed": _seed(db, source, named)}}
     quantization = about.get("quantization", theirs.get("quantization", "4bit"))
     return {"model": base, "adapter": path, "quantization": quantization, "beside_base": False}
+
+
+def _seed(db: Database, source: RunView, named: references.Reference) -> int:
+    """The seed of the run that the base was taken from. Of ``next``: as it was then, for seeds may have come since.
+
+    Raises:
+        LabError: that run is not in this workspace.
+    """
+    from labqueue.store.runs import inputs
+
+    if named.seed == "same":
+        return source.seed
+    seed = inputs.seed_taken(db, source.id, f"params.{named.key}")
+    if seed is None:
+        words = f"the base of run {source.id} is of a run of {named.experiment!r} that is not in this workspace"
+        raise LabError(f"{words}: `labqueue import` it", key="model")
+    return seed
 
 
 def _submitted(

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from labqueue.cli.generate import _Printed
+from labqueue.cli.generate import _model, _Printed
+from labqueue.domain.errors import LabError
 from labqueue.domain.state import Ending
 from labqueue.domain.views import SampleView
 from labqueue.llm.models import tiny
 from labqueue.store.queries import read
-from labqueue.store.runs import attempts, results
+from labqueue.store.runs import attempts, inputs, results
 from labqueue.system.files import sha256
 from tests.commands import call, refused
 from tests.conftest import Lab, wait_until
@@ -61,6 +62,31 @@ def test_a_kept_model_goes_on_with_prompts_and_says_the_same_for_the_same_seed(l
     other = lab.run("generate", "1", *WORDS, "--seed", "1", "--json")
     assert (other.json["run"], other.json["reused"], other.json["outcome"]) == (4, False, "succeeded")
     assert [each["text"] for each in other.json["samples"]] != [once, twice]
+
+
+def test_an_adapter_on_the_next_seeds_base_is_asked_on_the_base_that_it_took(lab: Lab) -> None:
+    """Though the next seed is another by now."""
+    submitted(lab.db, "base", seeds=[0, 5])
+    for _ in range(2):
+        claim = claimed(lab.db)
+        results.add_artifact(lab.db, claim.ref, name="final", type="model", path="p", sha256=f"s{claim.seed}", bytes=1)
+        attempts.end(lab.db, claim.ref, Ending.SUCCEEDED, None)
+    base = {"from_run": {"experiment": "base", "seed": "next", "artifact": "final"}}
+    submitted(lab.db, "adapted", points=[{"model": base}])
+    claim = claimed(lab.db)
+    (taken,) = inputs.taken(lab.db, claim.ref, {"model": base}, claim.seed)
+    assert taken.artifact.sha256 == "s5"
+    submitted(lab.db, "base", seeds=[3])
+    folder = lab.settings.root / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    source = read.run(lab.db, claim.run_id)
+    asked = _model(lab.settings, lab.db, source, "adapter")
+    assert asked["model"] == {"from_run": {"experiment": "base", "seed": 5, "artifact": "final"}}
+    with lab.db.write() as connection:
+        connection.exec_driver_sql("UPDATE inputs SET source_run_id = NULL")
+    with pytest.raises(LabError, match="of a run of 'base' that is not in this workspace"):
+        _model(lab.settings, lab.db, source, "adapter")
 
 
 def test_ctrl_c_cancels_the_run(lab: Lab) -> None:

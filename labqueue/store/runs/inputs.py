@@ -76,6 +76,16 @@ def taken(db: Database, ref: Ref, params: Any, seed: int) -> list[Input]:
         return found
 
 
+def seed_taken(db: Database, run_id: int, key: str) -> int | None:
+    """The seed of the run whose artifact a run took under a dotted key (``params.model``).
+
+    None where it took none, or that run is not in this workspace.
+    """
+    query = select(Run.c.seed).join(InputRow, InputRow.c.source_run_id == Run.c.id)
+    with db.read() as connection:
+        return connection.scalar(query.where(InputRow.c.run_id == run_id, InputRow.c.key == key))
+
+
 def unchanged(connection: Connection, run_id: int, params: Any, seed: int) -> bool:
     """Whether a finished run took what its parameters name now: by content, whichever run made it."""
     try:
