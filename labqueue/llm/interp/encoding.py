@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from labqueue.domain.errors import LabError
+from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
 
 if TYPE_CHECKING:
     from labqueue.llm.types import Tokenizer
@@ -79,6 +80,16 @@ def of_ids(ids: torch.Tensor) -> Encoded:
     names = [[str(int(each)) for each in row] for row in ids]
     nowhere = [[(0, 0)] * ids.shape[1] for _ in ids]
     return Encoded(ids, torch.ones_like(ids), names, nowhere, torch.zeros_like(ids, dtype=torch.bool))
+
+
+def of_rows(tokenizer: Tokenizer, rows: Sequence[TokenRow]) -> tuple[Encoded, torch.Tensor]:
+    """Rows of fine-tuning data as training saw them, and which of their tokens carry loss: [batch, seq], 1 or 0."""
+    pad = tokenizer.pad_token_id
+    found = Collator(0 if pad is None else int(pad))(rows)  # masked: which one pads is no matter
+    ids, mask = found["input_ids"], found["attention_mask"]  # [batch, seq] each
+    names = [[str(each) for each in tokenizer.convert_ids_to_tokens(row["input_ids"])] for row in rows]
+    nowhere = [[(0, 0)] * len(each) for each in names]  # a chat template wrote the text
+    return Encoded(ids, mask, names, nowhere, mask == 0), (found["labels"] != IGNORED).long() * mask
 
 
 def _row(
