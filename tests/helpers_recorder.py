@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from labqueue.domain.artifacts import Artifact, Files
+from labqueue.domain.artifacts import Artifact, Files, Tensor
 from labqueue.domain.kind import Checkpoint, Diverged
 
 
@@ -66,14 +66,14 @@ class MemoryRecorder:
             raise Diverged(name, step, good)
 
     def artifact(self, name: str, value: Artifact) -> None:
-        if isinstance(value, Files):
+        if isinstance(value, Files | Tensor):
             kept = self.directory / "artifacts" / name
             kept.parent.mkdir(exist_ok=True)
             if value.path.is_dir():
                 shutil.copytree(value.path, kept, dirs_exist_ok=True)
             else:
                 shutil.copy(value.path, kept)
-            value = Files(type=value.type, path=kept)
+            value = value.model_copy(update={"path": kept})
             self.keep_at = None if value.type == "model" else self.keep_at
         self.artifacts[name] = value
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from labqueue.attempt import exit_codes, resumption
-from labqueue.domain.artifacts import Artifact, Files
+from labqueue.domain.artifacts import Artifact, Files, Page, Tensor
 from labqueue.domain.declarations import PEAK_MEMORY
 from labqueue.domain.errors import DiskFull, LabError, Moved
 from labqueue.domain.kind import Checkpoint, Diverged, Pruned
@@ -208,7 +208,9 @@ class RunRecorder:
         if not name or name.startswith(".") or "/" in name:
             raise LabError(f"artifact name {name!r} is not a file name")
         self._make(self._folder)
-        if isinstance(value, Files):
+        if isinstance(value, Tensor) and not value.path.is_file():
+            raise LabError(f"artifact {name!r}: {value.path.name} is no file; a tensor is one")
+        if isinstance(value, Files | Tensor):
             suffix = value.path.suffix if value.path.is_file() else ""
             target = self._folder / f"{name}{suffix if not name.endswith(suffix) else ''}"
             aside = self._folder / f".{target.name}.partial"
@@ -220,9 +222,11 @@ class RunRecorder:
             self._clear(name, target)
             files.publish(aside, target)
         else:
-            target = self._folder / f"{name}.json"
+            target = self._folder / f"{name}.{'html' if isinstance(value, Page) else 'json'}"
             self._clear(name, target)
-            text = json.dumps(value.model_dump(mode="json"), ensure_ascii=False)
+            text = (
+                value.html if isinstance(value, Page) else json.dumps(value.model_dump(mode="json"), ensure_ascii=False)
+            )
             check(f"artifact {name!r}", text, str)
             files.write_bytes(target, text.encode())
         digest, size = files.sha256(target), files.size(target)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
+
+from pydantic import model_validator
 
 from labqueue.domain import kind
+from labqueue.domain.errors import Conflict
 from labqueue.domain.spec.references import is_unresolved
 from labqueue.kinds import _host, _pins
 from labqueue.kinds._pins import Dtype, Pin
@@ -34,10 +37,18 @@ class LookedInto(kind.Params):
     """Folder of an adapter that was trained on that model; usually ``{from_run: {…, artifact: adapter}}``."""
     adapter_pin: Pin | None = None
     """SHA-256 of the adapter's files, likewise."""
+    adapter_off: bool = False
+    """Looks into the base alone: the arm to compare an adapter with."""
     quantization: Literal["4bit", "none"] = "none"
     """How the model is loaded."""
     dtype: Dtype = "auto"
     """Type of number that is computed in."""
+
+    @model_validator(mode="after")
+    def _something_to_leave_off(self) -> Self:
+        if self.adapter_off and self.adapter is None:
+            raise Conflict("adapter_off", "adapter_off is for an adapter, and none is given: leave it out")
+        return self
 
 
 Inside = TypeVar("Inside", bound=LookedInto)
@@ -61,7 +72,7 @@ def loaded(params: LookedInto, rec: Recorder) -> tuple[Loaded, Model]:
         dtype=params.dtype,
     )
     rec.note(f"{found.name}: {found.weights}; computed in {found.dtype}; eager attention")
-    if params.adapter is None:
+    if params.adapter is None or params.adapter_off:
         return found, found.model
     return found, adapter_folder.load(found, Path(params.adapter))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sqlite3
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from labqueue.attempt.recorder import RunRecorder
-from labqueue.domain.artifacts import Files
+from labqueue.domain.artifacts import Files, Page, Tensor
+from labqueue.domain.errors import LabError
 from labqueue.domain.state import Ending
 from labqueue.kinds import drill
 from labqueue.store.queries import read
@@ -185,3 +187,23 @@ def test_the_end_of_a_phase_is_not_the_end_of_the_queue(lab: Lab) -> None:
     assert call(lab, "status", "--json").json["eta_s"] == pytest.approx(900.0)
     results.flush(lab.db, claim.ref, [], results.Progress(3, 12, 1.0), [])
     assert call(lab, "status", "--json").json["eta_s"] == pytest.approx(9.0)
+
+
+def test_a_tensor_and_a_page_are_kept_as_they_are_with_their_hash(
+    lab: Lab, recorder: RunRecorder, tmp_path: Path
+) -> None:
+    numbers, html = bytes(range(256)) * 40, "<!doctype html><title>é</title>"
+    (tmp_path / "maps").write_bytes(numbers)
+    recorder.artifact("maps", Tensor(path=tmp_path / "maps"))
+    recorder.artifact("page", Page(html=html))
+    kept = {each.name: each for each in read.run(lab.db, 1).artifacts}
+    assert {name: each.type for name, each in kept.items()} == {"maps": "tensor", "page": "page"}
+    for name, wanted, file in (("maps", numbers, "maps"), ("page", html.encode(), "page.html")):
+        path = lab.settings.root / kept[name].path
+        assert (path.name, path.read_bytes()) == (file, wanted)
+        assert (kept[name].bytes, kept[name].sha256) == (len(wanted), hashlib.sha256(wanted).hexdigest())
+
+
+def test_a_tensor_is_one_file(recorder: RunRecorder, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"artifact 'maps': .* is no file; a tensor is one"):
+        recorder.artifact("maps", Tensor(path=tmp_path))

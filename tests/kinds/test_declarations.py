@@ -148,7 +148,7 @@ metric, has settings that a kind passes on."""
 OTHERWISE = {
     ("store/migrations/version_2_names.py", "extra_evals"): "what frozen specs of version 2 are rewritten with",
     ("cli/estimate.py", "model"): "an option of the command",
-    ("domain/artifacts.py", "model"): "a type of artifact",
+    ("domain/artifacts/types.py", "model"): "a type of artifact",
     ("report/document/artifacts.py", "model"): "a type of artifact",
     ("store/workspace/bundle.py", "model"): "a type of artifact",
     ("domain/declarations.py", "samples"): "a use of artifacts",

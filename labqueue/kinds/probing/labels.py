@@ -31,6 +31,7 @@ def probe(params: Params, study: Labels, rec: Recorder) -> None:
     often = Counter(labelled.classes[label] for label in labelled.labels)
     rows = tuple((name, count) for name, count in often.most_common())
     rec.artifact("classes", artifacts.Table(columns=("class", "samples"), rows=rows))
+    rec.metric("samples", len(labelled), 0)
     layers = states.spread(states.depth(model, found.tokenizer), study.layers)
     models = [model] + ([states.untrained(found.model, rec.seed)] if study.untrained else [])
     total = len(models) * (len(labelled.texts) + len(layers))

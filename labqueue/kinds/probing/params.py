@@ -11,24 +11,29 @@ from labqueue.domain.declarations import ArtifactUse, Metric
 from labqueue.kinds import _inside
 
 _SHARE: Final = "share"
+_S, _T = "samples", "tokens"
+"""Metrics that count what a share is of."""
 
 METRICS = {
     # Of probes.
-    "accuracy_layer_*": Metric("", "higher", "held_out", _SHARE, about="the probe's accuracy on groups it never saw"),
-    "control_layer_*": Metric("", None, "diagnostic", _SHARE, about="mean accuracy on labels drawn for each type"),
-    "permuted_layer_*": Metric("", None, "diagnostic", _SHARE, about="mean accuracy on permuted labels"),
+    "accuracy_layer_*": Metric(
+        "", "higher", "held_out", _SHARE, _S, about="the probe's accuracy on groups it never saw"
+    ),
+    "control_layer_*": Metric("", None, "diagnostic", _SHARE, _S, about="mean accuracy on labels drawn for each type"),
+    "permuted_layer_*": Metric("", None, "diagnostic", _SHARE, _S, about="mean accuracy on permuted labels"),
     "selectivity_layer_*": Metric("", "higher", "held_out", about="accuracy less control"),
     "selectivity_half_width_layer_*": Metric("", None, "diagnostic", about="half of its 95 % interval"),
     "p_layer_*": Metric("", None, "diagnostic", _SHARE, about="share of permutations that do as well"),
     "untrained_layer_*": Metric(
-        "", None, "diagnostic", _SHARE, about="accuracy on the same model with weights as it began"
+        "", None, "diagnostic", _SHARE, _S, about="accuracy on the same model with weights as it began"
     ),
-    "chance": Metric("", None, "diagnostic", _SHARE, about="accuracy of always saying the commonest class"),
+    "samples": Metric("", None, "diagnostic", "positive", about="labelled tokens, each tested once"),
+    "chance": Metric("", None, "diagnostic", _SHARE, _S, about="accuracy of always saying the commonest class"),
     "best_layer": Metric("", None, "diagnostic", about="layer chosen inside the training groups; 0 is the embedding"),
-    "accuracy_best": Metric("", "higher", "held_out", _SHARE, about="accuracy at that layer"),
-    "permuted_best": Metric("", None, "diagnostic", _SHARE, about="what one in twenty permutations reaches there"),
+    "accuracy_best": Metric("", "higher", "held_out", _SHARE, _S, about="accuracy at that layer"),
+    "permuted_best": Metric("", None, "diagnostic", _SHARE, _S, about="what 1 in 20 permutations reaches there"),
     "selectivity_best": Metric("", "higher", "held_out", about="selectivity there"),
-    "untrained_best": Metric("", None, "diagnostic", _SHARE, about="the untrained model's accuracy there"),
+    "untrained_best": Metric("", None, "diagnostic", _SHARE, _S, about="the untrained model's accuracy there"),
     "gain_over_embedding": Metric("", "higher", "held_out", about="accuracy there less that of layer 0"),
     "gain_at_half": Metric("", "higher", "held_out", about="accuracy at half depth less that of layer 0"),
     "gain_over_untrained": Metric("", "higher", "held_out", about="accuracy there less the untrained model's"),
@@ -38,9 +43,12 @@ METRICS = {
     "attn_added_layer_*": Metric("", None, "diagnostic", "positive", about="median norm of what attention adds"),
     "ffn_added_layer_*": Metric("", None, "diagnostic", "positive", about="median norm of what the FFN adds"),
     "lens_loss_layer_*": Metric("nats/token", "lower", "held_out", "positive", about="loss of the lens's prediction"),
-    "lens_agrees_layer_*": Metric("", None, "diagnostic", _SHARE, about="tokens whose likeliest is the model's own"),
+    "lens_agrees_layer_*": Metric(
+        "", None, "diagnostic", _SHARE, _T, about="tokens whose likeliest is the model's own"
+    ),
+    "tokens": Metric("", None, "diagnostic", "positive", about="tokens looked at"),
     "lens_null_loss": Metric("nats/token", None, "diagnostic", "positive", about="loss of saying all tokens alike"),
-    "lens_null_agrees": Metric("", None, "diagnostic", _SHARE, about="agreement with the prediction elsewhere"),
+    "lens_null_agrees": Metric("", None, "diagnostic", _SHARE, _T, about="agreement with the prediction one before"),
     "decided_at": Metric("", None, "diagnostic", _SHARE, about="depth from which half of the tokens agree"),
     "loss": Metric("nats/token", "lower", "held_out", "positive", about="the model's own loss"),
     "norm_growth": Metric("", None, "diagnostic", "positive", about="norm before the last block over after the first"),

@@ -49,6 +49,7 @@ def look(params: Params, study: Residual, rec: Recorder) -> None:
         if layer:
             rec.metric(f"attn_added_layer_{layer}", summary.attn_added[layer - 1], 0)
             rec.metric(f"ffn_added_layer_{layer}", summary.ffn_added[layer - 1], 0)
+    rec.metric("tokens", sum(len(each.tokens[0]) for each in summary.lenses), 0)
     rec.metric("norm_growth", summary.norm[-2] / summary.norm[1], 0)
     both = zip(summary.first_norm, summary.norm, strict=True)
     rec.metric("first_token_norm", max(first / rest for first, rest in both), 0)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from labqueue.domain.errors import LabError
-from labqueue.llm.data.tokenize import IGNORED, Collator, TokenRow
 
 if TYPE_CHECKING:
     from labqueue.llm.types import Tokenizer
@@ -82,14 +81,18 @@ def of_ids(ids: torch.Tensor) -> Encoded:
     return Encoded(ids, torch.ones_like(ids), names, nowhere, torch.zeros_like(ids, dtype=torch.bool))
 
 
-def of_rows(tokenizer: Tokenizer, rows: Sequence[TokenRow]) -> tuple[Encoded, torch.Tensor]:
-    """Rows of fine-tuning data as training saw them, and which of their tokens carry loss: [batch, seq], 1 or 0."""
-    pad = tokenizer.pad_token_id
-    found = Collator(0 if pad is None else int(pad))(rows)  # masked: which one pads is no matter
-    ids, mask = found["input_ids"], found["attention_mask"]  # [batch, seq] each
-    names = [[str(each) for each in tokenizer.convert_ids_to_tokens(row["input_ids"])] for row in rows]
-    nowhere = [[(0, 0)] * len(each) for each in names]  # a chat template wrote the text
-    return Encoded(ids, mask, names, nowhere, mask == 0), (found["labels"] != IGNORED).long() * mask
+def of_rows(rows: Sequence[tuple[list[int], list[bool]]]) -> tuple[Encoded, torch.Tensor]:
+    """A batch of sequences of any length, as (tokens, which of them count), and [batch, seq]: 1 at those that count."""
+    longest = max(len(ids) for ids, _ in rows)
+    input_ids = torch.zeros(len(rows), longest, dtype=torch.long)  # [batch, seq]
+    mask, counted = torch.zeros_like(input_ids), torch.zeros_like(input_ids)
+    for row, (ids, counts) in enumerate(rows):
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = 1
+        counted[row, : len(ids)] = torch.tensor(counts, dtype=torch.long)
+    names = [[str(each) for each in ids] for ids, _ in rows]
+    nowhere = [[(0, 0)] * len(ids) for ids, _ in rows]
+    return Encoded(input_ids, mask, names, nowhere, mask == 0), counted
 
 
 def _row(

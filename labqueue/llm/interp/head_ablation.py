@@ -51,7 +51,7 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
     handles = []
     try:
         for layer, chosen in by_layer.items():
-            projection = output_projection(modules[layer])
+            projection = projection_of(modules[layer])
             handles.append(projection.register_forward_pre_hook(_silencer(chosen, count, how)))
         yield
     finally:
@@ -59,11 +59,11 @@ def ablated(model: Model, heads: Sequence[tuple[int, int]], how: Ablation = "zer
             handle.remove()
 
 
-def output_projection(module: torch.nn.Module) -> torch.nn.Module:
-    """The layer of an attention module that the heads' outputs, side by side, go into.
+def projection_of(module: torch.nn.Module) -> torch.nn.Module:
+    """The projection behind the heads of an attention module: its input is [batch, seq, head x width].
 
     Raises:
-        LabError: none of a known name.
+        LabError: none has a known name.
     """
     for name in PROJECTIONS:
         found = getattr(module, name, None)
@@ -71,7 +71,7 @@ def output_projection(module: torch.nn.Module) -> torch.nn.Module:
             return found
     raise LabError(
         f"{type(module).__name__} has no output projection of a known name ({', '.join(PROJECTIONS)}): its heads "
-        "can be neither silenced nor patched",
+        "cannot be silenced",
         key="model",
     )
 

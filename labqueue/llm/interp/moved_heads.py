@@ -23,7 +23,7 @@ from labqueue.llm.evaluation.generate import positions
 from labqueue.llm.interp.attention import AttentionExtractor
 from labqueue.llm.interp.attention_tap import Seen, attention_modules, bare
 from labqueue.llm.interp.encoding import Encoded, encode
-from labqueue.llm.interp.head_ablation import output_projection
+from labqueue.llm.interp.head_ablation import projection_of
 from labqueue.llm.interp.head_scores import Heads, best
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def changes(
             context, or models of different shapes.
     """
     if len(tuned) < 2:
-        raise LabError("a change needs a floor: give two models tuned with different seeds", key="moved.rival")
+        raise LabError("a change needs a floor: give two models tuned with different seeds", key="rival")
     if not texts or not all(texts.values()):
         raise LabError("no text is given: name at least one of each kind", key="texts")
     per_kind = []
@@ -167,9 +167,7 @@ def changes(
     by_pair = torch.stack(per_kind, dim=1)  # [pair, text, layer, head]
     answer = Changes(tuple(texts), by_pair[: len(tuned)], by_pair[len(tuned) :])
     if float(answer.floor.mean()) < ALIKE:
-        raise LabError(
-            "the tuned models attend alike: take adapters of two different training seeds", key="moved.rival"
-        )
+        raise LabError("the tuned models attend alike: take adapters of two different training seeds", key="rival")
     return answer
 
 
@@ -346,7 +344,7 @@ def _recorded(model: Model) -> Iterator[dict[int, torch.Tensor]]:
 
     with contextlib.ExitStack() as stack:
         for layer, module in attention_modules(bare(model)).items():
-            stack.callback(output_projection(module).register_forward_pre_hook(keeper(layer)).remove)
+            stack.callback(projection_of(module).register_forward_pre_hook(keeper(layer)).remove)
         yield outputs
 
 
@@ -368,5 +366,5 @@ def _replaced(model: Model, heads: Sequence[tuple[int, int]], outputs: Mapping[i
     with contextlib.ExitStack() as stack:
         for layer, module in attention_modules(inner).items():
             if any(at == layer for at, _ in heads):
-                stack.callback(output_projection(module).register_forward_pre_hook(changer(layer)).remove)
+                stack.callback(projection_of(module).register_forward_pre_hook(changer(layer)).remove)
         yield

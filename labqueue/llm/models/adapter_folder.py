@@ -7,11 +7,9 @@ base can be found by the name in ``adapter_config.json``. No runs; torch only wh
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +21,6 @@ from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-    from labqueue.llm.types import Model
 
 
 CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "labqueue.json"
@@ -62,57 +58,37 @@ def save(model: PeftModel, folder: Path, loaded: Loaded, template: str = "auto")
     (folder / ABOUT).write_text(json.dumps(about, indent=1, sort_keys=True))
 
 
-def load(loaded: Loaded, folder: Path) -> PeftModel:
+def load(loaded: Loaded, folder: Path, *others: Path) -> PeftModel:
     """Returns the model with the adapter of a folder, for reading: nothing of it is trainable.
+
+    Adapters of ``others`` are held beside it, named ``other_1`` and so on; none of them is at work.
 
     Raises:
         LabError: the folder holds no adapter, or one of another model, whether by its shapes, its tensors' names or the
             base that it says it was trained on.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-    with _fitting(loaded, folder):
-        adapted = PeftModel.from_pretrained(loaded.model, folder, local_files_only=True).eval()
-    _check_taken(adapted, loaded, folder, "default")
-    return adapted
-
-
-def add(adapted: Model, loaded: Loaded, folder: Path, name: str) -> PeftModel:
-    """Puts another adapter beside the one of ``load``, for reading, under a name; which one is used stays as it was.
-
-    Raises:
-        LabError: as ``load``.
-    """
-    from peft import PeftModel
-
-    assert isinstance(adapted, PeftModel)
-    with _fitting(loaded, folder):
-        adapted.load_adapter(str(folder), name, local_files_only=True)
-    _check_taken(adapted, loaded, folder, name)
+    adapted: PeftModel | None = None
+    for number, each in enumerate((folder, *others)):
+        found = _held(each)
+        _check_base(each, catalogue.find(loaded.name), loaded.folder)
+        name = f"other_{number}" if number else "default"
+        try:
+            if adapted is None:
+                adapted = PeftModel.from_pretrained(loaded.model, each, local_files_only=True)
+            else:
+                adapted.load_adapter(str(each), adapter_name=name, local_files_only=True)
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise LabError(
+                f"the adapter in {each} does not fit {loaded.name}: {str(error).splitlines()[0]}. Load the model that "
+                "it was trained on",
+                key="adapter",
+            ) from error
+        wanted = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
+        _compare(found, {key: tuple(value.shape) for key, value in wanted.items()}, each, loaded.name)
+    assert adapted is not None
     return adapted.eval()
-
-
-@contextlib.contextmanager
-def _fitting(loaded: Loaded, folder: Path) -> Iterator[None]:
-    """Raises LabError for a folder without adapter, one of another base, and one that peft cannot put on the model."""
-    _held(folder)
-    _check_base(folder, catalogue.find(loaded.name), loaded.folder)
-    try:
-        yield
-    except (RuntimeError, ValueError, TypeError, KeyError) as error:
-        raise LabError(
-            f"the adapter in {folder} does not fit {loaded.name}: {str(error).splitlines()[0]}. Load the model that it "
-            "was trained on",
-            key="adapter",
-        ) from error
-
-
-def _check_taken(adapted: PeftModel, loaded: Loaded, folder: Path, name: str) -> None:
-    """Raises LabError where not all of a folder's tensors have found a place: peft says nothing of it."""
-    from peft import get_peft_model_state_dict
-
-    wanted = get_peft_model_state_dict(adapted, adapter_name=name, save_embedding_layers=False)
-    _compare(_held(folder), {key: tuple(value.shape) for key, value in wanted.items()}, folder, loaded.name)
 
 
 def check(folder: Path, model: str) -> None:

@@ -63,4 +63,18 @@ class Files(_Value):
     path: Path
 
 
-Artifact = Annotated[Text | Table | Curve | Grid | Json | Files, Field(discriminator="type")]
+class Tensor(_Value):
+    """One file of numbers too many for JSON, as ``attention_maps`` writes them; it is copied in and hashed."""
+
+    type: Literal["tensor"] = "tensor"
+    path: Path
+
+
+class Page(_Value):
+    """An HTML page that needs nothing else. It may have scripts: it is opened without network or cookies."""
+
+    type: Literal["page"] = "page"
+    html: str
+
+
+Artifact = Annotated[Text | Table | Curve | Grid | Json | Files | Tensor | Page, Field(discriminator="type")]
