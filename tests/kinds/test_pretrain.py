@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from labqueue.domain import kind
-from labqueue.domain.artifacts import Curve, Files
+from labqueue.domain.artifacts import Curve, Files, Tensor, attention_maps
 from labqueue.domain.errors import LabError
 from labqueue.kinds import pretrain
 from labqueue.kinds.pretrain import Params
 from labqueue.kinds.pretrain import params as parameters
-from labqueue.llm.pretraining import presets, validation
+from labqueue.llm.pretraining import hf_folder, presets, validation
+from labqueue.llm.pretraining.gpt import GPT
 from tests.helpers_recorder import MemoryRecorder
 
 TEXT = "".join(f"{number} sheep went over the hill, and {number % 7} came back.\n" for number in range(400))
@@ -293,3 +294,61 @@ def test_seconds_on_a_cpu_grow_with_the_steps(text: str) -> None:
     assert one is not None
     assert ten is not None
     assert one < ten
+
+
+def test_heads_are_looked_at_every_so_many_steps_and_training_goes_on_as_without(text: str, tmp_path: Path) -> None:
+    plain = ran(made(text), tmp_path / "plain")
+    rec = ran(made(text, probe_every=5), tmp_path / "looked")
+    assert list(rec.metrics["induction_best"]) == [0, 5, 10, 12]
+    for name in ("eval_loss", "train_loss", "grad_norm"):
+        assert rec.metrics[name] == plain.metrics[name], "looking draws nothing and changes nothing"
+    assert rec.samples == plain.samples
+    maps = {name: value for name, value in rec.artifacts.items() if name.startswith("maps_")}
+    assert maps.keys() == {"maps_000000", "maps_000005", "maps_000010", "maps_000012"}
+    for value in maps.values():
+        assert isinstance(value, Tensor)
+        header = attention_maps.read_header(value.path)
+        assert "".join(header.tokens) in TEXT[int(0.88 * len(TEXT)) :], "the validation split's"
+        head = attention_maps.read_head(value.path, 1, 1)
+        assert head.shape == (12, 12)
+        assert head.sum(-1) == pytest.approx(1, abs=2e-3)
+    for name in ("induction_by_step", "previous_token_by_step"):
+        curve = rec.artifacts[name]
+        assert isinstance(curve, Curve)
+        assert curve.x == (0, 5, 10, 12)
+        assert curve.series.keys() == {"0.0", "0.1", "1.0", "1.1"}
+    best = max(series[-1] for series in curve.series.values() if series[-1] is not None)
+    assert best == pytest.approx(rec.metrics["previous_token_best"][12])
+
+
+def test_a_resumed_look_at_heads_is_the_uninterrupted_one(text: str, tmp_path: Path) -> None:
+    whole = ran(made(text, probe_every=5), tmp_path / "whole")
+    first = MemoryRecorder(tmp_path / "first", stop_at=7)
+    with pytest.raises(kind.Stopped):
+        pretrain.run(made(text, probe_every=5), first)
+    second = ran(made(text, probe_every=5), tmp_path / "second", resume_from=first.checkpoints[-1])
+    assert list(second.metrics["induction_best"]) == [10, 12]
+    assert second.artifacts["induction_by_step"] == whole.artifacts["induction_by_step"]
+    assert second.metrics["induction_best"][12] == whole.metrics["induction_best"][12]
+
+
+def test_the_model_in_memory_computes_what_the_one_in_training_does(text: str) -> None:
+    for preset in ("gpt2-0.8m", "modern-0.9m"):
+        config = parameters.config(made(text, preset=preset, model={"context": 16}), 65)
+        model = GPT(config, seed=3)
+        ids = torch.randint(0, 65, (2, 16), generator=torch.Generator().manual_seed(1))
+        before = torch.random.get_rng_state()
+        opened = hf_folder.in_memory(model)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        with torch.no_grad():
+            ours = model.eval().logits(model(ids))
+            theirs = opened(ids).logits
+        assert torch.allclose(ours, theirs, atol=1e-4)
+
+
+def test_heads_that_cannot_be_looked_at_are_refused_at_submission(text: str, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"has no Hugging Face class.*leave probe_every out"):
+        pretrain.check(made(text, preset="modern-0.9m", probe_every=5, model={"value_embeddings": True}), "cpu")
+    short = made(text, probe_every=5, model=TINY | {"context": 8})
+    with pytest.raises(kind.UserError, match="with a context of 8 leave 3: take a longer context"):
+        ran(short, tmp_path / "short")

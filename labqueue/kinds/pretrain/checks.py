@@ -34,10 +34,15 @@ def check(params: Params, device: str) -> None:
             without AVX2.
     """
     from labqueue.llm.corpora import catalogue
+    from labqueue.llm.models import architectures
 
     rows = memory.vocabulary(params)
-    parameters.config(params, rows)
+    config = parameters.config(params, rows)
     parameters.recipe(params)
+    if params.probe_every is not None and config.class_name is None:
+        raise LabError(
+            f"{architectures.no_class('this model', config.ablations)}: leave probe_every out", key="probe_every"
+        )
     _host.check_processor(device)
     if device == "cpu" and params.compile == "graph":
         raise LabError("compile: graph records a CUDA graph: leave compile at auto on a CPU", key="compile")

@@ -28,6 +28,7 @@ class Loop:
     """Takes the steps of one run, and turns what they measure into what the recorder keeps."""
 
     def __init__(self, params: Params, rec: Recorder, step: TrainStep, corpus: TokenizedCorpus) -> None:
+        from labqueue.kinds.pretrain.heads import HeadProbe
         from labqueue.llm.pretraining.schedules import evaluation_steps
 
         self.params, self.rec, self.step, self.corpus = params, rec, step, corpus
@@ -35,6 +36,7 @@ class Loop:
         self.evaluations = set(evaluation_steps(self.steps, params.evaluations))
         quarters = {max(1, round(self.steps * part / 4)) for part in (1, 2, 3)} if params.kept == "quarters" else set()
         self.kept_at = quarters - {self.steps}
+        self.heads = HeadProbe(params, rec, corpus, self.steps, step.model.config.context)
         self.stretch = max(1, self.steps // VALUES)
         self.window: list[tuple[float, float]] = []
         """Loss and gradient norm of the steps since the last value."""
@@ -56,12 +58,14 @@ class Loop:
             "updates": list(self.updates.items()),
             "peak_gib": self._peak_gib(),
             "peak_of": self._peak_of(),
+            "heads": self.heads.about(),
         }
 
     def restore(self, about: Json) -> None:
         """Takes up what an earlier attempt had measured."""
         self.window = [(loss, norm) for loss, norm in about["window"]]
         self.losses, self.gradients, self.updates = (dict(about[name]) for name in ("losses", "gradients", "updates"))
+        self.heads.restore(about["heads"])
         if about["peak_of"] == self._peak_of():  # what the memory ladder has changed since needs less
             self.peak_before = about["peak_gib"]
 
@@ -73,14 +77,15 @@ class Loop:
         """
         self._measure_peak()
         self._evaluate(done)
+        self.heads.look(done, self.step.model)
         begin, timed = time.monotonic(), False  # the first stretch of an attempt compiles: it is no measure
-        at = done
+        at, marked = done, self.kept_at | self.heads.steps
         for number in range(done + 1, self.steps + 1):
             before = self.step.weights() if number in self.evaluations else None
             self.step.run(number)
             now = time.monotonic()
             evaluated = number in self.evaluations
-            due = number % self.stretch == 0 or number == self.steps or evaluated or number in self.kept_at
+            due = number % self.stretch == 0 or number == self.steps or evaluated or number in marked
             saving = self._checkpoint_due(number, now)
             if not (due or saving or self.step.full or now - begin > READ_S or self.rec.keep_wanted):
                 continue
@@ -97,6 +102,7 @@ class Loop:
             self.rec.progress(number, self.steps)
             if evaluated:
                 self._evaluate(number)
+            self.heads.look(number, self.step.model)
             if number in self.kept_at or self.rec.keep_wanted:
                 self._keep(f"step_{number:06d}")
             if self.rec.should_stop is not None or (saving and number < self.steps):

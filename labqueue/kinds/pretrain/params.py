@@ -124,6 +124,9 @@ class Params(kind.Params):
     """Of samples; 0 takes the likeliest token."""
     top_k: int = Field(default=40, ge=1)
     """Samples draw from so many likeliest tokens."""
+    probe_every: int | None = Field(default=None, ge=1)
+    """Steps between two looks at the attention heads: their scores, and the maps of the beginning of the validation
+    split; also before the first step and after the last. None: no look."""
     kept: Literal["quarters", "final", "none"] = "quarters"
     """Models that are kept: at 25, 50 and 75 % and at the end (``step_000500``, ``final``), the last alone, or none."""
     checkpoint_every: int | None = Field(default=None, ge=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from labqueue.llm.types import Json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from labqueue.llm.types import CausalModel
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -129,6 +131,26 @@ def weights(model: GPT) -> dict[str, Tensor]:
             bias = name.removesuffix("weight") + "bias"
             found[bias] = torch.zeros(found[name].shape[-1])
     return {name: value.contiguous() for name, value in found.items()}
+
+
+def in_memory(model: GPT) -> CausalModel:
+    """The same model as transformers' class, fp32, with eager attention, on its device; training draws on as it was.
+
+    Raises:
+        LabError: the model has switches that no class of transformers has.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    known = config_json(model.config)
+    config = AutoConfig.for_model(**known)
+    with torch.random.fork_rng(devices=[]):  # its own weights are drawn before they are replaced
+        made = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    missing, unknown = made.load_state_dict(weights(model), strict=False)
+    tied = set(made.state_dict()) & {"lm_head.weight"} if model.config.tied else set()
+    if unknown or set(missing) - tied:
+        raise LabError(f"{model.config.class_name} does not take the model's weights: {sorted(missing) or unknown}")
+    made.tie_weights()
+    return cast("CausalModel", made.to(next(model.parameters()).device).eval())
 
 
 def save(model: GPT, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
