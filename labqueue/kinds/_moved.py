@@ -16,11 +16,14 @@ from labqueue.kinds.finetune.data import Data
 
 if TYPE_CHECKING:
     from labqueue.domain.kind import Recorder
+    from labqueue.llm.interp.encoding import Encoded
     from labqueue.llm.interp.moved_heads import Changes, PatchedBack
     from labqueue.llm.types import Tokenizer
 
 METRICS = {
-    "moved_share": Metric("", None, "diagnostic", "share", about="heads that tuning moves more than another seed does"),
+    "moved_share": Metric(
+        "", None, "diagnostic", "share", about="heads that tuning moves more than another seed does; a third by chance"
+    ),
     "moved_seeds_rank": Metric("", None, "held_out", about="rank correlation of heads' changes between two seeds"),
     "moved_seeds_null": Metric("", None, "diagnostic", about="97.5 % of it with heads exchanged within layers"),
     "moved_texts_rank": Metric("", None, "held_out", about="rank correlation of heads' changes between task and text"),
@@ -30,6 +33,8 @@ METRICS = {
     "given_back_random": Metric(
         "", None, "diagnostic", nullable=True, about="mean share lost with others of the same layers patched back"
     ),
+    "given_back_random_high": Metric("", None, "diagnostic", nullable=True, about="the largest of their draws"),
+    "given_back_excess": Metric("", None, "held_out", nullable=True, about="given_back less given_back_random"),
 }
 ARTIFACTS = {
     "moved": ArtifactUse(about="change of each head over what another seed changes, layer by head"),
@@ -85,22 +90,31 @@ def look(params: _inside.LookedInto, moved: Moved, rival: str, texts: Texts, rec
     if len(rows) < 2:
         raise LabError("one held-out row cannot tell both which heads moved and what it costs: give two", key="moved")
     half = len(rows) // 2
-    shown = [str(tokenizer.decode(row["input_ids"])) for row in rows[:half]]
-    _inside.tell(rec, 1, 3)
-    changes = moved_heads.changes(base, tuned, tokenizer, {"task": shown, "text": texts(tokenizer)})
+    counted = [(row["input_ids"], [label >= 0 for label in row["labels"]]) for row in rows]
+    # As tokens: a text that is decoded and encoded again need not be what training saw.
+    shown: dict[str, list[str | Encoded]] = {
+        "task": [of_rows([row])[0] for row in counted[:half]],
+        "text": [*texts(tokenizer)],
+    }
+    done, total = 0, sum(len(each) for each in shown.values()) + moved.draws + 3
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        _inside.tell(rec, done, total)
+
+    rec.progress(0, total)
+    changes = moved_heads.changes(base, tuned, tokenizer, shown, tell)
     _record_changes(rec, changes)
-    _inside.tell(rec, 2, 3)
-    batch, scored = of_rows([(row["input_ids"], [label >= 0 for label in row["labels"]]) for row in rows[half:]])
+    batch, scored = of_rows(counted[half:])
     patched = moved_heads.patch_back(
-        base, tuned[0], batch, scored, changes.moved, count=moved.heads, draws=moved.draws, seed=rec.seed
+        base, tuned[0], batch, scored, changes.moved, count=moved.heads, draws=moved.draws, seed=rec.seed, tell=tell
     )
     _record_patched(rec, changes, patched)
-    rec.progress(3, 3)
 
 
 def _record_changes(rec: Recorder, changes: Changes) -> None:
-    least = changes.change.amin((0, 1))  # [layer, head]
-    rec.metric("moved_share", float((least > changes.between.amax((0, 1))).double().mean()), 0)
+    rec.metric("moved_share", changes.above_floor, 0)
     rec.metric("moved_seeds_rank", changes.between_seeds(), 0)
     rec.metric("moved_seeds_null", changes.null("seeds", seed=rec.seed)[1], 0)
     rec.metric("moved_texts_rank", changes.between_texts(), 0)
@@ -125,7 +139,10 @@ def _record_patched(rec: Recorder, changes: Changes, patched: PatchedBack) -> No
     rec.metric("tuned_gain", patched.base - patched.tuned, 0)
     rec.metric("given_back", known(patched.given_back), 0)
     at_random = patched.given_back_at_random
-    rec.metric("given_back_random", known(sum(at_random) / len(at_random)), 0)
+    mean = sum(at_random) / len(at_random)
+    rec.metric("given_back_random", known(mean), 0)
+    rec.metric("given_back_random_high", known(max(at_random)), 0)
+    rec.metric("given_back_excess", known(patched.given_back - mean), 0)
     rows = [
         (
             f"{layer}.{head}",

@@ -188,8 +188,15 @@ def test_heads_that_tuning_moved_stand_beside_what_another_seed_moves(adapters: 
     assert rec.artifacts.keys() == {"moved", "moved_heads"} <= declared.artifacts.keys()
     assert found.keys() == {
         "moved_share", "moved_seeds_rank", "moved_seeds_null", "moved_texts_rank", "moved_texts_null", "tuned_gain",
-        "given_back", "given_back_random",
+        "given_back", "given_back_random", "given_back_random_high", "given_back_excess",
     }  # fmt: skip
+    back, others, most, excess = (found[f"given_back{name}"] for name in ("", "_random", "_random_high", "_excess"))
+    if back is None or others is None or most is None or excess is None:  # nothing was gained that could be given back
+        assert found["tuned_gain"] is not None
+        assert found["tuned_gain"] <= 0
+    else:
+        assert excess == pytest.approx(back - others)
+        assert others <= most
     grid, table = rec.artifacts["moved"], rec.artifacts["moved_heads"]
     assert isinstance(grid, Grid)
     assert (len(grid.rows), len(grid.columns)) == (2, 4)
@@ -224,3 +231,50 @@ def test_a_rival_that_is_the_adapter_itself_tells_nothing(adapters: list[Path], 
     one = str(adapters[0])
     with pytest.raises(UserError, match="the tuned models attend alike: take adapters of two different training seeds"):
         looked(tmp_path, adapter=one, rival=one, moved={"data": TASK})
+
+
+def test_rows_are_compared_as_the_tokens_that_training_saw(
+    adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the loss is that of the answers of the other rows alone."""
+    from labqueue.kinds.finetune.data import Data
+    from labqueue.llm.data import tokenize
+    from labqueue.llm.interp import moved_heads
+    from labqueue.llm.models import adapter_folder, load
+
+    seen: dict[str, Any] = {}
+    changes = moved_heads.changes
+
+    def watched(base: Any, tuned: Any, tokenizer: Any, texts: Any, tell: Any) -> Any:
+        seen.update(texts)
+        return changes(base, tuned, tokenizer, texts, tell)
+
+    monkeypatch.setattr(moved_heads, "changes", watched)
+    one, other = map(str, adapters)
+    found = last(looked(tmp_path, adapter=one, rival=other, moved={"data": TASK, "heads": 2, "draws": 2}))
+    loaded = load.load_model("random-tiny", quantization="none", dtype="float32")
+    rows = tokenize.encode(loaded.tokenizer, Data.model_validate(TASK).load().held_out, 512, "held-out").rows
+    assert [each.input_ids[0].tolist() for each in seen["task"]] == [row["input_ids"] for row in rows[:3]]
+
+    def loss(model: Any) -> float:
+        import torch
+
+        total, count = 0.0, 0
+        for row in rows[3:]:
+            ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+            with torch.no_grad():
+                mean = float(model(ids, labels=labels).loss)
+            total, count = total + mean * tokenize.loss_tokens(row), count + tokenize.loss_tokens(row)
+        return total / count
+
+    gain = loss(loaded.model) - loss(adapter_folder.load(loaded, adapters[0]))
+    assert found["tuned_gain"] == pytest.approx(gain, abs=1e-5)
+
+
+def test_a_comparison_stops_between_two_texts(adapters: list[Path], tmp_path: Path) -> None:
+    one, other = map(str, adapters)
+    rec = MemoryRecorder(tmp_path, stop_at=2)
+    moved = {"data": TASK, "heads": 2, "draws": 2}
+    with pytest.raises(Stopped, match="pause"):
+        attention.run(attention.Params.model_validate(PLAIN | {"adapter": one, "rival": other, "moved": moved}), rec)
+    assert not rec.metrics

@@ -85,6 +85,15 @@ class Changes:
         floor = self.floor
         return torch.where(floor > 0, self.moved / floor, torch.nan)
 
+    @property
+    def above_floor(self) -> float:
+        """Share of heads whose smallest change exceeds the largest distance between two seeds, whatever the text.
+
+        Where tuning did nothing that another seed would not have undone, it is a third at most: each of three models
+        alike in kind is as often the odd one.
+        """
+        return float((self.change.amin((0, 1)) > self.between.amax((0, 1))).double().mean())
+
     def between_seeds(self) -> float:
         """Rank correlation of the heads' changes between two training seeds, mean over pairs of them."""
         return _pairwise(self.change.mean(1))
@@ -114,13 +123,21 @@ class Changes:
         return float(np.mean(found)), float(np.quantile(found, 0.975))
 
 
+Tell = Callable[[], None]
+"""Called after each part of the work; what it raises ends it."""
+
+
 def changes(
-    base: Variant, tuned: Sequence[Variant], tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]]
+    base: Variant,
+    tuned: Sequence[Variant],
+    tokenizer: Tokenizer,
+    texts: Mapping[str, Sequence[str | Encoded]],
+    tell: Tell = lambda: None,
 ) -> Changes:
     """Compares a base with two or more models tuned from it with different training seeds, over the same texts.
 
     One text at a time is held in memory: [layer, head, query, key] of each model. The first query sees itself alone and
-    is left out.
+    is left out. A text that is encoded already is a batch of one; ``tell`` is called after each text.
 
     Raises:
         LabError: fewer than two tuned models, tuned models that attend alike, a text of one token or none, beyond the
@@ -138,13 +155,14 @@ def changes(
             batch, found = _attend([base, *tuned], tokenizer, text)
             if batch.lengths[0] < 2:
                 raise LabError(
-                    f"the text {text[:40]!r} has one token, which sees itself alone: write more", key="texts"
+                    f"the text {_begins(text)!r} has one token, which sees itself alone: write more", key="texts"
                 )
             pairs = [(0, at) for at in range(1, len(found))]
             pairs += list(itertools.combinations(range(1, len(found)), 2))
             distances = [total_variation(found[one], found[other]) for one, other in pairs]
             sums.append(torch.stack(distances) * (batch.lengths[0] - 1))  # [pair, layer, head]
             rows += batch.lengths[0] - 1
+            tell()
         per_kind.append(torch.stack(sums).sum(0) / rows)
     by_pair = torch.stack(per_kind, dim=1)  # [pair, text, layer, head]
     answer = Changes(tuple(texts), by_pair[: len(tuned)], by_pair[len(tuned) :])
@@ -159,13 +177,18 @@ def total_variation(one: torch.Tensor, other: torch.Tensor) -> Heads:
     return rows[..., 1:].mean(-1)
 
 
-def _attend(models: Sequence[Variant], tokenizer: Tokenizer, text: str) -> tuple[Encoded, list[torch.Tensor]]:
+def _begins(text: str | Encoded) -> str:
+    return (text if isinstance(text, str) else "".join(text.tokens[0]))[:40]
+
+
+def _attend(models: Sequence[Variant], tokenizer: Tokenizer, text: str | Encoded) -> tuple[Encoded, list[torch.Tensor]]:
     """What each model's heads look at: [layer, head, query, key] each."""
     found: list[torch.Tensor] = []
     batch: Encoded | None = None
     for opened in models:
         with opened() as model:
-            batch = encode(tokenizer, text, limit=positions(model)) if batch is None else batch
+            if batch is None:
+                batch = text if isinstance(text, Encoded) else encode(tokenizer, text, limit=positions(model))
             kept: dict[int, torch.Tensor] = {}
 
             def keep(seen: Seen, kept: dict[int, torch.Tensor] = kept) -> None:
@@ -237,6 +260,7 @@ def patch_back(
     count: int,
     draws: int = 10,
     seed: int = 0,
+    tell: Tell = lambda: None,
 ) -> PatchedBack:
     """Puts what the base's heads add in the place of the tuned model's, for the heads that moved most and for others.
 
@@ -253,6 +277,7 @@ def patch_back(
         count: how many of the most moved heads are patched, at most half of each layer.
         draws: of other heads.
         seed: of the draws.
+        tell: called after each loss: ``draws`` and three.
 
     Raises:
         LabError: no token is scored, more heads than there are, or too many in one layer to draw others.
@@ -263,12 +288,15 @@ def patch_back(
     others = [_others(chosen, moved.shape[1], seed=seed + draw) for draw in range(draws)]
     with base() as model, _recorded(model) as outputs:
         before = scored_loss(model, batch, scored)
+        tell()
     with tuned() as model:
         after = scored_loss(model, batch, scored)
+        tell()
         losses = []
         for heads in [chosen, *others]:
             with _replaced(model, heads, outputs):
                 losses.append(scored_loss(model, batch, scored))
+                tell()
     return PatchedBack(before, after, tuple(chosen), losses[0], tuple(losses[1:]))
 
 
@@ -296,7 +324,7 @@ def _others(chosen: Sequence[tuple[int, int]], heads: int, *, seed: int) -> list
             raise LabError(
                 f"{len(taken)} of {heads} heads of layer {layer} are among the most moved, which leaves too few to "
                 "compare with: patch fewer heads",
-                key="patch.heads",
+                key="moved.heads",
             )
         order = torch.randperm(len(free), generator=source)[: len(taken)]
         found += [(layer, free[int(at)]) for at in order]

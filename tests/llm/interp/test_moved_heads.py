@@ -58,6 +58,7 @@ def test_a_head_that_was_turned_in_the_last_layer_is_the_only_one_that_moved() -
     moved = found.moved > 0
     assert moved.nonzero().tolist() == [[1, 2]]
     assert (found.floor > 0).nonzero().tolist() == [[1, 2]]
+    assert found.above_floor == int(float(found.change[:, :, 1, 2].min()) > float(found.between[:, :, 1, 2].max())) / 8
     assert torch.isnan(found.share[0]).all(), "not measured is not 0"
     assert float(found.share[1, 2]) == pytest.approx(float(found.moved[1, 2] / found.floor[1, 2]))
 
