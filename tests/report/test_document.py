@@ -270,11 +270,12 @@ def test_writing_replaces_whole_files_and_drops_figures_of_other_data(tmp_path):
         assert (tmp_path / link).exists()
 
 
-def test_a_thousand_runs_are_reported_without_figures_in_two_seconds():
+def test_a_thousand_runs_are_reported_without_figures_in_seconds():
+    """Two of processor time on a quiet core; what grew by the square of the runs would take minutes."""
     view, series = sweep({"rank": list(range(1, 251))}, range(4), make, [COMPARE])
     start = time.process_time()
     every_format(compose(view, series, plots=False))
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
 
 
 def test_compare_lists_only_differing_keys_first_and_pairs_metrics():
