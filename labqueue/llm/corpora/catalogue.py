@@ -50,6 +50,8 @@ class Corpus:
     """Names of corpora that follow one another in it."""
     cut_exactly: bool = False
     """Whether validation is its last characters, to the character."""
+    labelled: bool = False
+    """Whether its text carries labels for probes between its words."""
 
     @property
     def file(self) -> Path:
@@ -63,8 +65,8 @@ class Corpus:
 
     @property
     def in_memory(self) -> bool:
-        """Whether it is small enough to be held in memory."""
-        return (self.known_characters or 0) <= IN_MEMORY
+        """Whether it is small enough to be held in memory and measured on; what is labelled is no text to measure."""
+        return (self.known_characters or 0) <= IN_MEMORY and not self.labelled
 
     @property
     def source(self) -> str:
@@ -187,6 +189,7 @@ CATALOGUE = {
                     archives.brown,
                 ),
             ),
+            labelled=True,
         ),
         Corpus(
             "capitals",
@@ -201,6 +204,7 @@ CATALOGUE = {
                     archives.capitals,
                 ),
             ),
+            labelled=True,
         ),
         Corpus(
             "wikitext_2",
